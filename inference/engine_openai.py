@@ -1,0 +1,91 @@
+"""Any OpenAI-compatible endpoint: a vLLM server, a served cluster, a closed model.
+
+    OPENAI_API_KEY=… python -m inference.inference_vllm --engine openai \\
+        --base_url https://example.org/v1 --model_name some-model --data_path … --output_path …
+
+The key comes from OPENAI_API_KEY and is never written anywhere. At most ``max_num_seqs``
+requests are under way at once; the client retries 408, 409, 429, 5xx and lost connections
+with exponential back-off. Images are sent as PNG within the pixel budget, so the budget
+holds whatever the server's own is.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+import openai
+from PIL import Image
+
+from inference.engines import EngineSettings, Output, Request, sample_seed
+
+
+def image_url(image: Image.Image) -> str:
+    """The image as a data URL, lossless."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+class OpenAIEngine:
+    """Requests to a chat-completions endpoint with bounded concurrency.
+
+    Raises:
+        ValueError: without a base_url.
+    """
+
+    def __init__(self, settings: EngineSettings):
+        if not settings.base_url:
+            raise ValueError("the openai engine needs --base_url, for instance http://127.0.0.1:8000/v1")
+        self.settings = settings
+        self.client = openai.OpenAI(
+            base_url=settings.base_url,
+            api_key=os.environ.get("OPENAI_API_KEY", "EMPTY"),
+            max_retries=settings.max_retries,
+            timeout=settings.timeout,
+        )
+
+    def run(self, requests: Iterable[Request]) -> Iterator[Output]:
+        """Outputs as they arrive; a request that still fails after all retries yields an error."""
+        waiting = iter(requests)
+        pending: set[Future[Output]] = set()
+        with ThreadPoolExecutor(self.settings.max_num_seqs) as pool:
+            while True:
+                while len(pending) < self.settings.max_num_seqs and (request := next(waiting, None)) is not None:
+                    pending.add(pool.submit(self._ask, request))
+                if not pending:
+                    return
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+
+    def _ask(self, request: Request) -> Output:
+        url = {"type": "image_url", "image_url": {"url": image_url(request.image)}}
+        messages = [
+            {**turn, "content": [url if item["type"] == "image" else item for item in turn["content"]]}
+            for turn in request.messages
+        ]
+        try:
+            answer = self.client.chat.completions.create(
+                model=self.settings.model_name,
+                messages=messages,
+                temperature=self.settings.temperature,
+                max_tokens=self.settings.max_new_tokens,
+                seed=sample_seed(self.settings.seed, request.sample_id),
+            )
+            choice = answer.choices[0]
+            return Output(
+                sample_id=request.sample_id,
+                response=choice.message.content or "",
+                prompt_tokens=answer.usage.prompt_tokens if answer.usage else None,
+                output_tokens=answer.usage.completion_tokens if answer.usage else None,
+                finish_reason=choice.finish_reason,
+            )
+        except openai.AuthenticationError as error:
+            raise SystemExit(f"{self.settings.base_url} refused the key in OPENAI_API_KEY: {error}") from error
+        except (openai.OpenAIError, ValueError, TypeError, AttributeError, IndexError) as error:
+            # An endpoint may answer with anything; what does not parse is this request's error.
+            return Output(request.sample_id, error=f"{self.settings.base_url}: {type(error).__name__}: {error}")

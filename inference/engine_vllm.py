@@ -1,0 +1,110 @@
+"""vLLM offline, with continuous batching: the engine always has a full batch and a short queue.
+
+    VllmEngine(EngineSettings(checkpoint="Qwen/Qwen2.5-VL-7B-Instruct", model_name="base"))
+
+Requests are added and finished one by one through the engine's own step loop (not
+``LLM.generate``, which wants all images in memory and returns nothing before the last).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+
+import torch
+
+from inference.engines import EngineSettings, Output, Request, load_processor, sample_seed
+
+QUEUE_AHEAD = 32  # requests beyond a full batch, so that a finished one is replaced at once
+
+if not torch.cuda.is_available():
+    # What vLLM 0.11 needs on CPU; set before it is imported, and only where nobody has.
+    for name, value in {
+        "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+        "VLLM_CPU_OMP_THREADS_BIND": "all",  # no binding: workers and tests share the cores
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    }.items():
+        os.environ.setdefault(name, value)
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+
+from vllm import LLM, SamplingParams  # noqa: E402
+
+
+class VllmEngine:
+    """A vLLM engine on this process's device; settings reach the engine, pixel budget included."""
+
+    def __init__(self, settings: EngineSettings):
+        on_cpu = not torch.cuda.is_available()
+        self.settings = settings
+        self.processor = load_processor(settings)
+        self.image_token_id = self.processor.image_token_id
+        dtype = "float32" if on_cpu and settings.dtype == "auto" else settings.dtype
+        self.llm = LLM(
+            model=settings.checkpoint,
+            dtype=dtype,
+            seed=settings.seed,
+            max_model_len=settings.max_model_len,
+            max_num_seqs=settings.max_num_seqs,
+            gpu_memory_utilization=settings.gpu_memory_utilization,
+            enforce_eager=on_cpu,
+            limit_mm_per_prompt={"image": 1, "video": 0},
+            mm_processor_kwargs={
+                "min_pixels": settings.budget.min_pixels,
+                "max_pixels": settings.budget.max_pixels,
+            },
+            trust_remote_code=settings.trust_remote_code,
+            disable_log_stats=True,
+        )
+
+    def _sampling(self, sample_id: str) -> SamplingParams:
+        return SamplingParams(
+            temperature=self.settings.temperature,
+            max_tokens=self.settings.max_new_tokens,
+            seed=sample_seed(self.settings.seed, sample_id),
+        )
+
+    def _add(self, request: Request) -> None:
+        prompt = self.processor.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True)
+        self.llm.llm_engine.add_request(
+            request.sample_id,
+            {"prompt": prompt, "multi_modal_data": {"image": request.image}},
+            self._sampling(request.sample_id),
+        )
+
+    def run(self, requests: Iterable[Request]) -> Iterator[Output]:
+        """Outputs as they finish. A request that vLLM refuses (a prompt too long) yields an error.
+
+        Raises:
+            Exception: vLLM's own, when the engine itself dies; what was yielded stands.
+        """
+        engine = self.llm.llm_engine
+        waiting = iter(requests)
+        exhausted = False
+        while not exhausted or engine.has_unfinished_requests():
+            room = self.settings.max_num_seqs + QUEUE_AHEAD - engine.get_num_unfinished_requests()
+            while room > 0 and not exhausted:
+                request = next(waiting, None)
+                if request is None:
+                    exhausted = True
+                    break
+                try:
+                    self._add(request)
+                    room -= 1
+                except ValueError as error:
+                    yield Output(request.sample_id, error=f"vLLM refused the request: {error}")
+            if not engine.has_unfinished_requests():
+                continue
+            for result in engine.step():
+                if result.finished:
+                    yield self._output(result)
+
+    def _output(self, result) -> Output:
+        completion = result.outputs[0]
+        return Output(
+            sample_id=result.request_id,
+            response=completion.text,
+            image_tokens=sum(token == self.image_token_id for token in result.prompt_token_ids),
+            prompt_tokens=len(result.prompt_token_ids),
+            output_tokens=len(completion.token_ids),
+            finish_reason=completion.finish_reason,
+        )

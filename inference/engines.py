@@ -1,0 +1,128 @@
+"""What every engine shares: the request, the output, sampling settings, chat rendering.
+
+An engine is a class with one method, ``run(requests) -> iterator of Output``. It takes
+requests lazily and yields each output as soon as it exists, in any order; a request that
+fails yields an Output with ``error`` and never stops the others. ``load_engine`` imports
+only the engine that is asked for.
+
+    engine = load_engine("vllm", settings)
+    for output in engine.run(requests): ...
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image
+
+from inference.images import PixelBudget
+
+NOTICE_FILE = "notice.txt"
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """What an engine needs to know; one object for all three.
+
+    Attributes:
+        checkpoint: folder or hub name of the model; for ``openai`` only a name.
+        temperature: 0 is greedy decoding.
+        max_num_seqs: requests that one batch holds (vllm, transformers) or that are under
+            way at once (openai).
+    """
+
+    checkpoint: str
+    model_name: str
+    temperature: float = 0.7
+    max_new_tokens: int = 2048
+    seed: int = 0
+    budget: PixelBudget = field(default_factory=PixelBudget)
+    max_model_len: int = 4096
+    max_num_seqs: int = 256
+    gpu_memory_utilization: float = 0.9
+    dtype: str = "auto"
+    trust_remote_code: bool = False
+    base_url: str = ""
+    max_retries: int = 6
+    timeout: float = 600.0
+
+
+@dataclass
+class Request:
+    """One sample on its way to the engine; ``image`` is already within the pixel budget."""
+
+    sample_id: str
+    messages: list[dict[str, Any]]
+    image: Image.Image
+
+
+@dataclass
+class Output:
+    """What came of one request: a response with its token counts, or an error.
+
+    ``image_tokens`` is counted in the prompt that the engine really processed; an endpoint
+    does not tell it (None), but its ``prompt_tokens`` includes them.
+    """
+
+    sample_id: str
+    response: str = ""
+    image_tokens: int | None = None
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    finish_reason: str | None = None
+    error: str | None = None
+
+
+class Engine(Protocol):
+    """The engines' common face."""
+
+    def run(self, requests: Iterable[Request]) -> Iterator[Output]: ...
+
+
+def sample_seed(seed: int, sample_id: str) -> int:
+    """A seed for one sample: the same whatever else is in the batch, whoever infers it."""
+    digest = hashlib.sha256(f"{seed}/{sample_id}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def load_processor(settings: EngineSettings):
+    """The checkpoint's own processor (tokenizer, chat template, image processor)."""
+    from transformers import AutoProcessor
+
+    return AutoProcessor.from_pretrained(
+        settings.checkpoint,
+        min_pixels=settings.budget.min_pixels,
+        max_pixels=settings.budget.max_pixels,
+        trust_remote_code=settings.trust_remote_code,
+    )
+
+
+def checkpoint_notice(checkpoint: str) -> str | None:
+    """What must be said beside any output of this checkpoint (a toy model says that it is one)."""
+    path = Path(checkpoint) / NOTICE_FILE
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+
+
+def load_engine(name: str, settings: EngineSettings) -> Engine:
+    """The engine called ``vllm``, ``transformers`` or ``openai``, ready for requests.
+
+    Raises:
+        ValueError: for another name.
+    """
+    if name == "vllm":
+        from inference.engine_vllm import VllmEngine
+
+        return VllmEngine(settings)
+    if name == "transformers":
+        from inference.engine_transformers import TransformersEngine
+
+        return TransformersEngine(settings)
+    if name == "openai":
+        from inference.engine_openai import OpenAIEngine
+
+        return OpenAIEngine(settings)
+    raise ValueError(f"expected the engine vllm, transformers or openai, got {name!r}")

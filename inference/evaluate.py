@@ -1,0 +1,233 @@
+"""Evaluate a run: result shards in, tables, figures and metrics.json out. Needs no torch, no vLLM.
+
+    python -m inference.evaluate --output_path infer_results/my_run [--data_path input_data/test_8k.jsonl]
+    python -m inference.evaluate --input_file results.jsonl --output_dir somewhere
+
+Writes into the run's folder: ``merged.jsonl`` (every response), ``error.jsonl`` (every sample
+without one, and why), ``merged_conf.jsonl`` (with prediction, confidence, correctness),
+``metric.log``, ``metric_conf.log``, ``thresholds.tsv``, ``metrics.json``,
+``confidence_thresholds.png``, ``calibration_curves.png``. About two seconds for the 8,032
+samples of VECBench.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from inference import protocols, tables
+from inference.results import atomic_write, merge_shards, to_line
+from inference.vecbench import RecordError, check_labels, content_id, describe, read_lines, read_records
+
+
+def check_result(result: Any, source: str, line_number: int) -> str | None:
+    """What keeps a result line from being evaluated, or None when it can be."""
+
+    def fail(field: str, expected: str):
+        raise RecordError(source, line_number, field, expected)
+
+    if isinstance(result, dict) and "error" in result:
+        return str(result["error"])
+    try:
+        check_labels(result, fail)
+        if not isinstance(result.get("response"), str):
+            fail("response", f"the model's text, got {describe(result.get('response'))}")
+    except RecordError as error:
+        return str(error)
+    return None
+
+
+def split_results(lines: list[tuple[int, Any, str | None]], source: str) -> tuple[list[dict], list[dict]]:
+    """(evaluable, failed): every line is in one of the two, failed ones with an ``error``."""
+    evaluable, failed = [], []
+    for line_number, result, problem in lines:
+        problem = problem or check_result(result, source, line_number)
+        if problem is None:
+            evaluable.append(result)
+        else:
+            kept = result if isinstance(result, dict) else {"line": line_number}
+            failed.append({**kept, "error": problem})
+    return evaluable, failed
+
+
+def load(output_path: Path | None, input_file: Path | None) -> tuple[list[dict], list[dict]]:
+    """(evaluable, failed) results of a run's shards or of one file.
+
+    Raises:
+        OSError: when there is nothing to read.
+    """
+    if input_file is not None:
+        return split_results(list(read_lines(input_file)), str(input_file))
+    merged = merge_shards(output_path)
+    return split_results([(i, result, None) for i, result in enumerate(merged, 1)], str(output_path))
+
+
+def missing_samples(data_path: Path, results: list[dict]) -> list[dict]:
+    """An error record for each sample of the data file that no worker has written a line for."""
+    known = {result.get("sample_id") for result in results}
+    return [
+        {
+            **item.raw,
+            "sample_id": item.sample_id,
+            "position": item.position,
+            "error": "not inferred: no worker has written a result; start the same command again",
+        }
+        for item in read_records(data_path)
+        if item.sample_id not in known
+    ]
+
+
+def notices(results: list[dict]) -> list[str]:
+    """What must stand beside any number of this run: that data or model is synthetic, for instance."""
+    found = (result[key] for result in results for key in ("notice", "model_notice") if isinstance(result.get(key), str))
+    return sorted(set(found))
+
+
+def metric_log(counts: str, notes: Sequence[str], published: str, tsv: str, corrected: str) -> str:
+    """The text of metric.log and metric_conf.log: published protocol first, corrected below."""
+    head = "".join(f"NOTE: {note}\n" for note in notes)
+    return (
+        f"{head}{counts}\n\nPublished protocol\n{published}\nTab-separated, for a spreadsheet\n{tsv}\n"
+        f"Corrected protocol\n{corrected}\n{tables.CORRECTED_NOTES}\n"
+    )
+
+
+def with_predictions(results: list[dict], table: pd.DataFrame) -> list[dict]:
+    """merged_conf.jsonl: results with the published prediction, confidence and correctness.
+
+    As published, samples whose confidence is not a number are not in this file.
+    """
+    rows = []
+    columns = ("published_confidence_unreadable", "published_label", "published_confidence", "truth")
+    for result, (unreadable, label, confidence, truth) in zip(
+        results, zip(*(table[name].tolist() for name in columns), strict=True), strict=True
+    ):
+        if not unreadable:
+            known = None if confidence != confidence else confidence
+            rows.append({**result, "prediction": label, "confidence": known, "correctness": int(label == truth)})
+    return rows
+
+
+def evaluate(evaluable: list[dict], failed: list[dict], output_dir: Path, plots: bool = True) -> dict[str, Any]:
+    """Write every file of an evaluation into ``output_dir``; returns what metrics.json holds."""
+    output_dir.mkdir(parents=True, exist_ok=True)
+    notes = notices(evaluable)
+    n_read = len(evaluable) + len(failed)
+    counts = f"{n_read} samples read = {len(evaluable)} predicted + {len(failed)} failed"
+    if failed:
+        counts += " (error.jsonl; not in the tables)"
+
+    table = protocols.prediction_table(evaluable)
+    published = protocols.published_rows(table)
+    published_confidence = protocols.published_confidence_rows(table)
+    thresholds = protocols.published_thresholds(table)
+    corrected = protocols.corrected_rows(table)
+    curves = protocols.calibration_curves(table)
+
+    threshold_lines = tables.thresholds_tsv(thresholds)
+    corrected_text = tables.corrected_table(corrected)
+    confidence_tsv = tables.group_tsv(published_confidence) + (
+        "\nAcc, F1, Coverage of ID VSA, ID VER, OOD VER for confidence >= threshold\n" + threshold_lines
+    )
+    files = {
+        "metric.log": metric_log(
+            counts, notes, tables.published_table(published), tables.metric_tsv(published), corrected_text
+        ),
+        "metric_conf.log": metric_log(
+            counts, notes, tables.published_confidence_table(published_confidence), confidence_tsv, corrected_text
+        ),
+        "thresholds.tsv": threshold_lines,
+        "merged.jsonl": "".join(to_line(result) + "\n" for result in evaluable),
+        "error.jsonl": "".join(to_line(result) + "\n" for result in failed),
+        "merged_conf.jsonl": "".join(to_line(result) + "\n" for result in with_predictions(evaluable, table)),
+    }
+    summary = {
+        "notices": notes,
+        "counts": {"read": n_read, "predicted": len(evaluable), "failed": len(failed)},
+        "published": {
+            "metric": [row.to_json() for row in published],
+            "metric_conf": [row.to_json() for row in published_confidence],
+            "dropped_unreadable_confidence": int(table["published_confidence_unreadable"].sum()),
+            "thresholds": thresholds,
+        },
+        "corrected": {
+            "metric": [row.to_json() for row in corrected],
+            "calibration_bins": {
+                group: [
+                    {key: (None if value != value else value.item()) for key, value in zip(bins, values, strict=True)}
+                    for values in zip(*bins.values(), strict=True)
+                ]
+                for group, bins in curves.items()
+            },
+        },
+    }
+    files["metrics.json"] = json.dumps(summary, indent=1, allow_nan=False) + "\n"
+    for name, text in files.items():
+        with atomic_write(output_dir / name) as handle:
+            handle.write(text)
+    if plots:
+        from inference.plots import plot_calibration_curves, plot_thresholds
+
+        plot_thresholds(thresholds, output_dir / "confidence_thresholds.png", "; ".join(notes))
+        plot_calibration_curves(curves, output_dir / "calibration_curves.png", "; ".join(notes))
+    return summary
+
+
+def log_to_wandb(project: str, name: str, summary: dict[str, Any]) -> None:
+    """Send both protocols' rows to Weights & Biases as one run.
+
+    Raises:
+        SystemExit: when wandb is not installed.
+    """
+    try:
+        import wandb
+    except ImportError:
+        sys.exit("--wandb_project needs wandb, which is not installed: pip install wandb, or leave the option out")
+    run = wandb.init(project=project, name=name)
+    for protocol, key in (("published", "metric_conf"), ("corrected", "metric")):
+        for row in summary[protocol][key]:
+            numbers = {k: v for k, v in row.items() if isinstance(v, (int, float))}
+            run.summary.update({f"{protocol}/{row['name']}/{k}": v for k, v in numbers.items()})
+    run.finish()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--output_path", type=Path, help="a run's folder: reads its shards, writes beside them")
+    source.add_argument("--input_file", type=Path, help="one JSON-lines file of results instead of shards")
+    parser.add_argument("--output_dir", type=Path, help="where to write (default: --output_path)")
+    parser.add_argument("--data_path", type=Path, help="the data file: samples that were never inferred then count as failed")
+    parser.add_argument("--no_plots", action="store_true", help="tables only")
+    parser.add_argument("--quiet", action="store_true", help="do not print the tables")
+    parser.add_argument("--wandb_project", default="", help="log to this Weights & Biases project (off when empty)")
+    args = parser.parse_args()
+    output_dir = args.output_dir or args.output_path
+    if output_dir is None:
+        parser.error("--input_file needs --output_dir")
+    try:
+        evaluable, failed = load(args.output_path, args.input_file)
+        if args.data_path:
+            failed += missing_samples(args.data_path, evaluable + failed)
+    except OSError as error:
+        sys.exit(f"cannot evaluate: {error}")
+    for result in evaluable:
+        result.setdefault("sample_id", str(result.get("id", "")) or content_id(result))
+    summary = evaluate(evaluable, failed, output_dir, plots=not args.no_plots)
+    if not args.quiet:
+        for name in ("metric.log", "metric_conf.log"):
+            print(f"\n== {output_dir / name}\n{(output_dir / name).read_text(encoding='utf-8')}", end="")
+    counts = summary["counts"]
+    print(f"read {counts['read']} = predicted {counts['predicted']} + failed {counts['failed']}; files in {output_dir}")
+    if args.wandb_project:
+        log_to_wandb(args.wandb_project, output_dir.name, summary)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""Images: find, open and check them, and bring them into the pixel budget, ahead of the engine.
+
+    from inference.images import ImageSource, PixelBudget
+    source = ImageSource(roots=[Path("input_data")], budget=PixelBudget(200704, 451584))
+    image = source.load("photos/0001.jpg")
+
+Every engine gets the very same pixels: the size that Qwen2-VL's processor would choose is
+applied here, once. So a large photo is neither kept nor resized twice, and the number of
+image tokens is width × height / 28².
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import math
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+FACTOR = 28  # pixels a side of one image token: patches of 14, merged 2 × 2
+MAX_ASPECT_RATIO = 200  # what Qwen2-VL's processor refuses
+MAX_DOWNLOAD_BYTES = 64 * 2**20
+DOWNLOAD_TIMEOUT = 30  # seconds
+
+
+class ImageError(ValueError):
+    """An image that cannot be used; the message names it and says why."""
+
+
+@dataclass(frozen=True)
+class PixelBudget:
+    """Smallest and largest area of an image in pixels; the published budget is 256 to 576 tokens.
+
+    Raises:
+        ValueError: when the bounds are not 0 < min_pixels <= max_pixels.
+    """
+
+    min_pixels: int = 256 * FACTOR**2
+    max_pixels: int = 576 * FACTOR**2
+
+    def __post_init__(self):
+        if not 0 < self.min_pixels <= self.max_pixels:
+            raise ValueError(f"expected 0 < min_pixels <= max_pixels, got {self.min_pixels} and {self.max_pixels}")
+
+    def fit(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) in multiples of 28 within the budget, aspect ratio kept as far as that goes.
+
+        The rule of Qwen2-VL's image processor (``smart_resize`` in transformers).
+
+        Raises:
+            ImageError: for an aspect ratio over 200.
+        """
+        if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
+            raise ImageError(f"aspect ratio of {width} × {height} is over {MAX_ASPECT_RATIO}")
+        new_width, new_height = round(width / FACTOR) * FACTOR, round(height / FACTOR) * FACTOR
+        if new_width * new_height > self.max_pixels:
+            shrink = math.sqrt(width * height / self.max_pixels)
+            new_width = max(FACTOR, math.floor(width / shrink / FACTOR) * FACTOR)
+            new_height = max(FACTOR, math.floor(height / shrink / FACTOR) * FACTOR)
+        elif new_width * new_height < self.min_pixels:
+            grow = math.sqrt(self.min_pixels / (width * height))
+            new_width = math.ceil(width * grow / FACTOR) * FACTOR
+            new_height = math.ceil(height * grow / FACTOR) * FACTOR
+        return new_width, new_height
+
+
+@dataclass
+class ImageSource:
+    """Where the images of a data file are found.
+
+    Attributes:
+        roots: folders that a relative path is looked for in, in this order.
+        allow_url: whether http(s) addresses may be fetched; off unless asked for.
+    """
+
+    roots: list[Path]
+    budget: PixelBudget = field(default_factory=PixelBudget)
+    allow_url: bool = False
+
+    def load(self, reference: str) -> Image.Image:
+        """The image as RGB pixels within the budget, upright (EXIF), transparency on white.
+
+        ``reference`` is a path, a ``file://`` path, a ``data:`` URL or, when allowed, an
+        http(s) URL.
+
+        Raises:
+            ImageError: whatever is wrong with it.
+        """
+        shown = reference if len(reference) <= 200 else reference[:199] + "…"
+        try:
+            with Image.open(self._open(reference)) as image:
+                size = self.budget.fit(*_upright_size(image))
+                return _to_rgb(ImageOps.exif_transpose(image)).resize(size, Image.Resampling.BICUBIC)
+        except ImageError as error:
+            raise ImageError(f"image {shown}: {error}") from None
+        except (OSError, ValueError, SyntaxError, EOFError, MemoryError, Image.DecompressionBombError) as error:
+            raise ImageError(f"image {shown}: cannot be read: {type(error).__name__}: {error}") from None
+
+    def _open(self, reference: str) -> Path | io.BytesIO:
+        if reference.startswith("data:"):
+            header, _, payload = reference.partition(",")
+            if not header.endswith(";base64"):
+                raise ImageError("expected a base64 data URL")
+            try:
+                return io.BytesIO(base64.b64decode(payload, validate=True))
+            except binascii.Error as error:
+                raise ImageError(f"broken base64: {error}") from None
+        if reference.startswith(("http://", "https://")):
+            if not self.allow_url:
+                raise ImageError("is a URL: give --allow_url to fetch images from the network")
+            with urllib.request.urlopen(reference, timeout=DOWNLOAD_TIMEOUT) as response:
+                content = response.read(MAX_DOWNLOAD_BYTES + 1)
+            if len(content) > MAX_DOWNLOAD_BYTES:
+                raise ImageError(f"is larger than {MAX_DOWNLOAD_BYTES} bytes")
+            return io.BytesIO(content)
+        return self._find(Path(reference.removeprefix("file://")))
+
+    def _find(self, path: Path) -> Path:
+        places = [path] if path.is_absolute() else [root / path for root in self.roots]
+        for place in places:
+            if place.is_file():
+                return place
+        if any(place.exists() for place in places):
+            raise ImageError("is not a regular file")
+        raise ImageError("no such file" + ("" if path.is_absolute() else f" in {', '.join(map(str, self.roots))}"))
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height after the EXIF orientation, from the header alone: no pixel is decoded."""
+    orientation = image.getexif().get(0x0112, 1)
+    return image.size if orientation < 5 else image.size[::-1]
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    if image.mode.startswith("I"):  # 16-bit greyscale: PIL would clip at 255 instead of scaling
+        image = image.point(lambda value: value / 256).convert("L")
+    return image.convert("RGB")

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# One worker: one device, one share of the data. Usage: bash inference/infer.sh INDEX
+#
+# Called by infer_and_eval_example.sh, which explains the settings; alone it runs one share,
+# for instance on a second machine that shares the output folder:
+#   checkpoint=… data_path=… output_path=… n_gpu=16 bash inference/infer.sh 8
+# The share INDEX of n_gpu runs on the GPU INDEX (or the INDEX-th of CUDA_VISIBLE_DEVICES);
+# `device=3` names another one.
+set -euo pipefail
+
+index="${1:?usage: bash inference/infer.sh INDEX}"
+repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
+
+python="${python:-python3}"
+data_path="${data_path:?set data_path to a JSON-lines file of VECBench records}"
+output_path="${output_path:?set output_path to the folder of the run}"
+checkpoint="${checkpoint:-}"
+model_name="${model_name:-}"
+n_gpu="${n_gpu:-1}"
+engine="${engine:-vllm}"
+base_url="${base_url:-}"
+temperature="${temperature:-0.7}"
+max_new_tokens="${max_new_tokens:-2048}"
+seed="${seed:-0}"
+min_pixels="${min_pixels:-200704}" # 256 × 28 × 28
+max_pixels="${max_pixels:-451584}" # 576 × 28 × 28
+limit="${limit:-}"
+# More options of inference_vllm, as one string of words: inference_args="--max_num_seqs 512"
+inference_args="${inference_args:-}"
+
+if [[ "$engine" == openai ]]; then
+  : # the endpoint has the devices
+elif [[ -n "${device:-}" ]]; then
+  export CUDA_VISIBLE_DEVICES="$device"
+elif command -v nvidia-smi > /dev/null && nvidia-smi -L > /dev/null 2>&1; then
+  IFS=, read -r -a devices <<< "${CUDA_VISIBLE_DEVICES:-}"
+  export CUDA_VISIBLE_DEVICES="${devices[index]:-$index}"
+fi
+if [[ -d "$checkpoint" ]]; then
+  export HF_HUB_OFFLINE="${HF_HUB_OFFLINE:-1}" # a local folder needs no hub
+fi
+export PYTHONPATH="$repo${PYTHONPATH:+:$PYTHONPATH}"
+
+read -r -a more <<< "$inference_args"
+exec "$python" -m inference.inference_vllm \
+  --data_path "$data_path" --output_path "$output_path" \
+  --index "$index" --n_shards "$n_gpu" \
+  --checkpoint "$checkpoint" --model_name "$model_name" \
+  --engine "$engine" --base_url "$base_url" \
+  --temperature "$temperature" --max_new_tokens "$max_new_tokens" --seed "$seed" \
+  --min_pixels "$min_pixels" --max_pixels "$max_pixels" \
+  ${limit:+--limit "$limit"} ${more[@]+"${more[@]}"}

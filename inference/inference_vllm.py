@@ -1,0 +1,176 @@
+"""Infer one share of a VECBench file: records in, one result line a sample out.
+
+    python -m inference.inference_vllm --data_path input_data/test_8k.jsonl \\
+        --checkpoint output/EmoCaliber --output_path infer_results/my_run --index 0 --n_shards 8
+
+Sample i belongs to the worker i mod n_shards, so every sample is inferred whatever n_shards
+is. What any worker of this run has answered before is not asked again (resume by sample id);
+what failed is tried again. A record or image that cannot be used becomes an ``error`` line.
+Same command, same machine, same file: every sample has its own seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+from tqdm import tqdm
+
+from inference.engines import Engine, EngineSettings, Output, Request, checkpoint_notice, load_engine
+from inference.images import ImageError, ImageSource, PixelBudget
+from inference.loader import ImageLoader
+from inference.prompts import chat_messages
+from inference.results import ShardBusy, ShardWriter, finished_samples
+from inference.vecbench import TASKS, BrokenRecord, Record, read_records
+
+log = logging.getLogger("inference")
+
+
+def result_line(item: Record | BrokenRecord, **added) -> dict:
+    """The record's own keys, untouched, and what inference adds; stale results are replaced."""
+    kept = {key: value for key, value in item.raw.items() if key not in ("response", "error")}
+    known = {key: value for key, value in added.items() if value is not None}
+    return {**kept, "sample_id": item.sample_id, "position": item.position, **known}
+
+
+def share_of(data_path: str, index: int, n_shards: int, limit: int | None) -> list[Record | BrokenRecord]:
+    """The records of one worker, in order, with a warning where labels differ from VECBench's."""
+    mine = []
+    warned = set()
+    for item in read_records(data_path, limit):
+        if item.position % n_shards == index:
+            mine.append(item)
+            task = TASKS.get(getattr(item, "task", ""))
+            if task and set(item.candidates) != set(task.labels) and task.name not in warned:
+                warned.add(task.name)
+                log.warning("line %d: candidates of %s differ from VECBench's", item.line_number, task.name)
+    return mine
+
+
+class Worker:
+    """Takes missing samples through one engine into one shard, and counts what comes of them."""
+
+    def __init__(self, writer: ShardWriter, settings: EngineSettings):
+        self.writer = writer
+        self.added = {"model": settings.model_name, "model_notice": checkpoint_notice(settings.checkpoint)}
+        self.under_way: dict[str, Record] = {}
+        self.predicted = self.failed = 0
+
+    def fail(self, item: Record | BrokenRecord, error: str) -> None:
+        log.error("%s: %s", item.sample_id, error)
+        self.writer.write(result_line(item, error=error))
+        self.failed += 1
+
+    def requests(self, loader: ImageLoader, records: list[Record]) -> Iterator[Request]:
+        """Requests for the engine, one image decoded ahead after the other."""
+        for record, image in loader.load(records):
+            if isinstance(image, ImageError):
+                self.fail(record, f"line {record.line_number}, field 'image': {image}")
+                continue
+            self.under_way[record.sample_id] = record
+            yield Request(record.sample_id, chat_messages(record), image)
+
+    def finish(self, output: Output) -> None:
+        record = self.under_way.pop(output.sample_id)
+        if output.error is not None:
+            self.fail(record, output.error)
+            return
+        told = {field.name: getattr(output, field.name) for field in fields(output) if field.name != "sample_id"}
+        self.writer.write(result_line(record, **self.added, **told))
+        self.predicted += 1
+
+    def run(self, engine: Engine, loader: ImageLoader, records: list[Record]) -> None:
+        """Every record ends as one line of the shard; progress and time left go to stderr."""
+        outputs = engine.run(self.requests(loader, records))
+        with tqdm(total=len(records), desc="inferred", unit="sample", mininterval=2.0, file=sys.stderr) as bar:
+            for output in outputs:
+                self.finish(output)
+                bar.update()
+
+
+def infer(args: argparse.Namespace, settings: EngineSettings) -> tuple[int, int, int]:
+    """Infer what is missing of one share; returns (samples of the share, responses, failures)."""
+    mine = share_of(args.data_path, args.index, args.n_shards, args.limit)
+    with ShardWriter(args.output_path, args.index, args.n_shards) as writer:
+        finished = finished_samples(args.output_path)
+        missing = [item for item in mine if item.sample_id not in finished]
+        log.info("%d samples in this share, %d of them still to infer", len(mine), len(missing))
+        worker = Worker(writer, settings)
+        for item in missing:
+            if isinstance(item, BrokenRecord):
+                worker.fail(item, item.error)
+        records = [item for item in missing if isinstance(item, Record)]
+        if records:  # a finished share costs no engine start
+            roots = [Path(args.data_path).resolve().parent, Path.cwd()]
+            source = ImageSource(roots, settings.budget, args.allow_url)
+            with ImageLoader(source, args.image_workers) as loader:
+                worker.run(load_engine(args.engine, settings), loader, records)
+    done_before = len(mine) - len(missing)
+    predicted = done_before + worker.predicted
+    log.info(
+        "read %d = predicted %d (%d of them before) + failed %d", len(mine), predicted, done_before, worker.failed
+    )
+    if predicted + worker.failed != len(mine):
+        raise RuntimeError(f"{len(worker.under_way)} samples were given to the engine and never came back")
+    return len(mine), predicted, worker.failed
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--data_path", required=True, help="VECBench records, one JSON object a line")
+    add("--checkpoint", default="", help="model folder or hub name (vllm, transformers)")
+    add("--output_path", required=True, help="the run's folder; shards are written into it")
+    add("--index", type=int, default=0, help="which share this worker takes, from 0")
+    add("--n_shards", type=int, default=1, help="how many workers share the file")
+    add("--model_name", default="", help="name in the results, and the model an endpoint is asked for")
+    add("--engine", choices=("vllm", "transformers", "openai"), default="vllm")
+    add("--temperature", type=float, default=0.7, help="0 is greedy decoding")
+    add("--max_new_tokens", type=int, default=2048)
+    add("--seed", type=int, default=0)
+    add("--min_pixels", type=int, default=PixelBudget.min_pixels, help="default: 256 image tokens")
+    add("--max_pixels", type=int, default=PixelBudget.max_pixels, help="default: 576 image tokens")
+    add("--limit", type=int, help="only the first so many records of the file")
+    add("--max_model_len", type=int, default=4096, help="prompt and response together, in tokens")
+    add("--max_num_seqs", type=int, default=256, help="requests in one batch, or under way at an endpoint")
+    add("--gpu_memory_utilization", type=float, default=0.9)
+    add("--dtype", default="auto", help="auto: the checkpoint's own on a GPU, float32 on CPU")
+    add("--image_workers", type=int, default=4, help="threads that decode images")
+    add("--allow_url", action="store_true", help="fetch images that are http(s) URLs")
+    add("--trust_remote_code", action="store_true", help="run Python code that comes with the checkpoint")
+    add("--base_url", default="", help="the endpoint of the openai engine")
+    add("--max_retries", type=int, default=6, help="of a request to an endpoint")
+    add("--timeout", type=float, default=600.0, help="seconds, of a request to an endpoint")
+    args = parser.parse_args(arguments)
+    if not 0 <= args.index < args.n_shards:
+        parser.error(f"expected 0 <= --index < --n_shards, got {args.index} and {args.n_shards}")
+    if args.engine == "openai" and not (args.base_url and args.model_name):
+        parser.error("--engine openai needs --base_url and --model_name")
+    if args.engine != "openai" and not args.checkpoint:
+        parser.error(f"--engine {args.engine} needs --checkpoint")
+    if args.temperature < 0:
+        parser.error(f"expected --temperature >= 0, got {args.temperature}")
+    if not Path(args.data_path).is_file():
+        parser.error(f"--data_path: no such file: {args.data_path}")
+    args.model_name = args.model_name or Path(args.checkpoint).name
+    return args
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    args = parse_args()
+    try:
+        budget = PixelBudget(args.min_pixels, args.max_pixels)
+        named = {field.name: getattr(args, field.name) for field in fields(EngineSettings) if field.name != "budget"}
+        infer(args, EngineSettings(budget=budget, **named))
+    except (ValueError, OSError, ShardBusy) as error:
+        sys.exit(f"inference failed: {type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""The two figures of an evaluation: accuracy and coverage by threshold, calibration curves.
+
+Colours are Okabe and Ito's (distinct for colour-blind eyes); line styles and markers keep the
+groups apart in grey.
+
+    from inference.plots import plot_calibration_curves
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from inference.vecbench import GROUPS
+
+STYLES = dict(zip(GROUPS, (("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^")), strict=True))
+
+
+def _finish(figure, path: Path, note: str) -> None:
+    if note:
+        figure.text(0.5, 0.01, note, ha="center", fontsize=7, color="#444444", wrap=True)
+    figure.tight_layout(rect=(0, 0.05 if note else 0, 1, 1))
+    temporary = path.with_name(f".{path.name}")
+    figure.savefig(temporary, dpi=150, format=path.suffix[1:])
+    temporary.replace(path)
+    plt.close(figure)
+
+
+def plot_thresholds(analysis: dict[str, list[dict[str, float]]], path: Path, note: str = "") -> None:
+    """Accuracy and coverage (percent) of each group when answers below a confidence are withheld."""
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.8))
+    for panel, measure in zip(panels, ("accuracy", "coverage"), strict=True):
+        for group, rows in analysis.items():
+            colour, line, marker = STYLES[group]
+            kept = [row for row in rows if measure == "coverage" or row["coverage"] > 0]
+            x, y = [row["threshold"] for row in kept], [100 * row[measure] for row in kept]
+            panel.plot(x, y, color=colour, linestyle=line, marker=marker, markersize=4, label=group)
+        panel.set(xlabel="confidence threshold", ylabel=f"{measure} (%)", xticks=np.arange(0.1, 1.0, 0.1), ylim=(0, 103))
+        panel.grid(alpha=0.3)
+    panels[0].set_title("accuracy of the answers kept")
+    panels[1].set_title("share of answers kept")
+    panels[1].legend(loc="lower left")
+    _finish(figure, path, note)
+
+
+def plot_calibration_curves(curves: dict[str, dict[str, np.ndarray]], path: Path, note: str = "") -> None:
+    """Mean correctness by mean confidence in ten bins for each group, with the bins' sample counts below."""
+    figure, (panel, counts) = plt.subplots(
+        2, 1, figsize=(5, 5.6), sharex=True, gridspec_kw={"height_ratios": (3, 1), "hspace": 0.08}
+    )
+    panel.plot([0, 1], [0, 1], color="#999999", linewidth=1, label="perfect calibration")
+    for i, (group, bins) in enumerate(curves.items()):
+        colour, line, marker = STYLES[group]
+        filled = bins["count"] > 0
+        x, y = bins["confidence"][filled], bins["correctness"][filled]
+        panel.plot(x, y, color=colour, linestyle=line, marker=marker, markersize=5, label=group)
+        left = bins["low"] + 0.005 + 0.03 * i
+        counts.bar(left, bins["count"], width=0.028, align="edge", color=colour, edgecolor="black", linewidth=0.3)
+    panel.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
+    panel.grid(alpha=0.3)
+    panel.legend(loc="upper left", fontsize=8)
+    counts.set(xlabel="confidence", ylabel="samples")
+    _finish(figure, path, note)

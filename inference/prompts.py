@@ -1,0 +1,62 @@
+"""The prompts: what a record without a prompt of its own is asked, and how turns are rendered.
+
+    from inference.prompts import recognition_prompt
+    recognition_prompt(["positive", "negative"], with_confidence=True)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from inference.vecbench import Record
+
+SYSTEM_PROMPT = "You are a helpful assistant."
+
+
+def recognition_prompt(candidates: list[str] | tuple[str, ...], with_confidence: bool = True) -> str:
+    """The question of the released model; with a confidence it asks for one more tag."""
+    labels = ", ".join(candidates)
+    answer_format = "<think>{your reasoning}</think><answer>{your final answer}</answer>"
+    if with_confidence:
+        answer_format += "<confidence>{your confidence between 0 and 1}</confidence>"
+    return (
+        f"Which emotion might this image evoke? Choose the most likely one from [{labels}]. "
+        f"Think step by step. Respond in the format: {answer_format}"
+    )
+
+
+def chat_messages(record: Record) -> list[dict[str, Any]]:
+    """The record's turns in the form that chat templates render: a list of items a turn.
+
+    Images become ``{"type": "image"}`` placeholders, because the pixels travel beside the
+    text. A string content with a literal ``<image>`` (ms-swift's form) is split there.
+    Trailing assistant turns (training data) are left out. A record without turns gets
+    ``recognition_prompt``, image first.
+    """
+    if record.messages is None:
+        text = recognition_prompt(record.candidates)
+        return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
+    turns = list(record.messages)
+    while len(turns) > 1 and turns[-1]["role"] == "assistant":
+        turns.pop()
+    rendered = [{"role": turn["role"], "content": _items(turn["content"])} for turn in turns]
+    has_image = any(item["type"] == "image" for turn in rendered for item in turn["content"])
+    if not has_image:  # the image stands in the record's own "image" key
+        first_user = next(turn for turn in rendered if turn["role"] == "user")
+        first_user["content"].insert(0, {"type": "image"})
+    return rendered
+
+
+def _items(content: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if isinstance(content, str):
+        items: list[dict[str, Any]] = []
+        for i, part in enumerate(content.split("<image>")):
+            if i:
+                items.append({"type": "image"})
+            if part:
+                items.append({"type": "text", "text": part})
+        return items
+    return [
+        {"type": "text", "text": item["text"]} if isinstance(item.get("text"), str) else {"type": "image"}
+        for item in content
+    ]

@@ -1,0 +1,146 @@
+"""Result files: one shard a worker, a line a sample as soon as it exists, resume, merge.
+
+A run's folder holds ``shard_<index>_of_<n>.jsonl``. A line is the record's own keys plus
+``sample_id``, ``position`` and either ``response`` (with token counts) or ``error``. A torn
+last line (the process was killed while writing) is dropped and inferred again.
+
+    from inference.results import finished_samples, merge_shards
+    merged = merge_shards("infer_results/my_run")
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from inference.vecbench import read_lines
+
+class ShardBusy(RuntimeError):
+    """Another process is writing the shard."""
+
+
+SHARD_PATTERN = "shard_*_of_*.jsonl"
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[IO[str]]:
+    """Write a UTF-8 file that appears under its name only when it is complete and on disk."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8", newline="\n") as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def to_line(result: dict[str, Any]) -> str:
+    """One JSON line without its line break. Text that UTF-8 cannot hold is escaped."""
+    text = json.dumps(result, ensure_ascii=False)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(result)
+    return text
+
+
+def shard_path(output_path: str | Path, index: int, n_shards: int) -> Path:
+    return Path(output_path) / f"shard_{index:03d}_of_{n_shards:03d}.jsonl"
+
+
+def shard_paths(output_path: str | Path) -> list[Path]:
+    return sorted(Path(output_path).glob(SHARD_PATTERN))
+
+
+def read_results(path: str | Path) -> Iterator[dict[str, Any]]:
+    """The complete result lines of a shard; anything torn or foreign is left out."""
+    for _, result, problem in read_lines(path):
+        if problem is None and isinstance(result, dict) and isinstance(result.get("sample_id"), str):
+            if "response" in result or "error" in result:
+                yield result
+
+
+def finished_samples(output_path: str | Path) -> set[str]:
+    """Ids with a response in any shard of the folder, however many workers wrote them.
+
+    Errors are not in the set: what failed is tried again by the next start.
+    """
+    return {
+        result["sample_id"] for path in shard_paths(output_path) for result in read_results(path) if "error" not in result
+    }
+
+
+class ShardWriter:
+    """Append results to one shard, each on disk when ``write`` returns.
+
+    On entering, the shard is cleaned: responses are kept; a torn line and the errors that
+    will be tried again go. On a clean exit its lines are put into the data's order, so that
+    the file does not depend on which request finished first.
+
+    Raises:
+        ShardBusy: when another process is writing the same shard.
+    """
+
+    def __init__(self, output_path: str | Path, index: int, n_shards: int):
+        self.path = shard_path(output_path, index, n_shards)
+
+    def __enter__(self) -> ShardWriter:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = open(self.path.with_suffix(".lock"), "a+", encoding="utf-8")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.seek(0)
+            holder = self._lock.read().strip() or "unknown"
+            self._lock.close()
+            raise ShardBusy(f"{self.path} is being written by another process (pid {holder})") from None
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+        if self.path.exists():
+            self._rewrite([result for result in read_results(self.path) if "error" not in result])
+        self._handle = open(self.path, "a", encoding="utf-8", newline="\n")
+        return self
+
+    def write(self, result: dict[str, Any]) -> None:
+        self._handle.write(to_line(result) + "\n")
+        self._handle.flush()
+
+    def __exit__(self, kind, *_) -> None:
+        self._handle.flush()
+        os.fsync(self._handle.fileno())
+        self._handle.close()
+        if kind is None:
+            self._rewrite(sorted(read_results(self.path), key=lambda result: result["position"]))
+        self._lock.close()
+
+    def _rewrite(self, results: list[dict[str, Any]]) -> None:
+        with atomic_write(self.path) as handle:
+            handle.writelines(to_line(result) + "\n" for result in results)
+
+
+def merge_shards(output_path: str | Path) -> list[dict[str, Any]]:
+    """One result a sample from all shards, in the data's order; a response outweighs an error.
+
+    Raises:
+        FileNotFoundError: when the folder has no shard.
+    """
+    paths = shard_paths(output_path)
+    if not paths:
+        raise FileNotFoundError(f"{output_path}: expected result shards ({SHARD_PATTERN}), found none")
+    by_id: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        for result in read_results(path):
+            known = by_id.get(result["sample_id"])
+            if known is None or ("error" in known and "error" not in result):
+                by_id[result["sample_id"]] = result
+    return sorted(by_id.values(), key=lambda result: result["position"])

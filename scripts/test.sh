@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Run the tests in the CPU environment, which is set up first if it must be.
+#
+#   bash scripts/test.sh              the default tests: every engine for real, under 10 minutes
+#   bash scripts/test.sh -m long      the long runs (rebuilding the toy checkpoint)
+#   bash scripts/test.sh -k resume    any arguments go to pytest
+set -euo pipefail
+
+repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
+cd "$repo"
+bash scripts/setup.sh --cpu
+# One thread each: tests share the machine, and spinning OpenMP threads make each other slow.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0
+export PATH="$repo/.venv/bin:$PATH" # tests call the linters by name
+exec "$repo/.venv/bin/python" -m pytest "$@"

@@ -1,0 +1,49 @@
+"""What the tests share: the toy checkpoint, toy records, and running the project's commands."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+REPO = Path(__file__).resolve().parent.parent
+TOY_CHECKPOINT = REPO / "scripts" / "toy_world" / "checkpoint"
+TOY_PIXELS = ["--min_pixels", "3136", "--max_pixels", "12544"]
+
+# Machines are shared: an example may take long for reasons that are not its own.
+settings.register_profile("shared", deadline=None)
+settings.load_profile("shared")
+
+# Local folders only: nothing that runs here may look for a hub.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def read_jsonl(path):
+    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+
+
+def write_jsonl(path, rows):
+    Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return Path(path)
+
+
+def run(*command, check=True, **options):
+    """Run a command of the project from the repository; its output is in the failure message."""
+    words = [str(word) for word in command]
+    if words[0] == "-m":
+        words.insert(0, sys.executable)
+    done = subprocess.run(words, cwd=options.pop("cwd", REPO), capture_output=True, text=True, check=False, **options)
+    if check and done.returncode:
+        pytest.fail(f"{' '.join(words)} ended with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}")
+    return done
+
+
+@pytest.fixture(scope="session")
+def toy_data(tmp_path_factory):
+    """A folder with four toy-world test records for each of the nine tasks, images included."""
+    folder = tmp_path_factory.mktemp("toy world")  # with a space, as users have
+    run("-m", "scripts.toy_world.generate", "--output_dir", folder, "--test", "4", "--processes", "1")
+    return folder / "test.jsonl"

@@ -1,0 +1,232 @@
+"""From results to tables: the published protocol to the byte, counts that add up, nothing lost."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import read_jsonl, run, write_jsonl
+
+from inference import protocols, tables
+from inference.evaluate import evaluate
+from inference.results import ShardWriter
+from inference.vecbench import TASKS
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def a_result(task="EmoSet-8", truth="awe", response="<answer>awe</answer>", **more):
+    return {"task": task, "ground_truth": truth, "candidates": list(TASKS[task].labels), "response": response, **more}
+
+
+def answer(label, confidence=None):
+    return f"<answer>{label}</answer>" + ("" if confidence is None else f"<confidence>{confidence}</confidence>")
+
+
+def published(results):
+    """name → row of metric_conf.log."""
+    table = protocols.prediction_table(results)
+    return {row.name: row for row in protocols.published_confidence_rows(table)}
+
+
+def corrected(results):
+    return {row.name: row for row in protocols.corrected_rows(protocols.prediction_table(results))}
+
+
+@pytest.fixture(scope="module")
+def golden_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("golden")
+    run("-m", "inference.evaluate", "--input_file", GOLDEN / "records.jsonl", "--output_dir", folder)
+    return folder
+
+
+def test_metric_log_holds_the_published_table_byte_for_byte(golden_run):
+    assert (GOLDEN / "metric_table.txt").read_bytes() in (golden_run / "metric.log").read_bytes()
+
+
+def test_metric_conf_log_holds_the_published_table_byte_for_byte(golden_run):
+    assert (GOLDEN / "metric_conf_table.txt").read_bytes() in (golden_run / "metric_conf.log").read_bytes()
+
+
+def test_thresholds_equal_the_published_ones_byte_for_byte(golden_run):
+    assert (golden_run / "thresholds.tsv").read_bytes() == (GOLDEN / "thresholds.tsv").read_bytes()
+    assert (GOLDEN / "thresholds.tsv").read_bytes() in (golden_run / "metric_conf.log").read_bytes()
+
+
+def test_every_file_of_an_evaluation_is_there_and_no_temporary_one(golden_run):
+    assert {path.name for path in golden_run.iterdir()} == {
+        "merged.jsonl",
+        "error.jsonl",
+        "merged_conf.jsonl",
+        "metric.log",
+        "metric_conf.log",
+        "metrics.json",
+        "thresholds.tsv",
+        "confidence_thresholds.png",
+        "calibration_curves.png",
+    }
+
+
+def test_metrics_json_agrees_with_the_table(golden_run):
+    summary = json.loads((golden_run / "metrics.json").read_text())
+    assert summary["counts"] == {"read": 400, "predicted": 400, "failed": 0}
+    overall = summary["published"]["metric"][-1]
+    assert (overall["name"], overall["n_samples"], overall["accuracy"]) == ("Overall", 400, pytest.approx(0.395))
+
+
+def test_the_published_reference_tables_are_well_formed_by_our_own_formatter():
+    """The stored tables of the released model have the very layout that evaluation prints."""
+    reference = Path(__file__).parent.parent / "infer_results" / "emocaliber_published"
+    rows = []
+    for line in (reference / "metric.log").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("|") and cells[0] != "Task":
+            kind = "overall" if cells[0] == "Overall" else "task"
+            rows.append(protocols.Row(cells[0], kind, int(cells[3]), float(cells[1]) / 100, float(cells[2]) / 100))
+    assert tables.published_table(rows) == (reference / "metric.log").read_text()
+    assert [row.n_samples for row in rows] == [*(task.n_test for task in TASKS.values()), 8032]
+
+
+def test_an_unreadable_confidence_drops_the_row_from_the_confidence_tables_only():
+    results = [a_result(response=answer("awe", "high")), a_result(response=answer("fear", 0.5))]
+    assert published(results)["EmoSet-8"].n_samples == 1
+    assert published(results)["Overall"].n_samples == 1
+    table = protocols.prediction_table(results)
+    assert [row.n_samples for row in protocols.published_rows(table)] == [2, 2]
+
+
+def test_the_corrected_protocol_keeps_it_in_the_denominators():
+    row = corrected([a_result(response=answer("awe", "high")), a_result(response=answer("awe", 0.5))])["ID VER"]
+    assert (row.n_samples, row.accuracy, row.confidence_rate) == (2, 1.0, 0.5)
+
+
+def test_published_group_accuracy_is_over_samples_with_a_confidence_and_f1_over_all():
+    results = [a_result(response=answer("awe", 0.9)), a_result(response=answer("fear", 0.2)), a_result(response=answer("awe"))]
+    row = published(results)["ID VER"]
+    assert (row.accuracy, row.n_samples) == (0.5, 3)
+    assert row.f1 == pytest.approx(2 * (2 / 3) / (1 + 2 / 3))  # recall 2/3, precision 1
+
+
+def test_out_of_range_confidence_is_clipped_as_published_and_a_failure_when_corrected():
+    results = [a_result(response=answer("awe", 1.7)), a_result(response=answer("fear", -3))]
+    row = published(results)["ID VER"]
+    assert row.brier == 0.0
+    assert corrected(results)["ID VER"].confidence_rate == 0.0
+
+
+def test_confidence_one_is_in_no_published_bin_but_in_the_corrected_last_one():
+    results = [a_result(response=answer("fear", "1.0")), a_result(response=answer("awe", "0.95"))]
+    assert published(results)["ID VER"].ece == pytest.approx(0.05 / 2)
+    assert corrected(results)["ID VER"].ece == pytest.approx(abs(0.5 - 0.975))
+
+
+def test_a_group_with_one_class_prints_na_for_all_three():
+    row = published([a_result(response=answer("awe", 0.9))])["ID VER"]
+    assert (row.accuracy, row.ece, row.brier, row.roc_auc) == (1.0, None, None, None)
+
+
+def test_a_model_without_confidences_gets_accuracy_over_all_samples():
+    results = [a_result(response=answer("awe")), a_result(response=answer("fear"))]
+    row = published(results)["ID VER"]
+    assert (row.accuracy, row.n_samples, row.ece) == (0.5, 2, None)
+
+
+def test_an_empty_group_prints_na_and_0():
+    text = tables.published_confidence_table(list(published([a_result()]).values()))
+    assert "| OOD VER         | N/A    | N/A    | N/A      | N/A        | N/A        | 0         |" in text
+
+
+def test_tasks_outside_vecbench_count_in_overall_only():
+    foreign = {**a_result(response=answer("awe", 0.5)), "task": "Elsewhere-8"}
+    rows = published([a_result(), foreign])
+    assert rows["Overall"].n_samples == 2
+    assert "Elsewhere-8" not in rows
+
+
+def test_the_overall_row_reads_the_whole_response_as_published():
+    results = [a_result(response="<think>anger?</think>" + answer("awe"))]
+    assert published(results)["EmoSet-8"].accuracy == 1.0
+    assert published(results)["Overall"].accuracy == 0.0
+    assert corrected(results)["Overall"].accuracy == 1.0
+
+
+def test_macro_accuracy_is_the_mean_of_the_tasks():
+    results = [a_result(), a_result(), a_result(), a_result(task="WebEmo-7", truth="joy", response=answer("fear"))]
+    row = corrected(results)["ID VER"]
+    assert (row.accuracy, row.macro_accuracy) == (0.75, 0.5)
+
+
+def test_no_result_at_all_still_prints_tables(tmp_path):
+    summary = evaluate([], [], tmp_path)
+    assert summary["counts"] == {"read": 0, "predicted": 0, "failed": 0}
+    assert "| Overall         | N/A | N/A | 0" in (tmp_path / "metric.log").read_text()
+
+
+def test_lines_that_cannot_be_evaluated_go_to_error_jsonl_and_counts_add_up(tmp_path):
+    lines = [
+        json.dumps(a_result()),
+        "{torn",
+        json.dumps({**a_result(), "response": None}),
+        json.dumps({**a_result(), "candidates": "awe"}),
+        json.dumps({"error": "image a.jpg: no such file", "sample_id": "s"}),
+        "[]",
+    ]
+    source = tmp_path / "in.jsonl"
+    source.write_text("\n".join(lines))
+    done = run("-m", "inference.evaluate", "--input_file", source, "--output_dir", tmp_path / "out", "--no_plots")
+    assert "read 6 = predicted 1 + failed 5" in done.stdout
+    errors = [row["error"] for row in read_jsonl(tmp_path / "out" / "error.jsonl")]
+    assert f"{source}, line 3, field 'response': expected the model's text" in errors[1]
+    assert "field 'candidates'" in errors[2]
+    assert errors[3] == "image a.jpg: no such file"
+
+
+def test_samples_that_no_worker_wrote_are_reported_as_failed(tmp_path):
+    data = write_jsonl(tmp_path / "d.jsonl", [{**a_result(), "id": i, "image": "a.jpg"} for i in range(3)])
+    with ShardWriter(tmp_path / "run", 0, 1) as writer:
+        writer.write({**a_result(), "id": 1, "sample_id": "1", "position": 1})
+    done = run("-m", "inference.evaluate", "--output_path", tmp_path / "run", "--data_path", data, "--no_plots")
+    assert "read 3 = predicted 1 + failed 2" in done.stdout
+    assert [row["sample_id"] for row in read_jsonl(tmp_path / "run" / "error.jsonl")] == ["0", "2"]
+
+
+def test_merged_conf_has_prediction_confidence_and_correctness(tmp_path):
+    evaluate([a_result(response=answer("awe", 0.5)), a_result(response=answer("fear"))], [], tmp_path, plots=False)
+    rows = read_jsonl(tmp_path / "merged_conf.jsonl")
+    assert [(r["prediction"], r["confidence"], r["correctness"]) for r in rows] == [("awe", 0.5, 1), ("fear", None, 0)]
+
+
+def test_a_notice_in_the_data_stands_above_the_numbers(tmp_path):
+    evaluate([a_result(notice="made up", model_notice="tiny model")], [], tmp_path, plots=False)
+    for name in ("metric.log", "metric_conf.log"):
+        assert (tmp_path / name).read_text().startswith("NOTE: made up\nNOTE: tiny model\n")
+
+
+def test_evaluation_imports_neither_torch_nor_vllm():
+    code = (
+        "import sys, inference.evaluate, inference.plots\n"
+        "heavy = {'torch', 'vllm', 'transformers', 'swift', 'verl'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    run(sys.executable, "-c", code)
+
+
+def test_a_folder_without_results_is_one_clear_line(tmp_path):
+    done = run("-m", "inference.evaluate", "--output_path", tmp_path, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"cannot evaluate: {tmp_path}: expected result shards")
+
+
+def test_wandb_is_off_unless_a_project_is_named_and_then_asked_for_by_name(tmp_path):
+    done = run(
+        "-m", "inference.evaluate", "--input_file", GOLDEN / "records.jsonl", "--output_dir", tmp_path,
+        "--no_plots", "--quiet", "--wandb_project", "p", check=False,
+        env={"PATH": "/usr/bin", "WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "HOME": str(tmp_path)},
+    )  # fmt: skip
+    installed = subprocess.run([sys.executable, "-c", "import wandb"], capture_output=True).returncode == 0
+    if installed:
+        assert done.returncode == 0, done.stderr
+        assert list(tmp_path.glob("wandb/offline-run-*"))
+    else:
+        assert "pip install wandb" in done.stderr

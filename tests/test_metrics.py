@@ -1,0 +1,132 @@
+"""Formulas against scikit-learn, hand-worked cases and an independent, slower implementation."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, brier_score_loss, f1_score, roc_auc_score
+
+from inference import metrics
+
+LABELS = ["awe", "fear", "joy"]
+pairs = st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from([*LABELS, "unknown"])), min_size=1, max_size=60)
+# Edges on purpose: 0, 1 and every multiple of 0.1 come up often.
+confidences = st.sampled_from([i / 10 for i in range(11)]) | st.floats(0, 1)
+scored = st.lists(st.tuples(confidences, st.integers(0, 1)), min_size=1, max_size=60)
+
+
+def ece_by_hand(confidence, correctness, close_last, n_bins=10):
+    """The definition, bin by bin, as SPEC words it."""
+    edges = np.linspace(0, 1, n_bins + 1)
+    total = 0.0
+    for i in range(n_bins):
+        last = close_last and i == n_bins - 1
+        inside = [
+            (c, y) for c, y in zip(confidence, correctness) if edges[i] <= c and (c < edges[i + 1] or (last and c == 1.0))
+        ]
+        if inside:
+            mean_c = sum(c for c, _ in inside) / len(inside)
+            mean_y = sum(y for _, y in inside) / len(inside)
+            total += abs(mean_y - mean_c) * len(inside) / len(confidence)
+    return total
+
+
+@given(pairs)
+def test_accuracy_and_f1_agree_with_scikit_learn(rows):
+    truth, predicted = zip(*rows)
+    assert metrics.accuracy(truth, predicted) == pytest.approx(accuracy_score(truth, predicted))
+    expected = f1_score(truth, predicted, average="weighted", zero_division=0)
+    assert metrics.weighted_f1(truth, predicted) == pytest.approx(expected)
+
+
+@given(scored, st.booleans())
+def test_ece_agrees_with_its_definition(rows, close_last):
+    confidence, correctness = zip(*rows)
+    expected = ece_by_hand(confidence, correctness, close_last)
+    assert metrics.expected_calibration_error(confidence, correctness, close_last=close_last) == pytest.approx(expected)
+
+
+@given(scored)
+def test_brier_and_roc_auc_agree_with_scikit_learn(rows):
+    confidence, correctness = zip(*rows)
+    assert metrics.brier_score(confidence, correctness) == pytest.approx(
+        brier_score_loss(correctness, confidence, pos_label=1)
+    )
+    expected = roc_auc_score(correctness, confidence) if len(set(correctness)) == 2 else None
+    assert metrics.confidence_roc_auc(confidence, correctness) == pytest.approx(expected)
+
+
+@given(scored)
+def test_every_score_lies_between_0_and_1(rows):
+    confidence, correctness = zip(*rows)
+    for value in (
+        metrics.expected_calibration_error(confidence, correctness),
+        metrics.brier_score(confidence, correctness),
+        metrics.confidence_roc_auc(confidence, correctness),
+    ):
+        assert value is None or 0 <= value <= 1
+
+
+def test_f1_counts_unknown_as_a_predicted_class():
+    # awe: precision 1, recall 1/2, F1 2/3; fear: 1. Weights 2/3 and 1/3.
+    assert metrics.weighted_f1(["awe", "awe", "fear"], ["awe", "unknown", "fear"]) == pytest.approx(2 / 3 * 2 / 3 + 1 / 3)
+
+
+def test_ece_by_hand():
+    # bin [0.8, 0.9): accuracy 1/2, confidence 0.85, share 2/3; bin [0.2, 0.3): accuracy 0, confidence 0.2
+    value = metrics.expected_calibration_error([0.85, 0.85, 0.2], [1, 0, 0])
+    assert value == pytest.approx(2 / 3 * 0.35 + 1 / 3 * 0.2)
+
+
+def test_published_ece_counts_confidence_1_in_the_denominator_only():
+    assert metrics.expected_calibration_error([1.0, 0.5], [0, 0], close_last=False) == pytest.approx(0.25)
+    assert metrics.expected_calibration_error([1.0, 0.5], [0, 0], close_last=True) == pytest.approx(0.75)
+
+
+def test_an_edge_belongs_to_the_bin_that_it_opens():
+    counts = metrics.calibration_bins([0.0, 0.1, 0.5, 0.9], [1, 1, 1, 1])["count"].tolist()
+    assert counts == [1, 1, 0, 0, 0, 1, 0, 0, 0, 1]
+
+
+def test_edges_are_those_of_linspace_to_the_last_bit():
+    edges = np.linspace(0, 1, 11)
+    assert edges[3] > 0.3  # 0.30000000000000004: a confidence of 0.3 belongs to the bin below
+    counts = metrics.calibration_bins([0.3], [1])["count"].tolist()
+    assert counts.index(1) == 2
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_certain_and_right_or_wrong(value):
+    right = int(value)
+    assert metrics.expected_calibration_error([value] * 3, [right] * 3) == 0
+    assert metrics.expected_calibration_error([value] * 3, [1 - right] * 3) == 1
+    assert metrics.brier_score([value] * 3, [1 - right] * 3) == 1
+
+
+def test_one_class_has_no_roc_auc():
+    assert metrics.confidence_roc_auc([0.1, 0.9], [1, 1]) is None
+
+
+def test_nothing_is_not_a_number_but_none():
+    assert metrics.accuracy([], []) is None
+    assert metrics.weighted_f1([], []) is None
+    assert metrics.expected_calibration_error([], []) is None
+    assert metrics.brier_score([], []) is None
+    assert metrics.confidence_roc_auc([], []) is None
+
+
+def test_thresholds_keep_what_is_at_or_above():
+    rows = metrics.threshold_analysis(["a", "a", "b"], ["a", "b", "b"], [0.9, 0.5, 0.2], n_total=4)
+    by_threshold = {row["threshold"]: row for row in rows}
+    assert by_threshold[0.2]["coverage"] == 0.75
+    assert by_threshold[0.5] == {"threshold": 0.5, "accuracy": 0.5, "f1": pytest.approx(2 / 3), "coverage": 0.5}
+    assert by_threshold[0.9]["accuracy"] == 1.0
+    assert metrics.threshold_analysis([], [], [], n_total=0)[0] == {"threshold": 0.1, "accuracy": 0, "f1": 0, "coverage": 0}
+
+
+def test_empty_bins_are_nan_not_zero():
+    bins = metrics.calibration_bins([0.55], [1])
+    assert math.isnan(bins["confidence"][0])
+    assert bins["correctness"][5] == 1

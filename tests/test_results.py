@@ -1,0 +1,103 @@
+"""Shards on disk: complete lines only, one result a sample, nothing lost."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from inference.results import (
+    ShardBusy,
+    ShardWriter,
+    atomic_write,
+    finished_samples,
+    merge_shards,
+    read_results,
+    shard_path,
+    to_line,
+)
+
+
+def result(i, **more):
+    return {"sample_id": f"s{i}", "position": i, **(more or {"response": f"r{i}"})}
+
+
+def test_each_line_is_on_disk_when_write_returns(tmp_path):
+    with ShardWriter(tmp_path, 0, 1) as writer:
+        writer.write(result(0))
+        assert json.loads(writer.path.read_text()) == result(0)
+
+
+def test_a_shard_ends_in_the_datas_order_whatever_finished_first(tmp_path):
+    with ShardWriter(tmp_path, 0, 1) as writer:
+        for i in (2, 0, 1):
+            writer.write(result(i))
+    assert [r["position"] for r in read_results(writer.path)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("cut", range(0, 60, 7))
+def test_a_torn_last_line_is_dropped_and_the_rest_is_kept(tmp_path, cut):
+    path = shard_path(tmp_path, 0, 1)
+    whole = to_line(result(0)) + "\n"
+    path.write_text(whole + to_line(result(1, response="x" * 60))[:cut], encoding="utf-8")
+    assert finished_samples(tmp_path) == {"s0"}
+    with ShardWriter(tmp_path, 0, 1) as writer:
+        writer.write(result(1))
+    assert [r["sample_id"] for r in read_results(path)] == ["s0", "s1"]
+
+
+def test_failed_samples_are_not_finished_and_leave_the_shard_before_the_next_try(tmp_path):
+    with ShardWriter(tmp_path, 0, 1) as writer:
+        writer.write(result(0))
+        writer.write(result(1, error="bad image"))
+    assert finished_samples(tmp_path) == {"s0"}
+    with ShardWriter(tmp_path, 0, 1) as writer:
+        assert [r["sample_id"] for r in read_results(writer.path)] == ["s0"]
+
+
+def test_merging_takes_one_result_a_sample_and_prefers_a_response(tmp_path):
+    with ShardWriter(tmp_path, 0, 2) as writer:
+        writer.write(result(0, error="lost connection"))
+        writer.write(result(2))
+    with ShardWriter(tmp_path, 1, 2) as writer:
+        writer.write(result(0))
+        writer.write(result(1, error="bad image"))
+    assert merge_shards(tmp_path) == [result(0), result(1, error="bad image"), result(2)]
+
+
+def test_a_folder_without_shards_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match=str(tmp_path)):
+        merge_shards(tmp_path)
+
+
+def test_a_second_writer_of_the_same_shard_is_refused_with_the_firsts_pid(tmp_path):
+    hold = (
+        "import sys, time; from inference.results import ShardWriter\n"
+        f"with ShardWriter({str(tmp_path)!r}, 0, 1): print('held', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(ShardBusy, match=str(holder.pid)), ShardWriter(tmp_path, 0, 1):
+            pass
+    finally:
+        holder.communicate("")
+    with ShardWriter(tmp_path, 0, 1):
+        pass  # free again
+
+
+def test_an_exception_while_writing_leaves_the_old_file(tmp_path):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(KeyError), atomic_write(target) as handle:
+        handle.write("new")
+        raise KeyError
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_text_that_utf8_cannot_hold_survives_a_round_trip(tmp_path):
+    odd = result(0, response="half a pair \ud83d and 😀 and é")
+    with ShardWriter(tmp_path, 0, 1) as writer:
+        writer.write(odd)
+    assert list(read_results(writer.path)) == [odd]

@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# What stages 1 and 2 share: ms-swift full-parameter SFT with the paper's settings. Not run
+# alone: step1_example.sh and step2_example.sh set what differs and source this file.
+# shellcheck disable=SC2154  # stage, model, dataset, output_dir, learning_rate: set by them
+
+repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
+
+# Settings of both stages. The environment beats what stands here.
+python="${python:-python3}"
+swift_path="${swift_path:-}"                          # a checkout of ms-swift; empty: the installed package
+model_type="${model_type:-qwen2_5_vl}"
+n_gpu="${n_gpu:-8}"                                   # processes on this machine
+nnodes="${nnodes:-1}"                                 # machines; the rest for more than one
+node_rank="${node_rank:-0}"
+master_addr="${master_addr:-127.0.0.1}"
+master_port="${master_port:-29500}"
+device="${device:-gpu}"                               # cpu: one process, float32, no FSDP
+batch_size="${batch_size:-8}"                         # a device
+accumulation="${accumulation:-2}"
+max_length="${max_length:-2048}"
+epochs="${epochs:-1}"
+max_steps="${max_steps:--1}"
+save_steps="${save_steps:-1000}"
+eval_steps="${eval_steps:-100}"
+logging_steps="${logging_steps:-5}"
+workers="${workers:-8}"                               # data loader processes
+split_dataset_ratio="${split_dataset_ratio:-0.01}"    # held out for the evaluation
+freeze_vit="${freeze_vit:-true}"                      # as published: the language model is trained,
+freeze_aligner="${freeze_aligner:-true}"              # vision tower and aligner are not
+swift_args="${swift_args:-}"                          # more options of swift sft, as one string of words
+export MIN_PIXELS="${MIN_PIXELS:-200704}"             # 256 × 28 × 28
+export MAX_PIXELS="${MAX_PIXELS:-451584}"             # 576 × 28 × 28
+
+if [[ ! -s "$dataset" ]]; then
+  echo "stage $stage: no file at dataset=$dataset. Set dataset to the JSON-lines training file." >&2
+  exit 2
+fi
+if [[ "$model" == [/.]* && ! -d "$model" ]]; then
+  echo "stage $stage: no folder at model=$model. Set model to a model folder or a hub name." >&2
+  exit 2
+fi
+if [[ -n "$swift_path" ]]; then
+  [[ -f "$swift_path/swift/cli/sft.py" ]] || { echo "stage $stage: no swift/cli/sft.py in swift_path=$swift_path" >&2; exit 2; }
+  export PYTHONPATH="$swift_path${PYTHONPATH:+:$PYTHONPATH}"
+fi
+"$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("swift") is None)' || {
+  echo "stage $stage: $python has no ms-swift. Run bash scripts/setup.sh and set python=.venv/bin/python, or set swift_path." >&2
+  exit 2
+}
+[[ -d "$model" ]] && export HF_HUB_OFFLINE="${HF_HUB_OFFLINE:-1}"
+sft="$("$python" -c 'import importlib.util as u; print(u.find_spec("swift").submodule_search_locations[0])')/cli/sft.py"
+
+if [[ "$device" == cpu ]]; then
+  launcher=(--cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no)
+  precision=(--torch_dtype float32 --gradient_checkpointing false)
+  n_gpu=1 nnodes=1
+else
+  launcher=(--config_file "$repo/train/fsdp_offload.json" --num_processes "$((n_gpu * nnodes))" --num_machines "$nnodes"
+    --machine_rank "$node_rank" --main_process_ip "$master_addr" --main_process_port "$master_port")
+  precision=(--torch_dtype bfloat16 --attn_impl flash_attn --gradient_checkpointing true
+    --gradient_checkpointing_kwargs '{"use_reentrant": false}')
+fi
+
+# Resume from the newest checkpoint of this output folder, if there is one.
+resume=()
+last="$(find "$output_dir" -maxdepth 1 -type d -name 'checkpoint-*' 2> /dev/null | sort -t- -k2 -V | tail -n 1)"
+if [[ -n "$last" && -f "$last/trainer_state.json" && -f "$last/optimizer.pt" ]]; then
+  resume=(--resume_from_checkpoint "$last")
+fi
+
+rows="$(wc -l < "$dataset")"
+batch=$((n_gpu * nnodes * batch_size * accumulation))
+echo "Stage $stage: $rows rows of $dataset"
+echo "  $n_gpu device(s) × $nnodes machine(s) × $batch_size × $accumulation accumulated = batch $batch, learning rate $learning_rate"
+echo "  about $((rows * epochs / batch)) steps, a checkpoint every $save_steps in $output_dir${resume:+, resuming from $last}"
+
+read -r -a more <<< "$swift_args"
+exec "$python" -m accelerate.commands.launch "${launcher[@]}" "$sft" \
+  --model "$model" --model_type "$model_type" \
+  --custom_register_path "$repo/train/swift_image_tokens.py" \
+  --train_type full --freeze_vit "$freeze_vit" --freeze_aligner "$freeze_aligner" \
+  --system 'You are a helpful assistant.' \
+  --dataset "$dataset" --split_dataset_ratio "$split_dataset_ratio" --max_length "$max_length" \
+  "${precision[@]}" \
+  --num_train_epochs "$epochs" --max_steps "$max_steps" --learning_rate "$learning_rate" --warmup_ratio 0.05 \
+  --per_device_train_batch_size "$batch_size" --per_device_eval_batch_size "$batch_size" \
+  --gradient_accumulation_steps "$accumulation" \
+  --logging_steps "$logging_steps" --eval_steps "$eval_steps" --save_steps "$save_steps" --save_total_limit 2 \
+  --dataloader_num_workers "$workers" --report_to none \
+  --output_dir "$output_dir" --add_version false \
+  ${resume[@]+"${resume[@]}"} ${more[@]+"${more[@]}"}
