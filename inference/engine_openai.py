@@ -4,7 +4,7 @@
         --base_url https://example.org/v1 --model_name some-model --data_path … --output_path …
 
 The key comes from OPENAI_API_KEY and is never written anywhere. At most ``max_num_seqs``
-requests are under way at once; the client retries 408, 409, 429, 5xx and lost connections
+(64) requests are under way at once; the client retries 408, 409, 429, 5xx and lost connections
 with exponential back-off. Images are sent as PNG within the pixel budget, so the budget
 holds whatever the server's own is.
 """
@@ -21,6 +21,8 @@ import openai
 from PIL import Image
 
 from inference.engines import EngineSettings, Output, Request, sample_seed
+
+CONCURRENCY = 64
 
 
 def image_url(image: Image.Image) -> str:
@@ -41,6 +43,7 @@ class OpenAIEngine:
         if not settings.base_url:
             raise ValueError("the openai engine needs --base_url, for instance http://127.0.0.1:8000/v1")
         self.settings = settings
+        self.concurrency = settings.max_num_seqs or CONCURRENCY
         self.client = openai.OpenAI(
             base_url=settings.base_url,
             api_key=os.environ.get("OPENAI_API_KEY", "EMPTY"),
@@ -52,9 +55,9 @@ class OpenAIEngine:
         """Outputs as they arrive; a request that still fails after all retries yields an error."""
         waiting = iter(requests)
         pending: set[Future[Output]] = set()
-        with ThreadPoolExecutor(self.settings.max_num_seqs) as pool:
+        with ThreadPoolExecutor(self.concurrency) as pool:
             while True:
-                while len(pending) < self.settings.max_num_seqs and (request := next(waiting, None)) is not None:
+                while len(pending) < self.concurrency and (request := next(waiting, None)) is not None:
                     pending.add(pool.submit(self._ask, request))
                 if not pending:
                     return

@@ -42,7 +42,7 @@ class TransformersEngine:
     def run(self, requests: Iterable[Request]) -> Iterator[Output]:
         """Outputs batch by batch, in the order of the requests."""
         waiting = iter(requests)
-        size = 1 if self.settings.temperature > 0 else min(BATCH, self.settings.max_num_seqs)
+        size = 1 if self.settings.temperature > 0 else self.settings.max_num_seqs or BATCH
         while batch := list(islice(waiting, size)):
             yield from self._generate(batch)
 

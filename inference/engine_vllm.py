@@ -15,6 +15,8 @@ import torch
 
 from inference.engines import EngineSettings, Output, Request, load_processor, sample_seed
 
+GPU_MAX_NUM_SEQS = 256
+CPU_MAX_NUM_SEQS = 64
 QUEUE_AHEAD = 32  # requests beyond a full batch, so that a finished one is replaced at once
 
 if not torch.cuda.is_available():
@@ -36,17 +38,24 @@ class VllmEngine:
     def __init__(self, settings: EngineSettings):
         on_cpu = not torch.cuda.is_available()
         self.settings = settings
+        self.max_num_seqs = settings.max_num_seqs or (CPU_MAX_NUM_SEQS if on_cpu else GPU_MAX_NUM_SEQS)
         self.processor = load_processor(settings)
         self.image_token_id = self.processor.image_token_id
-        dtype = "float32" if on_cpu and settings.dtype == "auto" else settings.dtype
+        # On CPU a seeded request whose prompt is prefilled in two parts ends the engine (vLLM
+        # 0.11: "CPU Generator does not use offset"), and 0.11 cannot switch chunked prefill off.
+        # With room for a full batch of prompts in every step, no prompt is ever cut.
+        cpu_only = {
+            "dtype": "float32" if settings.dtype == "auto" else settings.dtype,
+            "enforce_eager": True,
+            "max_num_batched_tokens": self.max_num_seqs * settings.max_model_len,
+        }
         self.llm = LLM(
             model=settings.checkpoint,
-            dtype=dtype,
+            **(cpu_only if on_cpu else {"dtype": settings.dtype}),
             seed=settings.seed,
             max_model_len=settings.max_model_len,
-            max_num_seqs=settings.max_num_seqs,
+            max_num_seqs=self.max_num_seqs,
             gpu_memory_utilization=settings.gpu_memory_utilization,
-            enforce_eager=on_cpu,
             limit_mm_per_prompt={"image": 1, "video": 0},
             mm_processor_kwargs={
                 "min_pixels": settings.budget.min_pixels,
@@ -81,7 +90,7 @@ class VllmEngine:
         waiting = iter(requests)
         exhausted = False
         while not exhausted or engine.has_unfinished_requests():
-            room = self.settings.max_num_seqs + QUEUE_AHEAD - engine.get_num_unfinished_requests()
+            room = self.max_num_seqs + QUEUE_AHEAD - engine.get_num_unfinished_requests()
             while room > 0 and not exhausted:
                 request = next(waiting, None)
                 if request is None:

@@ -32,7 +32,7 @@ class EngineSettings:
         checkpoint: folder or hub name of the model; for ``openai`` only a name.
         temperature: 0 is greedy decoding.
         max_num_seqs: requests that one batch holds (vllm, transformers) or that are under
-            way at once (openai).
+            way at once (openai); 0 leaves it to the engine.
     """
 
     checkpoint: str
@@ -42,7 +42,7 @@ class EngineSettings:
     seed: int = 0
     budget: PixelBudget = field(default_factory=PixelBudget)
     max_model_len: int = 4096
-    max_num_seqs: int = 256
+    max_num_seqs: int = 0
     gpu_memory_utilization: float = 0.9
     dtype: str = "auto"
     trust_remote_code: bool = False

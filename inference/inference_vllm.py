@@ -136,7 +136,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--max_pixels", type=int, default=PixelBudget.max_pixels, help="default: 576 image tokens")
     add("--limit", type=int, help="only the first so many records of the file")
     add("--max_model_len", type=int, default=4096, help="prompt and response together, in tokens")
-    add("--max_num_seqs", type=int, default=256, help="requests in one batch, or under way at an endpoint")
+    add("--max_num_seqs", type=int, default=0, help="requests in one batch, or under way at an endpoint")
     add("--gpu_memory_utilization", type=float, default=0.9)
     add("--dtype", default="auto", help="auto: the checkpoint's own on a GPU, float32 on CPU")
     add("--image_workers", type=int, default=4, help="threads that decode images")

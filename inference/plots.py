@@ -24,8 +24,7 @@ STYLES = dict(zip(GROUPS, (("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009
 
 def _finish(figure, path: Path, note: str) -> None:
     if note:
-        figure.text(0.5, 0.01, note, ha="center", fontsize=7, color="#444444", wrap=True)
-    figure.tight_layout(rect=(0, 0.05 if note else 0, 1, 1))
+        figure.supxlabel(note, fontsize=6, color="#444444")
     temporary = path.with_name(f".{path.name}")
     figure.savefig(temporary, dpi=150, format=path.suffix[1:])
     temporary.replace(path)
@@ -34,7 +33,7 @@ def _finish(figure, path: Path, note: str) -> None:
 
 def plot_thresholds(analysis: dict[str, list[dict[str, float]]], path: Path, note: str = "") -> None:
     """Accuracy and coverage (percent) of each group when answers below a confidence are withheld."""
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.8))
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
     for panel, measure in zip(panels, ("accuracy", "coverage"), strict=True):
         for group, rows in analysis.items():
             colour, line, marker = STYLES[group]
@@ -52,7 +51,7 @@ def plot_thresholds(analysis: dict[str, list[dict[str, float]]], path: Path, not
 def plot_calibration_curves(curves: dict[str, dict[str, np.ndarray]], path: Path, note: str = "") -> None:
     """Mean correctness by mean confidence in ten bins for each group, with the bins' sample counts below."""
     figure, (panel, counts) = plt.subplots(
-        2, 1, figsize=(5, 5.6), sharex=True, gridspec_kw={"height_ratios": (3, 1), "hspace": 0.08}
+        2, 1, figsize=(5, 5.6), sharex=True, height_ratios=(3, 1), layout="constrained"
     )
     panel.plot([0, 1], [0, 1], color="#999999", linewidth=1, label="perfect calibration")
     for i, (group, bins) in enumerate(curves.items()):

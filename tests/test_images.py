@@ -132,7 +132,7 @@ def bad_files(folder):
         ("data:image/png,abc", "base64"),
         ("data:image/png;base64,???", "base64"),
         ("https://127.0.0.1/a.jpg", "--allow_url"),
-        ("nul\0byte.jpg", "null byte"),
+        ("nul\0byte.jpg", "no such file"),
     ],
 )
 def test_a_bad_image_is_refused_with_its_name_and_a_reason(tmp_path, source, name, reason):

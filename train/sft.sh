@@ -14,7 +14,7 @@ nnodes="${nnodes:-1}"                                 # machines; the rest for m
 node_rank="${node_rank:-0}"
 master_addr="${master_addr:-127.0.0.1}"
 master_port="${master_port:-29500}"
-device="${device:-gpu}"                               # cpu: one process, float32, no FSDP
+use_cpu="${use_cpu:-false}"                           # true: one CPU process, float32, no FSDP
 batch_size="${batch_size:-8}"                         # a device
 accumulation="${accumulation:-2}"
 max_length="${max_length:-2048}"
@@ -50,7 +50,7 @@ fi
 [[ -d "$model" ]] && export HF_HUB_OFFLINE="${HF_HUB_OFFLINE:-1}"
 sft="$("$python" -c 'import importlib.util as u; print(u.find_spec("swift").submodule_search_locations[0])')/cli/sft.py"
 
-if [[ "$device" == cpu ]]; then
+if [[ "$use_cpu" == true ]]; then
   launcher=(--cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no)
   precision=(--torch_dtype float32 --gradient_checkpointing false)
   n_gpu=1 nnodes=1
@@ -63,7 +63,7 @@ fi
 
 # Resume from the newest checkpoint of this output folder, if there is one.
 resume=()
-last="$(find "$output_dir" -maxdepth 1 -type d -name 'checkpoint-*' 2> /dev/null | sort -t- -k2 -V | tail -n 1)"
+last="$(find "$output_dir" -maxdepth 1 -type d -name 'checkpoint-*' 2> /dev/null | sort -V | tail -n 1)"
 if [[ -n "$last" && -f "$last/trainer_state.json" && -f "$last/optimizer.pt" ]]; then
   resume=(--resume_from_checkpoint "$last")
 fi

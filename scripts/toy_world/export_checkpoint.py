@@ -1,0 +1,50 @@
+"""Make a shippable folder of a trained toy model: bfloat16 weights, processor, a notice.
+
+    python -m scripts.toy_world.export_checkpoint --model output/toy_world/cold_start/checkpoint-200 \\
+        --output_dir scripts/toy_world/checkpoint
+
+The notice file makes inference say, beside every response, that this is the toy model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+import torch
+from transformers import AutoProcessor, GenerationConfig, Qwen2_5_VLForConditionalGeneration
+
+from inference.engines import NOTICE_FILE
+
+MODEL_NOTICE = "toy model: 2 M parameters, trained on the toy world only; on anything else its answers mean nothing"
+
+
+def export(model_dir: Path, output_dir: Path) -> int:
+    """Write the folder anew; returns the size of the weights file in bytes."""
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(model_dir, dtype=torch.bfloat16)
+    processor = AutoProcessor.from_pretrained(model_dir, use_fast=True)
+    tokenizer = processor.tokenizer
+    model.generation_config = GenerationConfig(
+        do_sample=True, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    shutil.rmtree(output_dir, ignore_errors=True)
+    model.save_pretrained(output_dir)
+    processor.save_pretrained(output_dir)
+    (output_dir / NOTICE_FILE).write_text(MODEL_NOTICE + "\n", encoding="utf-8")
+    weights = output_dir / "model.safetensors"
+    weights.chmod(0o644)
+    return weights.stat().st_size
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True, help="a checkpoint folder of ms-swift or verl's merger")
+    parser.add_argument("--output_dir", type=Path, required=True)
+    args = parser.parse_args()
+    size = export(args.model, args.output_dir)
+    print(f"{args.output_dir}: weights of {size / 1e6:.1f} MB. {MODEL_NOTICE}")
+
+
+if __name__ == "__main__":
+    main()
