@@ -13,9 +13,11 @@ samples of VECBench.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +116,12 @@ def with_predictions(results: list[dict], table: pd.DataFrame) -> list[dict]:
     return rows
 
 
-def evaluate(evaluable: list[dict], failed: list[dict], output_dir: Path, plots: bool = True) -> dict[str, Any]:
-    """Write every file of an evaluation into ``output_dir``; returns what metrics.json holds."""
+def evaluate(evaluable: list[dict], failed: list[dict], output_dir: Path, draw=None) -> dict[str, Any]:
+    """Write every file of an evaluation into ``output_dir``; returns what metrics.json holds.
+
+    ``draw`` is called with the data of the figures (the arguments of ``plots.draw_figures``)
+    as soon as they are known, before the files are written; without it no figure is drawn.
+    """
     output_dir.mkdir(parents=True, exist_ok=True)
     notes = notices(evaluable)
     n_read = len(evaluable) + len(failed)
@@ -129,6 +135,8 @@ def evaluate(evaluable: list[dict], failed: list[dict], output_dir: Path, plots:
     thresholds = protocols.published_thresholds(table)
     corrected = protocols.corrected_rows(table)
     curves = protocols.calibration_curves(table)
+    if draw is not None:
+        draw(thresholds, curves, output_dir, "\n".join(notes))
 
     threshold_lines = tables.thresholds_tsv(thresholds)
     corrected_text = tables.corrected_table(corrected)
@@ -171,12 +179,13 @@ def evaluate(evaluable: list[dict], failed: list[dict], output_dir: Path, plots:
     for name, text in files.items():
         with atomic_write(output_dir / name) as handle:
             handle.write(text)
-    if plots:
-        from inference.plots import plot_calibration_curves, plot_thresholds
-
-        plot_thresholds(thresholds, output_dir / "confidence_thresholds.png", "; ".join(notes))
-        plot_calibration_curves(curves, output_dir / "calibration_curves.png", "; ".join(notes))
     return summary
+
+
+def _draw_figures(*data) -> None:
+    from inference.plots import draw_figures
+
+    draw_figures(*data)
 
 
 def log_to_wandb(project: str, name: str, summary: dict[str, Any]) -> None:
@@ -211,6 +220,15 @@ def main() -> None:
     output_dir = args.output_dir or args.output_path
     if output_dir is None:
         parser.error("--input_file needs --output_dir")
+    # A second process imports matplotlib and draws while this one reads and writes.
+    pool = None if args.no_plots else ProcessPoolExecutor(1)
+    drawn: list[Future] = []
+    if pool:
+        pool.submit(importlib.import_module, "inference.plots")
+
+    def draw(*data) -> None:
+        drawn.append(pool.submit(_draw_figures, *data))
+
     try:
         evaluable, failed = load(args.output_path, args.input_file)
         if args.data_path:
@@ -219,7 +237,9 @@ def main() -> None:
         sys.exit(f"cannot evaluate: {error}")
     for result in evaluable:
         result.setdefault("sample_id", str(result.get("id", "")) or content_id(result))
-    summary = evaluate(evaluable, failed, output_dir, plots=not args.no_plots)
+    summary = evaluate(evaluable, failed, output_dir, draw if pool else None)
+    for figures in drawn:
+        figures.result()
     if not args.quiet:
         for name in ("metric.log", "metric_conf.log"):
             print(f"\n== {output_dir / name}\n{(output_dir / name).read_text(encoding='utf-8')}", end="")

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.metrics import f1_score, roc_auc_score
 
@@ -32,7 +33,10 @@ def weighted_f1(truth: Sequence[str], predicted: Sequence[str]) -> float | None:
     """
     if not len(truth):
         return None
-    return float(f1_score(list(truth), list(predicted), average="weighted", zero_division=0))
+    # scikit-learn sorts and compares labels many times over: integers are several times faster.
+    codes, _ = pd.factorize(np.concatenate([np.asarray(truth, dtype=object), np.asarray(predicted, dtype=object)]))
+    half = len(codes) // 2
+    return float(f1_score(codes[:half], codes[half:], average="weighted", zero_division=0))
 
 
 def calibration_bins(

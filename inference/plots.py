@@ -10,30 +10,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
 from inference.vecbench import GROUPS
 
 STYLES = dict(zip(GROUPS, (("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^")), strict=True))
 
 
-def _finish(figure, path: Path, note: str) -> None:
-    if note:
-        figure.supxlabel(note, fontsize=6, color="#444444")
+def _save(figure: Figure, path: Path, note: str) -> None:
+    figure.text(0.5, 0.01, note, ha="center", va="bottom", fontsize=5.5, color="#444444", linespacing=1.3)
     temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, dpi=150, format=path.suffix[1:])
+    figure.savefig(temporary, dpi=120, format=path.suffix[1:])
     temporary.replace(path)
-    plt.close(figure)
 
 
 def plot_thresholds(analysis: dict[str, list[dict[str, float]]], path: Path, note: str = "") -> None:
     """Accuracy and coverage (percent) of each group when answers below a confidence are withheld."""
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+    figure = Figure(figsize=(9, 3.8))
+    panels = figure.subplots(1, 2)
+    figure.subplots_adjust(left=0.07, right=0.985, top=0.91, bottom=0.2, wspace=0.2)
     for panel, measure in zip(panels, ("accuracy", "coverage"), strict=True):
         for group, rows in analysis.items():
             colour, line, marker = STYLES[group]
@@ -45,14 +41,14 @@ def plot_thresholds(analysis: dict[str, list[dict[str, float]]], path: Path, not
     panels[0].set_title("accuracy of the answers kept")
     panels[1].set_title("share of answers kept")
     panels[1].legend(loc="lower left")
-    _finish(figure, path, note)
+    _save(figure, path, note)
 
 
 def plot_calibration_curves(curves: dict[str, dict[str, np.ndarray]], path: Path, note: str = "") -> None:
     """Mean correctness by mean confidence in ten bins for each group, with the bins' sample counts below."""
-    figure, (panel, counts) = plt.subplots(
-        2, 1, figsize=(5, 5.6), sharex=True, height_ratios=(3, 1), layout="constrained"
-    )
+    figure = Figure(figsize=(5, 5.6))
+    panel, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    figure.subplots_adjust(left=0.13, right=0.96, top=0.97, bottom=0.13, hspace=0.08)
     panel.plot([0, 1], [0, 1], color="#999999", linewidth=1, label="perfect calibration")
     for i, (group, bins) in enumerate(curves.items()):
         colour, line, marker = STYLES[group]
@@ -65,4 +61,15 @@ def plot_calibration_curves(curves: dict[str, dict[str, np.ndarray]], path: Path
     panel.grid(alpha=0.3)
     panel.legend(loc="upper left", fontsize=8)
     counts.set(xlabel="confidence", ylabel="samples")
-    _finish(figure, path, note)
+    _save(figure, path, note)
+
+
+def draw_figures(
+    thresholds: dict[str, list[dict[str, float]]],
+    curves: dict[str, dict[str, np.ndarray]],
+    output_dir: Path,
+    note: str = "",
+) -> None:
+    """Both figures of an evaluation, under their names in the run's folder."""
+    plot_thresholds(thresholds, output_dir / "confidence_thresholds.png", note)
+    plot_calibration_curves(curves, output_dir / "calibration_curves.png", note)

@@ -72,7 +72,7 @@ setup() {
   wanted="$(cat -- "${files[@]}" | cksum)"
   [[ -f "$stamp" && "$(cat -- "$stamp")" == "$wanted" ]] && return
   mkdir -p "$venv"
-  exec 9> "$venv/.lock"
+  exec 9> "$venv/.set-up.lock" # not .lock: that one is uv's own
   flock 9 # two set-ups at once: the second waits, then finds it done
   [[ -f "$stamp" && "$(cat -- "$stamp")" == "$wanted" ]] && return
   make_venv
@@ -93,6 +93,12 @@ setup() {
       install -r scripts/requirements-eval.txt -c scripts/constraints-cpu.txt
       ;;
   esac
+  if [[ -n "${PYTHONDONTWRITEBYTECODE:-}" ]]; then
+    # Python is told not to keep compiled modules, so every start would compile them again
+    # (many seconds for vLLM). Once here is enough; a file of another Python version may fail.
+    say "compiling modules (PYTHONDONTWRITEBYTECODE is set)"
+    "$venv/bin/python" -m compileall -q -j 0 "$venv/lib" > /dev/null 2>&1 || true
+  fi
   echo "$wanted" > "$stamp"
   say "done: $venv"
 }

@@ -192,13 +192,13 @@ def test_samples_that_no_worker_wrote_are_reported_as_failed(tmp_path):
 
 
 def test_merged_conf_has_prediction_confidence_and_correctness(tmp_path):
-    evaluate([a_result(response=answer("awe", 0.5)), a_result(response=answer("fear"))], [], tmp_path, plots=False)
+    evaluate([a_result(response=answer("awe", 0.5)), a_result(response=answer("fear"))], [], tmp_path)
     rows = read_jsonl(tmp_path / "merged_conf.jsonl")
     assert [(r["prediction"], r["confidence"], r["correctness"]) for r in rows] == [("awe", 0.5, 1), ("fear", None, 0)]
 
 
 def test_a_notice_in_the_data_stands_above_the_numbers(tmp_path):
-    evaluate([a_result(notice="made up", model_notice="tiny model")], [], tmp_path, plots=False)
+    evaluate([a_result(notice="made up", model_notice="tiny model")], [], tmp_path)
     for name in ("metric.log", "metric_conf.log"):
         assert (tmp_path / name).read_text().startswith("NOTE: made up\nNOTE: tiny model\n")
 

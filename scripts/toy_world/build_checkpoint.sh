@@ -13,7 +13,7 @@ cd "$repo"
 work="${work:-$repo/output/toy_world}"                       # data, logs and training checkpoints
 checkpoint="${checkpoint:-$repo/scripts/toy_world/checkpoint}" # the result
 stage1_samples="${stage1_samples:-32000}"
-stage2_samples="${stage2_samples:-6400}"
+stage2_samples="${stage2_samples:-16000}"
 seed="${seed:-0}"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}"
 

@@ -40,20 +40,21 @@ TAG_TOKENS = [f"<{slash}{tag}>" for tag in ("think", *REASONING_STEPS, "answer",
 # Qwen2's way of cutting text before byte-pair merges: words with their space, single digits, punctuation.
 WORD_PATTERN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
+# The loop over message['content'] stands in the open, not in a macro: vLLM's server reads the
+# template's syntax tree to learn that a content may be a list, and would join its items otherwise.
 CHAT_TEMPLATE = """\
-{%- macro render(content) -%}
-{%- if content is string -%}{{ content }}
+{%- if messages[0]['role'] != 'system' -%}{{ '<|im_start|>system\\nSYSTEM_PROMPT<|im_end|>\\n' }}{%- endif -%}
+{%- for message in messages -%}
+{{ '<|im_start|>' + message['role'] + '\\n' }}
+{%- if message['content'] is string -%}{{ message['content'] }}
 {%- else -%}
-{%- for item in content -%}
-{%- if 'image' in item or 'image_url' in item or item.type == 'image' -%}<|vision_start|><|image_pad|><|vision_end|>
-{%- elif item.text is defined -%}{{ item.text }}
+{%- for item in message['content'] -%}
+{%- if item['type'] in ('image', 'image_url') -%}<|vision_start|><|image_pad|><|vision_end|>
+{%- else -%}{{ item['text'] }}
 {%- endif -%}
 {%- endfor -%}
 {%- endif -%}
-{%- endmacro -%}
-{%- if messages[0].role != 'system' -%}{{ '<|im_start|>system\\nSYSTEM_PROMPT<|im_end|>\\n' }}{%- endif -%}
-{%- for message in messages -%}
-{{ '<|im_start|>' + message.role + '\\n' + render(message.content) + '<|im_end|>\\n' }}
+{{ '<|im_end|>\\n' }}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{ '<|im_start|>assistant\\n' }}{%- endif -%}
 """.replace("SYSTEM_PROMPT", SYSTEM_PROMPT)

@@ -72,7 +72,7 @@ def taught_confidence(task: str, label: str, cues: dict[str, str], rng: random.R
 
     Calibrating it is what stage 3 is for. In [0.05, 0.99], two decimals.
     """
-    value = 0.45 * posterior(task, cues)[label] + 0.55 * 0.95 + rng.gauss(0, 0.06)
+    value = 0.5 * posterior(task, cues)[label] + 0.5 * 0.97 + rng.gauss(0, 0.04)
     return min(0.99, max(0.05, round(value * 20) / 20))
 
 

@@ -1,0 +1,163 @@
+"""The endpoint engine against a real ``vllm serve`` on loopback, with and without faults in between."""
+
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from conftest import TOY_CHECKPOINT, TOY_PIXELS, run
+
+from inference.results import read_results, shard_path
+
+KEY = "a-key-that-must-not-be-written"
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The port of a vLLM server with the toy checkpoint, under the key KEY."""
+    port = free_port()
+    log = tmp_path_factory.mktemp("server") / "serve.log"
+    command = [
+        sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(TOY_CHECKPOINT),
+        "--host", "127.0.0.1", "--port", str(port), "--served-model-name", "toy", "--api-key", KEY,
+        "--dtype", "float32", "--enforce-eager", "--max-model-len", "4096", "--max-num-seqs", "16",
+        "--max-num-batched-tokens", "65536", "--limit-mm-per-prompt", '{"image": 1, "video": 0}',
+    ]  # fmt: skip
+    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "all", "VLLM_NO_USAGE_STATS": "1"}
+    with open(log, "wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+    try:
+        deadline = time.monotonic() + 400
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
+                break
+            except OSError:
+                assert process.poll() is None, log.read_text(errors="replace")[-4000:]
+                assert time.monotonic() < deadline, "vllm serve did not start within 400 s"
+                time.sleep(0.5)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+class Faults(BaseHTTPRequestHandler):
+    """A proxy that greets each request's first tries with a fault, then passes it on."""
+
+    protocol_version = "HTTP/1.1"
+    target = 0
+    tries: Counter = Counter()
+    under_way = most_under_way = 0
+    lock = threading.Lock()
+    kinds = ("429", "500", "drop", "none")
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        with self.lock:
+            key = hash(body)
+            first_time = key not in self.tries
+            self.tries[key] += 1
+            kind = self.kinds[len(self.tries) % len(self.kinds)] if first_time else "none"
+            type(self).under_way += 1
+            type(self).most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            if kind == "drop":
+                self.close_connection = True
+                return
+            if kind != "none":
+                self.answer(int(kind), b'{"error": {"message": "made-up fault"}}')
+                return
+            connection = http.client.HTTPConnection("127.0.0.1", self.target, timeout=120)
+            headers = {name: self.headers[name] for name in ("Content-Type", "Authorization")}
+            connection.request("POST", self.path, body, headers)
+            reply = connection.getresponse()
+            self.answer(reply.status, reply.read())
+        finally:
+            with self.lock:
+                type(self).under_way -= 1
+
+    def answer(self, status, body):
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def ask(data, output, port, *more, key=KEY, check=True):
+    return run(
+        "-m", "inference.inference_vllm", "--engine", "openai", "--base_url", f"http://127.0.0.1:{port}/v1",
+        "--model_name", "toy", "--data_path", data, "--output_path", output, "--temperature", "0",
+        "--max_new_tokens", "160", *TOY_PIXELS, *more, check=check, env={**os.environ, "OPENAI_API_KEY": key},
+    )  # fmt: skip
+
+
+def results_of(output):
+    return {result["sample_id"]: result for result in read_results(shard_path(output, 0, 1))}
+
+
+@pytest.fixture(scope="module")
+def offline(toy_data, tmp_path_factory):
+    output = tmp_path_factory.mktemp("offline")
+    run(
+        "-m", "inference.inference_vllm", "--data_path", toy_data, "--output_path", output, "--checkpoint",
+        TOY_CHECKPOINT, "--temperature", "0", "--max_new_tokens", "160", *TOY_PIXELS,
+    )  # fmt: skip
+    return results_of(output)
+
+
+def test_a_served_model_answers_as_the_offline_engine_does(server, offline, toy_data, tmp_path):
+    """Equal prompt lengths show that the pixel budget holds on the server as well."""
+    ask(toy_data, tmp_path, server)
+    served = results_of(tmp_path)
+    assert len(served) == 36
+    for key, result in offline.items():
+        for field in ("response", "prompt_tokens", "output_tokens", "finish_reason"):
+            assert served[key][field] == result[field]
+
+
+def test_faults_are_retried_with_bounded_concurrency_and_nothing_is_lost(server, offline, toy_data, tmp_path):
+    Faults.target = server
+    with ThreadingHTTPServer(("127.0.0.1", 0), Faults) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        ask(toy_data, tmp_path, proxy.server_port, "--max_num_seqs", "6")
+        proxy.shutdown()
+    served = results_of(tmp_path)
+    assert {key: result["response"] for key, result in served.items()} == {k: r["response"] for k, r in offline.items()}
+    assert max(Faults.tries.values()) == 2  # faults were met, and each was survived
+    assert sum(count == 2 for count in Faults.tries.values()) >= 20
+    assert 2 <= Faults.most_under_way <= 6
+
+
+def test_what_still_fails_becomes_an_error_line_and_the_next_start_tries_it_again(server, toy_data, tmp_path):
+    done = ask(toy_data, tmp_path, free_port(), "--limit", "3", "--max_retries", "0")  # nobody listens there
+    assert "read 3 = predicted 0 (0 of them before) + failed 3" in done.stderr
+    assert all("Connection error" in result["error"] for result in results_of(tmp_path).values())
+    done = ask(toy_data, tmp_path, server, "--limit", "3")
+    assert "read 3 = predicted 3 (0 of them before) + failed 0" in done.stderr
+
+
+def test_a_wrong_key_ends_the_run_in_one_line_and_no_key_is_ever_written(server, toy_data, tmp_path):
+    done = ask(toy_data, tmp_path, server, key="wrong-key", check=False)
+    assert done.returncode == 1
+    assert "refused the key in OPENAI_API_KEY" in done.stderr
+    good = ask(toy_data, tmp_path, server, "--limit", "2")
+    written = good.stderr + good.stdout + "".join(path.read_text() for path in tmp_path.iterdir())
+    assert KEY not in written

@@ -1,0 +1,183 @@
+"""The real engines on the toy checkpoint: vLLM and transformers, sampling, pixel budget, bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import REPO, TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run, write_jsonl
+from PIL import Image
+
+from inference.response import read_response
+from inference.results import read_results, shard_path
+
+
+def infer_command(data, output, *more):
+    return [
+        "-m", "inference.inference_vllm", "--data_path", data, "--output_path", output,
+        "--checkpoint", TOY_CHECKPOINT, "--max_new_tokens", "160", *more,
+    ]  # fmt: skip
+
+
+def responses(output, index=0, n_shards=1):
+    return {result["sample_id"]: result for result in read_results(shard_path(output, index, n_shards))}
+
+
+@pytest.fixture(scope="module")
+def greedy(toy_data, tmp_path_factory):
+    """engine → the results of a greedy run over the toy records."""
+    results = {}
+    for engine in ("vllm", "transformers"):
+        output = tmp_path_factory.mktemp(engine)
+        run(*infer_command(toy_data, output, "--engine", engine, "--temperature", "0", *TOY_PIXELS))
+        results[engine] = responses(output)
+    return results
+
+
+def test_greedy_responses_of_vllm_and_transformers_are_equal(greedy):
+    assert len(greedy["vllm"]) == 36
+    different = [key for key, result in greedy["vllm"].items() if result != greedy["transformers"][key]]
+    assert different == []
+
+
+def test_a_result_keeps_the_records_keys_and_adds_what_inference_knows(greedy, toy_data):
+    for record in read_jsonl(toy_data):
+        result = greedy["vllm"][record["id"]]
+        assert {key: result[key] for key in record} == record
+        assert result["image_tokens"] == 9  # 84 × 84 pixels
+        assert result["prompt_tokens"] > result["image_tokens"]
+        assert result["output_tokens"] > 20
+        assert result["finish_reason"] == "stop"
+        assert result["model"] == "checkpoint"
+        assert result["model_notice"].startswith("toy model")
+
+
+def test_responses_of_the_toy_checkpoint_are_well_formed(greedy):
+    well_formed = [read_response(r["response"], r["candidates"]).well_formed for r in greedy["vllm"].values()]
+    assert sum(well_formed) >= 0.9 * len(well_formed)
+
+
+# --- interrupted and resumed -----------------------------------------------------------
+
+
+def test_a_run_killed_in_the_middle_and_resumed_equals_an_uninterrupted_one(toy_data, tmp_path):
+    """Sampled at 0.7, a few requests at a time, kill -9 while some are done and some under way."""
+    data = tmp_path / "data.jsonl"
+    rows = read_jsonl(toy_data)
+    for row in rows:
+        image = row["conversations"][0]["content"][0]
+        image["image"] = str(toy_data.parent / image["image"])
+    write_jsonl(data, [{**row, "id": f"{row['id']}-{copy}"} for copy in range(3) for row in rows])
+    more = ["--temperature", "0.7", "--seed", "3", "--max_num_seqs", "8", *TOY_PIXELS]
+
+    whole = tmp_path / "whole"
+    run(*infer_command(data, whole, *more))
+    assert len(responses(whole)) == 108
+
+    broken = tmp_path / "broken"
+    command = [str(word) for word in (sys.executable, *infer_command(data, broken, *more))]
+    worker = subprocess.Popen(command, cwd=REPO, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+    shard = shard_path(broken, 0, 1)
+    deadline = time.monotonic() + 240
+    while not (shard.exists() and shard.read_bytes().count(b"\n") >= 10):
+        assert worker.poll() is None, "the worker ended before it could be killed"
+        assert time.monotonic() < deadline, "no response within four minutes"
+        time.sleep(0.05)
+    os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait()
+    done_before = len(responses(broken))
+    assert 10 <= done_before < 108
+    with open(shard, "ab") as handle:  # as if the kill had hit the middle of a write
+        handle.write(b'{"sample_id": "toy-torn", "resp')
+
+    again = run(*infer_command(data, broken, *more))
+    assert f"read 108 = predicted 108 ({done_before} of them before) + failed 0" in again.stderr
+    assert shard.read_bytes() == shard_path(whole, 0, 1).read_bytes()
+
+
+def test_a_finished_share_starts_no_engine(greedy, toy_data, tmp_path):
+    output = tmp_path / "run"
+    output.mkdir()
+    with open(shard_path(output, 0, 1), "w", encoding="utf-8") as handle:
+        handle.writelines(json.dumps(result) + "\n" for result in greedy["vllm"].values())
+    done = run(*infer_command(toy_data, output, "--checkpoint", "/nowhere"))  # would fail if it were loaded
+    assert "36 samples in this share, 0 of them still to infer" in done.stderr
+
+
+# --- bad input ---------------------------------------------------------------------------
+
+
+def test_bad_records_and_images_become_error_lines_and_every_share_is_inferred(toy_data, tmp_path):
+    """11 good samples, 4 bad ones and 2 shares: whatever n is, nothing is lost and nothing is done twice."""
+    rows = read_jsonl(toy_data)[:11]
+    for row in rows:
+        image = row["conversations"][0]["content"][0]
+        image["image"] = str(toy_data.parent / image["image"])
+    (tmp_path / "torn.png").write_bytes((toy_data.parent / "images/test/000/000000.png").read_bytes()[:200])
+    no_image = json.loads(json.dumps(rows[0]).replace(rows[0]["conversations"][0]["content"][0]["image"], "gone.png"))
+    torn = json.loads(json.dumps(no_image).replace("gone.png", "torn.png"))
+    long = json.loads(json.dumps(rows[1]))
+    long["conversations"][0]["content"][1]["text"] += " emotion" * 5000
+    lines = [json.dumps(row) for row in rows]
+    lines[2:2] = ["{not json", json.dumps({**no_image, "id": "no image"}), json.dumps({**torn, "id": "torn"})]
+    lines.append(json.dumps({**long, "id": "too long"}))
+    data = tmp_path / "data.jsonl"
+    data.write_text("\n".join(lines), encoding="utf-8")
+
+    output = tmp_path / "run"
+    for index, engine in enumerate(("vllm", "transformers")):
+        more = ["--index", index, "--n_shards", 2, "--engine", engine, "--temperature", "0", *TOY_PIXELS]
+        run(*infer_command(data, output, *more))
+    done = run("-m", "inference.evaluate", "--output_path", output, "--data_path", data, "--no_plots")
+    assert "read 15 = predicted 11 + failed 4" in done.stdout
+    errors = {row["sample_id"]: row["error"] for row in read_jsonl(output / "error.jsonl")}
+    assert f"{data}, line 3, field '(line)'" in errors["line-3"]
+    assert "line 4, field 'image': image gone.png: no such file" in errors["no image"]
+    assert "line 5, field 'image': image torn.png: cannot be read" in errors["torn"]
+    assert "vLLM refused the request" in errors["too long"]
+    assert "longer than the maximum" in errors["too long"]
+    assert [row["id"] for row in read_jsonl(output / "merged.jsonl")] == [row["id"] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--index", "2", "--n_shards", "2"], "expected 0 <= --index < --n_shards"),
+        (["--engine", "openai"], "needs --base_url and --model_name"),
+        (["--temperature", "-1"], "expected --temperature >= 0"),
+        (["--min_pixels", "10", "--max_pixels", "5"], "min_pixels <= max_pixels"),
+        (["--data_path", "/nowhere.jsonl"], "no such file: /nowhere.jsonl"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_in_one_line(toy_data, tmp_path, arguments, message):
+    done = run(*infer_command(toy_data, tmp_path / "run", *arguments), check=False)
+    assert done.returncode != 0
+    assert message in done.stderr.splitlines()[-1]
+
+
+# --- real photographs --------------------------------------------------------------------
+
+
+def test_photographs_reach_vllm_within_the_published_pixel_budget(tmp_path):
+    """Image token counts lie in 256..576 and are those of the processor's own grid on the original files."""
+    from transformers import AutoProcessor
+
+    run("-m", "scripts.photographs", "--output_dir", tmp_path)
+    output = tmp_path / "run"
+    run(*infer_command(tmp_path / "test.jsonl", output, "--temperature", "0", "--max_new_tokens", "8"))
+    results = responses(output)
+    assert len(results) >= 20
+
+    processor = AutoProcessor.from_pretrained(TOY_CHECKPOINT, min_pixels=200704, max_pixels=451584)
+    for result in results.values():
+        path = tmp_path / result["conversations"][0]["content"][0]["image"]
+        with Image.open(path) as image:
+            grid = processor.image_processor(images=[image.convert("RGB")], return_tensors="pt")["image_grid_thw"][0]
+        assert result["image_tokens"] == int(grid.prod()) // 4
+        assert 256 <= result["image_tokens"] <= 576
+        assert "placeholder labels" in result["notice"]
+    widths = {result["image_tokens"] for result in results.values()}
+    assert len(widths) > 3  # small and large photographs really differ
