@@ -24,6 +24,7 @@ n_gpu="${n_gpu:-}"                                                              
 limit="${limit:-}"
 engine="${engine:-vllm}"
 
+{ # read whole before it runs: bash would otherwise follow an edit of this file in mid-run
 cd "$cur_path"
 toy_checkpoint="$cur_path/scripts/toy_world/checkpoint"
 toy_data="$cur_path/input_data/toy_world/test.jsonl"
@@ -65,8 +66,7 @@ export python checkpoint data_path model_name output_path temperature n_gpu engi
 export min_pixels="${min_pixels:-}" max_pixels="${max_pixels:-}" max_new_tokens="${max_new_tokens:-}"
 
 pids=()
-stop_workers() { for pid in "${pids[@]}"; do kill "$pid" 2> /dev/null || true; done; }
-trap 'stop_workers; exit 130' INT TERM
+trap 'kill "${pids[@]}" 2> /dev/null; exit 130' INT TERM
 for ((index = 0; index < n_gpu; index++)); do
   bash "$cur_path/inference/infer.sh" "$index" > "$output_path/worker_$index.log" 2>&1 &
   pids+=("$!")
@@ -93,3 +93,5 @@ fi
 if [[ "$data_path" == "$toy_data" ]]; then
   "$python" -m scripts.toy_world.report --output_path "$output_path"
 fi
+exit 0
+}

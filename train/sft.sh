@@ -47,7 +47,10 @@ fi
   echo "stage $stage: $python has no ms-swift. Run bash scripts/setup.sh and set python=.venv/bin/python, or set swift_path." >&2
   exit 2
 }
-[[ -d "$model" ]] && export HF_HUB_OFFLINE="${HF_HUB_OFFLINE:-1}"
+export USE_HF="${USE_HF:-1}" # the Hugging Face hub; ms-swift's own default is ModelScope
+if [[ -d "$model" ]]; then
+  export HF_HUB_OFFLINE="${HF_HUB_OFFLINE:-1}"
+fi
 sft="$("$python" -c 'import importlib.util as u; print(u.find_spec("swift").submodule_search_locations[0])')/cli/sft.py"
 
 if [[ "$use_cpu" == true ]]; then
@@ -63,7 +66,8 @@ fi
 
 # Resume from the newest checkpoint of this output folder, if there is one.
 resume=()
-last="$(find "$output_dir" -maxdepth 1 -type d -name 'checkpoint-*' 2> /dev/null | sort -V | tail -n 1)"
+mkdir -p "$output_dir"
+last="$(find "$output_dir" -maxdepth 1 -type d -name 'checkpoint-*' | sort -V | tail -n 1)"
 if [[ -n "$last" && -f "$last/trainer_state.json" && -f "$last/optimizer.pt" ]]; then
   resume=(--resume_from_checkpoint "$last")
 fi

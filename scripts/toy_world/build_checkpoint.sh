@@ -15,10 +15,14 @@ checkpoint="${checkpoint:-$repo/scripts/toy_world/checkpoint}" # the result
 stage1_samples="${stage1_samples:-32000}"
 stage2_samples="${stage2_samples:-16000}"
 seed="${seed:-0}"
+{ # read whole before it runs: bash would otherwise follow an edit of this file in mid-run
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}"
 
-bash scripts/setup.sh --cpu
-export python="$repo/.venv/bin/python" PYTHONPATH="$repo" HF_HUB_OFFLINE=1
+if [[ -z "${python:-}" ]]; then
+  bash scripts/setup.sh --cpu
+  python="$repo/.venv/bin/python"
+fi
+export python PYTHONPATH="$repo" HF_HUB_OFFLINE=1
 
 data="$work/data"
 if [[ ! -s "$data/stage1.jsonl" || ! -s "$data/stage2.jsonl" ]]; then
@@ -32,7 +36,7 @@ fi
 
 # One CPU process, batch 32; from random weights the vision tower has to learn too.
 export use_cpu=true batch_size="${batch_size:-32}" accumulation=1 freeze_vit=false freeze_aligner=false
-export workers=0 split_dataset_ratio=0 logging_steps=20 save_steps="${save_steps:-250}"
+export workers=0 split_dataset_ratio=0 logging_steps="${logging_steps:-20}" save_steps="${save_steps:-250}"
 export MIN_PIXELS=3136 MAX_PIXELS=12544
 newest() { find "$1" -maxdepth 1 -name 'checkpoint-*' | sort -V | tail -n 1; }
 
@@ -47,3 +51,5 @@ stage 1 "$work/base" "$data/stage1.jsonl" "$work/scaffold" 2e-3
 stage 2 "$(newest "$work/scaffold")" "$data/stage2.jsonl" "$work/cold_start" 1e-3
 
 "$python" -m scripts.toy_world.export_checkpoint --model "$(newest "$work/cold_start")" --output_dir "$checkpoint"
+exit 0
+}

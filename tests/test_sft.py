@@ -1,0 +1,112 @@
+"""Stages 1 and 2 by real ms-swift: a few steps through the templates, from random weights."""
+
+import json
+import math
+import os
+import sys
+
+import pytest
+from conftest import REPO, TOY_PIXELS, read_jsonl, run
+
+ENCODE = """
+import json, os, sys
+if sys.argv[2] == "fixed":
+    sys.path.insert(0, "train")
+    import swift_image_tokens
+from swift.llm import get_model_tokenizer, get_template
+_, processor = get_model_tokenizer(sys.argv[1], load_model=False, model_type="qwen2_5_vl")
+template = get_template(processor.model_meta.template, processor, default_system="You are a helpful assistant.")
+template.set_mode("train")
+row = json.loads(open(sys.argv[3]).readline())
+encoded = template.encode({"messages": row["messages"], "images": row["images"]})
+image_token = processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
+print("tokens", encoded["input_ids"].count(image_token), int(encoded["image_grid_thw"].prod()) // 4)
+"""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The work folder of a rebuild of the toy checkpoint with four steps a stage."""
+    work = tmp_path_factory.mktemp("toy training")
+    settings = {
+        "python": sys.executable, "work": work, "checkpoint": work / "exported",
+        "stage1_samples": 64, "stage2_samples": 64, "batch_size": 16, "logging_steps": 1,
+    }  # fmt: skip
+    environment = {**os.environ, **{name: str(value) for name, value in settings.items()}}
+    done = run("bash", REPO / "scripts" / "toy_world" / "build_checkpoint.sh", env=environment)
+    return work, done.stdout
+
+
+def test_both_stages_run_their_steps_and_print_their_plan_first(built):
+    work, printed = built
+    assert "Stage 1: 64 rows" in printed and "Stage 2: 64 rows" in printed
+    assert "batch 16" in printed and "about 4 steps" in printed
+    for folder in ("scaffold", "cold_start"):
+        assert (work / folder / "checkpoint-4" / "model.safetensors").exists()
+        losses = [row["loss"] for row in read_jsonl(work / folder / "logging.jsonl") if "loss" in row]
+        assert len(losses) == 4
+        assert all(math.isfinite(loss) for loss in losses)
+        assert losses[-1] < losses[0]
+
+
+def test_training_moves_vision_tower_aligner_and_language_model(built):
+    from safetensors.torch import load_file
+
+    work, _ = built
+    before = load_file(work / "base" / "model.safetensors")
+    after = load_file(work / "scaffold" / "checkpoint-4" / "model.safetensors")
+    for part in ("visual.blocks", "visual.merger", "layers.0"):
+        names = [name for name in before if part in name and name.endswith("weight") and before[name].dim() > 1]
+        assert names, part
+        assert any(not before[name].equal(after[name]) for name in names), part
+
+
+def test_a_second_start_of_a_finished_build_trains_nothing_again(built):
+    work, _ = built
+    stamp = (work / "cold_start" / "checkpoint-4" / "model.safetensors").stat().st_mtime_ns
+    environment = {**os.environ, "python": sys.executable, "work": str(work), "checkpoint": str(work / "again")}
+    done = run("bash", REPO / "scripts" / "toy_world" / "build_checkpoint.sh", env=environment)
+    assert "Stage" not in done.stdout
+    assert (work / "cold_start" / "checkpoint-4" / "model.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_the_exported_checkpoint_loads_and_answers(built, toy_data, tmp_path):
+    work, _ = built
+    run(
+        "-m", "inference.inference_vllm", "--engine", "transformers", "--checkpoint", work / "exported", "--data_path",
+        toy_data, "--output_path", tmp_path, "--limit", "2", "--max_new_tokens", "5", *TOY_PIXELS,
+    )  # fmt: skip
+    (shard,) = tmp_path.glob("shard_*.jsonl")
+    assert all("response" in row and row["model_notice"].startswith("toy model") for row in read_jsonl(shard))
+
+
+def test_the_image_token_fix_expands_every_image_and_is_needed(built):
+    """Without it ms-swift leaves one image token where there should be nine, and says nothing."""
+    work, _ = built
+    data = work / "data" / "stage1.jsonl"
+    counts = {}
+    for mode in ("fixed", "unfixed"):
+        environment = {**os.environ, "MIN_PIXELS": "3136", "MAX_PIXELS": "12544", "USE_HF": "1"}
+        done = run(sys.executable, "-c", ENCODE, work / "base", mode, data, env=environment)
+        line = next(line for line in done.stdout.splitlines() if line.startswith("tokens"))
+        counts[mode] = tuple(map(int, line.split()[1:]))
+    assert counts["fixed"] == (9, 9)
+    assert counts["unfixed"] != (9, 9)
+
+
+@pytest.mark.parametrize(
+    ("stage", "settings", "message"),
+    [
+        (1, {"dataset": "/nowhere.jsonl"}, "stage 1: no file at dataset=/nowhere.jsonl. Set dataset"),
+        (2, {"model": "/nowhere"}, "stage 2: no folder at model=/nowhere. Set model"),
+        (1, {"swift_path": "/nowhere"}, "no swift/cli/sft.py in swift_path=/nowhere"),
+        (2, {"python": "/usr/bin/python3", "model": "some/model"}, "has no ms-swift"),
+    ],
+)
+def test_a_template_names_what_is_missing_before_anything_starts(tmp_path, stage, settings, message):
+    dataset = tmp_path / "data.jsonl"
+    dataset.write_text(json.dumps({"messages": []}) + "\n")
+    environment = {**os.environ, "python": sys.executable, "dataset": str(dataset), "model": str(tmp_path), **settings}
+    done = run("bash", REPO / "train" / f"step{stage}_example.sh", env=environment, check=False)
+    assert done.returncode == 2
+    assert message in done.stderr

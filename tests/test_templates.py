@@ -1,0 +1,182 @@
+"""The shell templates: lint, settings from the environment, the main job as a newcomer types it."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import REPO, read_jsonl, run, write_jsonl
+
+TEMPLATES = sorted(
+    path for folder in ("inference", "scripts", "train") for path in (REPO / folder).rglob("*.sh")
+) + [REPO / ".ci" / "run"]  # fmt: skip
+
+
+def environment(**settings):
+    """This environment without what a template might take for a setting, plus ``settings``."""
+    names = ("checkpoint", "data_path", "output_path", "experiment_name", "n_gpu", "temperature", "python", "limit")
+    kept = {name: value for name, value in os.environ.items() if name not in names}
+    return {**kept, **{name: str(value) for name, value in settings.items()}}
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: str(path.relative_to(REPO)))
+def test_a_template_is_clean_for_bash_and_shellcheck(template):
+    run("bash", "-n", template)
+    run(shutil.which("shellcheck") or REPO / ".venv/bin/shellcheck", "-x", template)
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: str(path.relative_to(REPO)))
+def test_a_template_stops_at_the_first_error_and_at_unset_variables(template):
+    text = template.read_text()
+    assert "set -euo pipefail" in text or "Not run\n# alone" in text  # train/sft.sh is sourced by those that do
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """A clean clone of this checkout in a folder whose name has a space and a quote."""
+    folder = tmp_path_factory.mktemp("it's a") / "clone of it"
+    run("git", "clone", "--quiet", REPO, folder)
+    changed = run("git", "ls-files", "--modified", "--others", "--exclude-standard", "--deduplicate").stdout.splitlines()
+    for name in changed:  # what is not committed yet is tested too
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (REPO / name).exists():
+            shutil.copy2(REPO / name, target)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def main_job(clone):
+    """The README's first command with no setting, but for the environment that is there already."""
+    command = ["bash", "inference/infer_and_eval_example.sh"]
+    return run(*command, cwd=clone, env=environment(python=sys.executable))
+
+
+def test_the_main_job_runs_without_edits_and_prints_both_tables(main_job):
+    assert main_job.stdout.count("Published protocol") == 2
+    assert "| Task            | Acc      | F1       | #Samples  |" in main_job.stdout
+    assert "| Task/Group      | Acc    | F1     | ECE      | Brier      | ROC AUC    | #Samples  |" in main_job.stdout
+    assert "read 540 = predicted 540 + failed 0; files in" in main_job.stdout
+    assert "540/540" in main_job.stderr  # one progress view over all workers
+
+
+def test_the_main_job_says_that_it_is_the_toy_world(main_job):
+    assert main_job.stdout.count("NOTE: toy world: generated scenes, not VECBench") == 2
+    assert main_job.stdout.count("NOTE: toy model") == 2
+
+
+def test_the_toy_model_is_above_chance_in_every_task_and_near_the_best_possible(main_job):
+    rows = re.findall(r"^(\S+) +\d+ +([\d.]+) +([\d.]+) +([\d.]+) +[\d.]+$", main_job.stdout, re.MULTILINE)
+    accuracy = {name: tuple(map(float, numbers)) for name, *numbers in rows}
+    assert len(accuracy) == 10
+    for name, (chance, reached, _) in accuracy.items():
+        # 60 samples a task: a standard error is 6.5 points at most; two-class chance is 50
+        assert reached > chance + 18, name
+    assert accuracy["all"][1] > accuracy["all"][2] - 8
+
+
+def test_a_second_start_infers_nothing_again(clone, main_job):
+    again = run("bash", "inference/infer_and_eval_example.sh", cwd=clone, env=environment(python=sys.executable))
+    (log,) = clone.glob("infer_results/*/worker_0.log")
+    assert "540 samples in this share, 0 of them still to infer" in log.read_text()
+    assert "read 540 = predicted 540 + failed 0" in again.stdout
+    tables = again.stdout.index("== ")
+    assert main_job.stdout.endswith(again.stdout[tables:])
+
+
+def test_two_workers_infer_all_of_an_odd_number_and_bad_lines_are_counted(clone, main_job, tmp_path):
+    rows = read_jsonl(clone / "input_data" / "toy_world" / "test.jsonl")[:13]
+    for row in rows:
+        image = row["conversations"][0]["content"][0]
+        image["image"] = str(clone / "input_data" / "toy_world" / image["image"])
+    data = write_jsonl(tmp_path / "odd.jsonl", rows)
+    with open(data, "a", encoding="utf-8") as handle:
+        handle.write("{broken\n")
+    settings = environment(
+        python=sys.executable, data_path=data, output_path=tmp_path / "run", n_gpu=2, engine="transformers",
+        min_pixels=3136, max_pixels=12544, max_new_tokens=160, temperature=0,
+    )  # fmt: skip
+    done = run("bash", "inference/infer_and_eval_example.sh", cwd=clone, env=settings)
+    assert "read 14 = predicted 13 + failed 1" in done.stdout
+    shards = {path.name: len(read_jsonl(path)) for path in (tmp_path / "run").glob("shard_*.jsonl")}
+    assert shards == {"shard_000_of_002.jsonl": 7, "shard_001_of_002.jsonl": 7}
+    assert [row["id"] for row in read_jsonl(tmp_path / "run" / "merged.jsonl")] == [row["id"] for row in rows]
+
+
+def test_a_failed_worker_makes_the_job_fail_and_shows_the_end_of_its_log(clone, main_job, tmp_path):
+    data = clone / "input_data" / "toy_world" / "test.jsonl"
+    empty = tmp_path / "no model"
+    empty.mkdir()
+    settings = environment(
+        python=sys.executable, data_path=data, checkpoint=empty, output_path=tmp_path / "run", engine="transformers"
+    )
+    done = run("bash", "inference/infer_and_eval_example.sh", cwd=clone, env=settings, check=False)
+    assert done.returncode == 1
+    assert "Worker 0 failed" in done.stderr
+    assert "1 of 1 worker(s) failed" in done.stderr
+    assert not (tmp_path / "run" / "metric.log").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"data_path": "/nowhere.jsonl"}, "Set data_path to a JSON-lines file"),
+        ({"checkpoint": "/nowhere"}, "Set checkpoint to a model folder or a hub name"),
+        ({"n_gpu": "many"}, "n_gpu=many: expected a number"),
+    ],
+)
+def test_a_missing_input_is_named_before_anything_starts(clone, main_job, settings, message):
+    done = run(
+        "bash", "inference/infer_and_eval_example.sh", cwd=clone,
+        env=environment(python=sys.executable, **settings), check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_the_worker_script_says_what_to_set(clone):
+    done = run("bash", "inference/infer.sh", "0", cwd=clone, env=environment(), check=False)
+    assert done.returncode != 0
+    assert "set data_path" in done.stderr
+
+
+def test_setup_finds_the_finished_environment_at_once(clone):
+    """The running Python has all that is needed, so no environment is made."""
+    path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
+    done = run("bash", "scripts/setup.sh", "--print-python", "vllm", cwd=clone, env={**environment(), "PATH": path})
+    assert os.path.realpath(done.stdout.strip()) == os.path.realpath(sys.executable)
+    assert not (clone / ".venv").exists()
+
+
+def test_settings_of_the_template_are_those_of_the_issue():
+    """The names that users of the published script know, each overridable from the environment."""
+    text = (REPO / "inference" / "infer_and_eval_example.sh").read_text()
+    for name in (
+        "cur_path", "experiment_name", "model_name", "data_path", "output_path",
+        "checkpoint", "project_name", "temperature", "n_gpu",
+    ):  # fmt: skip
+        assert re.search(rf'^{name}="\$\{{{name}:-', text, re.MULTILINE), name
+
+
+def test_the_gpu_requirements_hold_the_papers_pins():
+    pins = dict(
+        line.split("==") for line in (REPO / "requirement.txt").read_text().splitlines() if re.match(r"^[\w-]+==", line)
+    )
+    assert pins["torch"] == "2.7.1" and pins["vllm"] == "0.10.0" and pins["transformers"] == "4.57.0"
+    assert pins["flash_attn"] == "2.8.1" and pins["verl"] == "0.6.1" and pins["ms-swift"] == "3.12.6"
+
+
+def test_every_pin_of_the_cpu_environment_is_what_is_installed():
+    listed = json.loads(
+        subprocess.run(
+            [sys.executable, "-c", "import importlib.metadata as m, json; print(json.dumps({d.name.lower().replace('_', '-'): d.version for d in m.distributions()}))"],
+            capture_output=True, text=True, check=True,
+        ).stdout
+    )  # fmt: skip
+    for line in (REPO / "scripts" / "requirements-cpu.txt").read_text().splitlines():
+        pin = re.match(r"^([\w.-]+)==(\S+)", line)
+        if pin:
+            assert listed[pin[1].lower().replace("_", "-")] == pin[2], pin[0]
