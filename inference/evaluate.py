@@ -87,7 +87,9 @@ def missing_samples(data_path: Path, results: list[dict]) -> list[dict]:
 
 def notices(results: list[dict]) -> list[str]:
     """What must stand beside any number of this run: that data or model is synthetic, for instance."""
-    found = (result[key] for result in results for key in ("notice", "model_notice") if isinstance(result.get(key), str))
+    found = (
+        result[key] for result in results for key in ("notice", "model_notice") if isinstance(result.get(key), str)
+    )
     return sorted(set(found))
 
 
@@ -212,7 +214,9 @@ def main() -> None:
     source.add_argument("--output_path", type=Path, help="a run's folder: reads its shards, writes beside them")
     source.add_argument("--input_file", type=Path, help="one JSON-lines file of results instead of shards")
     parser.add_argument("--output_dir", type=Path, help="where to write (default: --output_path)")
-    parser.add_argument("--data_path", type=Path, help="the data file: samples that were never inferred then count as failed")
+    parser.add_argument(
+        "--data_path", type=Path, help="the data file: samples that were never inferred then count as failed"
+    )
     parser.add_argument("--no_plots", action="store_true", help="tables only")
     parser.add_argument("--quiet", action="store_true", help="do not print the tables")
     parser.add_argument("--wandb_project", default="", help="log to this Weights & Biases project (off when empty)")

@@ -111,9 +111,7 @@ def infer(args: argparse.Namespace, settings: EngineSettings) -> tuple[int, int,
                 worker.run(load_engine(args.engine, settings), loader, records)
     done_before = len(mine) - len(missing)
     predicted = done_before + worker.predicted
-    log.info(
-        "read %d = predicted %d (%d of them before) + failed %d", len(mine), predicted, done_before, worker.failed
-    )
+    log.info("read %d = predicted %d (%d of them before) + failed %d", len(mine), predicted, done_before, worker.failed)
     if predicted + worker.failed != len(mine):
         raise RuntimeError(f"{len(worker.under_way)} samples were given to the engine and never came back")
     return len(mine), predicted, worker.failed

@@ -36,7 +36,9 @@ def plot_thresholds(analysis: dict[str, list[dict[str, float]]], path: Path, not
             kept = [row for row in rows if measure == "coverage" or row["coverage"] > 0]
             x, y = [row["threshold"] for row in kept], [100 * row[measure] for row in kept]
             panel.plot(x, y, color=colour, linestyle=line, marker=marker, markersize=4, label=group)
-        panel.set(xlabel="confidence threshold", ylabel=f"{measure} (%)", xticks=np.arange(0.1, 1.0, 0.1), ylim=(0, 103))
+        panel.set(
+            xlabel="confidence threshold", ylabel=f"{measure} (%)", xticks=np.arange(0.1, 1.0, 0.1), ylim=(0, 103)
+        )
         panel.grid(alpha=0.3)
     panels[0].set_title("accuracy of the answers kept")
     panels[1].set_title("share of answers kept")

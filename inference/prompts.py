@@ -1,7 +1,7 @@
 """The prompts: what a record without a prompt of its own is asked, and how turns are rendered.
 
-    from inference.prompts import recognition_prompt
-    recognition_prompt(["positive", "negative"], with_confidence=True)
+from inference.prompts import recognition_prompt
+recognition_prompt(["positive", "negative"], with_confidence=True)
 """
 
 from __future__ import annotations

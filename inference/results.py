@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from inference.vecbench import read_lines
 
+
 class ShardBusy(RuntimeError):
     """Another process is writing the shard."""
 
@@ -64,9 +65,9 @@ def shard_paths(output_path: str | Path) -> list[Path]:
 def read_results(path: str | Path) -> Iterator[dict[str, Any]]:
     """The complete result lines of a shard; anything torn or foreign is left out."""
     for _, result, problem in read_lines(path):
-        if problem is None and isinstance(result, dict) and isinstance(result.get("sample_id"), str):
-            if "response" in result or "error" in result:
-                yield result
+        complete = problem is None and isinstance(result, dict) and isinstance(result.get("sample_id"), str)
+        if complete and ("response" in result or "error" in result):
+            yield result
 
 
 def finished_samples(output_path: str | Path) -> set[str]:
@@ -75,7 +76,10 @@ def finished_samples(output_path: str | Path) -> set[str]:
     Errors are not in the set: what failed is tried again by the next start.
     """
     return {
-        result["sample_id"] for path in shard_paths(output_path) for result in read_results(path) if "error" not in result
+        result["sample_id"]
+        for path in shard_paths(output_path)
+        for result in read_results(path)
+        if "error" not in result
     }
 
 

@@ -1,7 +1,7 @@
 """How numbers look as text: the two published tables to the byte, and the corrected one.
 
-    from inference.tables import published_table
-    print(published_table(rows))
+from inference.tables import published_table
+print(published_table(rows))
 """
 
 from __future__ import annotations
@@ -40,11 +40,12 @@ CORRECTED_COLUMNS = (
 
 CORRECTED_NOTES = """\
 What differs from the published protocol:
-  Prediction: the one candidate that stands as a whole word inside <answer>, newlines allowed; no search in the reasoning; several different labels are no answer.
-  Overall: the same prediction as the rows (the published Overall searches the whole response, reasoning included).
-  Denominators: a confidence that is missing, unreadable or outside [0, 1] is a format failure (Conf %); its sample stays in Acc and F1.
-  ECE: the last bin is closed, so a confidence of 1.00 counts; it and Brier and ROC AUC are over the samples with a valid confidence.
-  Macro: the mean of the tasks' accuracies, as in the paper's table; Acc pools the samples, as the published group rows do.
+  Prediction: the one candidate that is a whole word inside <answer>, newlines allowed; no search in the reasoning.
+  Several labels: different candidates in one answer are no answer (published: the first of the record's order).
+  Overall: the same prediction as the rows (published: the whole response, reasoning included).
+  Conf %: a confidence that is missing, unreadable or outside [0, 1] is a format failure; its sample stays in Acc, F1.
+  ECE: the last bin is closed, so a confidence of 1.00 counts; ECE, Brier, ROC AUC are over the valid confidences.
+  Macro: the mean of the tasks' accuracies, as in the paper's table; Acc pools the samples, as its group rows do.
   Format %: all five reasoning steps, one answer and one valid confidence."""
 
 

@@ -70,19 +70,41 @@ def draw_framework(path: Path) -> None:
     panel.axis("off")
     models = ("base\nQwen2.5-VL-7B", "scaffold", "cold-start", "EmoCaliber")
     stages = (
-        ("Stage 1: structured reasoning", "ms-swift SFT, lr 1e-5\nVEC-CoT, 86,067 samples\nfive named steps, then the answer"),
-        ("Stage 2: verbalized confidence", "ms-swift SFT, lr 4e-6\nVEC-CoT, 43,033 samples\nthe answer, then <confidence>"),
-        ("Stage 3: calibrated confidence", "verl GRPO, lr 1e-6\nVEC-CoT, 14,346 samples\nreward: format, correctness,\nlog score of the confidence"),
+        (
+            "Stage 1: structured reasoning",
+            "ms-swift SFT, lr 1e-5\nVEC-CoT, 86,067 samples\nfive named steps, then the answer",
+        ),
+        (
+            "Stage 2: verbalized confidence",
+            "ms-swift SFT, lr 4e-6\nVEC-CoT, 43,033 samples\nthe answer, then <confidence>",
+        ),
+        (
+            "Stage 3: calibrated confidence",
+            "verl GRPO, lr 1e-6\nVEC-CoT, 14,346 samples\nreward: format, correctness,\nlog score of the confidence",
+        ),
     )
     for i, (title, text) in enumerate(stages):
         _box(panel, 0.035 + 0.322 * i, 0.60, 0.285, 0.32, title, text, ("#DCEAF7", "#FBE5D6", "#DDF1E4")[i])
     for i, model in enumerate(models):
         x = 0.075 + 0.283 * i
-        panel.text(x, 0.40, model, ha="center", va="center", fontsize=9, bbox={"boxstyle": "round", "fc": "white", "ec": "#333333"})
+        panel.text(
+            x,
+            0.40,
+            model,
+            ha="center",
+            va="center",
+            fontsize=9,
+            bbox={"boxstyle": "round", "fc": "white", "ec": "#333333"},
+        )
         if i < 3:
-            panel.annotate("", (x + 0.215, 0.40), (x + 0.07, 0.40), arrowprops={"arrowstyle": "-|>", "color": "#333333"})
             panel.annotate(
-                "", (x + 0.142, 0.41), (x + 0.142, 0.59), arrowprops={"arrowstyle": "-|>", "linestyle": ":", "color": "#333333"}
+                "", (x + 0.215, 0.40), (x + 0.07, 0.40), arrowprops={"arrowstyle": "-|>", "color": "#333333"}
+            )
+            panel.annotate(
+                "",
+                (x + 0.142, 0.41),
+                (x + 0.142, 0.59),
+                arrowprops={"arrowstyle": "-|>", "linestyle": ":", "color": "#333333"},
             )
     shape = (
         "<think> <element>…</element> <human>…</human> <context>…</context>\n"
@@ -130,7 +152,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("images"))
     parser.add_argument("--example", type=Path, help="merged.jsonl of a toy-world run")
-    parser.add_argument("--data_dir", type=Path, default=Path("input_data/toy_world"), help="folder of the example's data file")
+    parser.add_argument(
+        "--data_dir", type=Path, default=Path("input_data/toy_world"), help="folder of the example's data file"
+    )
     args = parser.parse_args()
     args.output_dir.mkdir(parents=True, exist_ok=True)
     draw_composition(args.output_dir / "vecbench_composition.png")

@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
 from conftest import TOY_CHECKPOINT, TOY_PIXELS, run
@@ -36,7 +37,12 @@ def server(tmp_path_factory):
         "--dtype", "float32", "--enforce-eager", "--max-model-len", "4096", "--max-num-seqs", "16",
         "--max-num-batched-tokens", "65536", "--limit-mm-per-prompt", '{"image": 1, "video": 0}',
     ]  # fmt: skip
-    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "all", "VLLM_NO_USAGE_STATS": "1"}
+    environment = {
+        **os.environ,
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "all",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
     with open(log, "wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
     try:
@@ -60,7 +66,7 @@ class Faults(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     target = 0
-    tries: Counter = Counter()
+    tries: ClassVar[Counter] = Counter()
     under_way = most_under_way = 0
     lock = threading.Lock()
     kinds = ("429", "500", "drop", "none")

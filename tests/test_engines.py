@@ -79,7 +79,9 @@ def test_a_run_killed_in_the_middle_and_resumed_equals_an_uninterrupted_one(toy_
 
     broken = tmp_path / "broken"
     command = [str(word) for word in (sys.executable, *infer_command(data, broken, *more))]
-    worker = subprocess.Popen(command, cwd=REPO, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+    worker = subprocess.Popen(
+        command, cwd=REPO, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+    )
     shard = shard_path(broken, 0, 1)
     deadline = time.monotonic() + 240
     while not (shard.exists() and shard.read_bytes().count(b"\n") >= 10):

@@ -102,7 +102,11 @@ def test_the_corrected_protocol_keeps_it_in_the_denominators():
 
 
 def test_published_group_accuracy_is_over_samples_with_a_confidence_and_f1_over_all():
-    results = [a_result(response=answer("awe", 0.9)), a_result(response=answer("fear", 0.2)), a_result(response=answer("awe"))]
+    results = [
+        a_result(response=answer("awe", 0.9)),
+        a_result(response=answer("fear", 0.2)),
+        a_result(response=answer("awe")),
+    ]
     row = published(results)["ID VER"]
     assert (row.accuracy, row.n_samples) == (0.5, 3)
     assert row.f1 == pytest.approx(2 * (2 / 3) / (1 + 2 / 3))  # recall 2/3, precision 1

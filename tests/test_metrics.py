@@ -24,7 +24,9 @@ def ece_by_hand(confidence, correctness, close_last, n_bins=10):
     for i in range(n_bins):
         last = close_last and i == n_bins - 1
         inside = [
-            (c, y) for c, y in zip(confidence, correctness) if edges[i] <= c and (c < edges[i + 1] or (last and c == 1.0))
+            (c, y)
+            for c, y in zip(confidence, correctness, strict=True)
+            if edges[i] <= c and (c < edges[i + 1] or (last and c == 1.0))
         ]
         if inside:
             mean_c = sum(c for c, _ in inside) / len(inside)
@@ -35,7 +37,7 @@ def ece_by_hand(confidence, correctness, close_last, n_bins=10):
 
 @given(pairs)
 def test_accuracy_and_f1_agree_with_scikit_learn(rows):
-    truth, predicted = zip(*rows)
+    truth, predicted = zip(*rows, strict=True)
     assert metrics.accuracy(truth, predicted) == pytest.approx(accuracy_score(truth, predicted))
     expected = f1_score(truth, predicted, average="weighted", zero_division=0)
     assert metrics.weighted_f1(truth, predicted) == pytest.approx(expected)
@@ -43,14 +45,14 @@ def test_accuracy_and_f1_agree_with_scikit_learn(rows):
 
 @given(scored, st.booleans())
 def test_ece_agrees_with_its_definition(rows, close_last):
-    confidence, correctness = zip(*rows)
+    confidence, correctness = zip(*rows, strict=True)
     expected = ece_by_hand(confidence, correctness, close_last)
     assert metrics.expected_calibration_error(confidence, correctness, close_last=close_last) == pytest.approx(expected)
 
 
 @given(scored)
 def test_brier_and_roc_auc_agree_with_scikit_learn(rows):
-    confidence, correctness = zip(*rows)
+    confidence, correctness = zip(*rows, strict=True)
     assert metrics.brier_score(confidence, correctness) == pytest.approx(
         brier_score_loss(correctness, confidence, pos_label=1)
     )
@@ -60,7 +62,7 @@ def test_brier_and_roc_auc_agree_with_scikit_learn(rows):
 
 @given(scored)
 def test_every_score_lies_between_0_and_1(rows):
-    confidence, correctness = zip(*rows)
+    confidence, correctness = zip(*rows, strict=True)
     for value in (
         metrics.expected_calibration_error(confidence, correctness),
         metrics.brier_score(confidence, correctness),
@@ -71,7 +73,9 @@ def test_every_score_lies_between_0_and_1(rows):
 
 def test_f1_counts_unknown_as_a_predicted_class():
     # awe: precision 1, recall 1/2, F1 2/3; fear: 1. Weights 2/3 and 1/3.
-    assert metrics.weighted_f1(["awe", "awe", "fear"], ["awe", "unknown", "fear"]) == pytest.approx(2 / 3 * 2 / 3 + 1 / 3)
+    assert metrics.weighted_f1(["awe", "awe", "fear"], ["awe", "unknown", "fear"]) == pytest.approx(
+        2 / 3 * 2 / 3 + 1 / 3
+    )
 
 
 def test_ece_by_hand():
@@ -123,7 +127,12 @@ def test_thresholds_keep_what_is_at_or_above():
     assert by_threshold[0.2]["coverage"] == 0.75
     assert by_threshold[0.5] == {"threshold": 0.5, "accuracy": 0.5, "f1": pytest.approx(2 / 3), "coverage": 0.5}
     assert by_threshold[0.9]["accuracy"] == 1.0
-    assert metrics.threshold_analysis([], [], [], n_total=0)[0] == {"threshold": 0.1, "accuracy": 0, "f1": 0, "coverage": 0}
+    assert metrics.threshold_analysis([], [], [], n_total=0)[0] == {
+        "threshold": 0.1,
+        "accuracy": 0,
+        "f1": 0,
+        "coverage": 0,
+    }
 
 
 def test_empty_bins_are_nan_not_zero():

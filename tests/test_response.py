@@ -15,7 +15,20 @@ FULL = f"<think>{STEPS}</think><answer>awe</answer><confidence>0.85</confidence>
 
 # Pieces that make tags nest, break, repeat and span lines far more often than random text would.
 pieces = st.sampled_from(
-    ["<answer>", "</answer>", "<confidence>", "</confidence>", "<think>", "</think>", "\n", "awe", "Fear", "0.5", "{", " "]
+    [
+        "<answer>",
+        "</answer>",
+        "<confidence>",
+        "</confidence>",
+        "<think>",
+        "</think>",
+        "\n",
+        "awe",
+        "Fear",
+        "0.5",
+        "{",
+        " ",
+    ]
 )
 responses = st.lists(pieces | st.text(max_size=4), max_size=30).map("".join)
 
@@ -43,7 +56,9 @@ def test_any_text_is_read_without_an_exception(text):
     assert not (reading.published_confidence_unreadable and reading.published_confidence is not None)
 
 
-@pytest.mark.parametrize("text", ["<answer>" * 200_000, "<answer>\n</answer" * 100_000, "<confidence>1\n" * 150_000 + "</confidence>"])
+@pytest.mark.parametrize(
+    "text", ["<answer>" * 200_000, "<answer>\n</answer" * 100_000, "<confidence>1\n" * 150_000 + "</confidence>"]
+)
 def test_reading_takes_linear_time_on_hostile_text(text):
     start = time.process_time()
     read_response(text, MIKELS)
@@ -75,7 +90,9 @@ def test_published_answer_without_a_candidate_is_unknown_even_if_the_reasoning_n
     assert published("<think>anger</think><answer>nothing</answer>") == "unknown"
 
 
-@pytest.mark.parametrize("response", ["I feel fear", "<answer></answer> fear", "<answer>\nfear\n</answer>", "<answer>fear"])
+@pytest.mark.parametrize(
+    "response", ["I feel fear", "<answer></answer> fear", "<answer>\nfear\n</answer>", "<answer>fear"]
+)
 def test_published_falls_back_to_the_whole_response_without_an_answer_on_one_line(response):
     assert published(response) == "fear"
 
@@ -90,7 +107,8 @@ def test_published_overall_does_not_lower_the_candidates():
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("0.85", 0.85), ("{0.85}", 0.85), (" 1e-3 ", 0.001), ("85", 85.0), ("-1", -1.0), ("inf", float("inf"))]
+    ("text", "value"),
+    [("0.85", 0.85), ("{0.85}", 0.85), (" 1e-3 ", 0.001), ("85", 85.0), ("-1", -1.0), ("inf", float("inf"))],
 )
 def test_published_confidence_is_what_float_makes_of_it(text, value):
     assert read_response(f"<confidence>{text}</confidence>", MIKELS).published_confidence == value
@@ -132,7 +150,9 @@ def test_corrected_prefers_the_longer_of_two_labels_at_one_place():
     assert corrected("<answer>joy of life</answer>", ["joy", "joy of life"]) == "joy of life"
 
 
-@pytest.mark.parametrize(("text", "value"), [("0.85", 0.85), (".9", 0.9), ("1", 1.0), ("\n0.5\n", 0.5), ("0", 0.0), ("1e-3", 0.001)])
+@pytest.mark.parametrize(
+    ("text", "value"), [("0.85", 0.85), (".9", 0.9), ("1", 1.0), ("\n0.5\n", 0.5), ("0", 0.0), ("1e-3", 0.001)]
+)
 def test_corrected_confidence_in_range(text, value):
     assert read_response(f"<confidence>{text}</confidence>", MIKELS).confidence == value
 

@@ -20,7 +20,7 @@ from scripts.toy_world.text import chain_of_thought, taught_confidence
 
 def all_cues():
     for values in itertools.product(*world.CUES.values()):
-        yield dict(zip(world.CUES, values))
+        yield dict(zip(world.CUES, values, strict=True))
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -114,7 +114,18 @@ def test_generation_depends_neither_on_processes_nor_on_the_number_asked_for(tmp
 
 
 def test_training_files_show_no_out_of_distribution_task(tmp_path):
-    run("-m", "scripts.toy_world.generate", "--output_dir", tmp_path, "--stage1", "60", "--stage2", "60", "--stage3", "60")
+    run(
+        "-m",
+        "scripts.toy_world.generate",
+        "--output_dir",
+        tmp_path,
+        "--stage1",
+        "60",
+        "--stage2",
+        "60",
+        "--stage3",
+        "60",
+    )
     for stage in ("stage1", "stage2", "stage3"):
         rows = read_jsonl(tmp_path / f"{stage}.jsonl")
         assert {TASKS[row["task"]].group for row in rows} <= {"ID VER", "ID VSA"}

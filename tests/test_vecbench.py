@@ -80,10 +80,18 @@ def test_a_record_keeps_every_key_of_its_line(tmp_path):
         ({"conversations": "hi"}, "conversations", "list of turns"),
         ({"conversations": []}, "conversations", "list of turns"),
         ({"conversations": [{"role": "user"}]}, "conversations[0].content", "a string or a list"),
-        ({"conversations": [{"role": "user", "content": [{"type": "video"}]}]}, "conversations[0].content[0]", '"text" or "image"'),
+        (
+            {"conversations": [{"role": "user", "content": [{"type": "video"}]}]},
+            "conversations[0].content[0]",
+            '"text" or "image"',
+        ),
         ({"conversations": [{"role": "assistant", "content": "x"}]}, "conversations", 'role "user"'),
         ({"conversations": [{"role": "user", "content": "no image"}]}, "conversations", "exactly one image"),
-        ({"conversations": [{"role": "user", "content": [{"image": "a"}, {"image": "b"}]}]}, "conversations", "exactly one image"),
+        (
+            {"conversations": [{"role": "user", "content": [{"image": "a"}, {"image": "b"}]}]},
+            "conversations",
+            "exactly one image",
+        ),
         ({"conversations": [{"role": "user", "content": [{"image": 5}]}]}, "image", "a path or URL"),
         ({"conversations": ...}, "image", "a path or URL"),
     ],
@@ -129,7 +137,9 @@ def test_duplicate_ids_are_kept_apart(tmp_path):
 def test_without_an_id_the_content_gives_a_stable_one(tmp_path):
     raw = a_record(id=...)
     reordered = dict(reversed(raw.items()))
-    first, second, third = read_records(write(tmp_path / "d.jsonl", raw, reordered, a_record(id=..., ground_truth="fear")))
+    first, second, third = read_records(
+        write(tmp_path / "d.jsonl", raw, reordered, a_record(id=..., ground_truth="fear"))
+    )
     assert first.sample_id == content_id(raw)
     assert second.sample_id == first.sample_id + "#2"
     assert third.sample_id not in (first.sample_id, second.sample_id)
@@ -180,7 +190,9 @@ def test_a_record_without_a_prompt_gets_the_released_wording():
 def test_an_image_placeholder_in_a_string_becomes_the_image():
     turns = [{"role": "user", "content": "<image>Which?"}, {"role": "assistant", "content": "awe"}]
     record = parse_record(a_record(conversations=turns, image="a.jpg"), "f", 1)
-    assert chat_messages(record) == [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Which?"}]}]
+    assert chat_messages(record) == [
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Which?"}]}
+    ]
 
 
 def test_an_image_beside_the_conversation_comes_before_the_text():

@@ -161,7 +161,9 @@ def build(corpus: list[Path], output_dir: Path, vocabulary: int = 900, seed: int
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", type=Path, nargs="+", required=True, help="training files whose texts it must write")
+    parser.add_argument(
+        "--corpus", type=Path, nargs="+", required=True, help="training files whose texts it must write"
+    )
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--vocabulary", type=int, default=900, help="byte-pair vocabulary, special tokens not counted")
     parser.add_argument("--seed", type=int, default=0)

@@ -110,7 +110,11 @@ def _draw_face(pen: Pen, mouth: str, brows: str, style: str, rng: random.Random)
     x, y, r = 40 + rng.uniform(-2, 2), 78 + rng.uniform(-2, 2), 31
     skin = rng.choice(SKINS)
     if style == "abstract":
-        pen.polygon([(x - r, y - r + 8), (x, y - r - 2), (x + r, y - r + 8), (x + r - 6, y + r), (x - r + 6, y + r)], (240, 240, 235), INK)
+        pen.polygon(
+            [(x - r, y - r + 8), (x, y - r - 2), (x + r, y - r + 8), (x + r - 6, y + r), (x - r + 6, y + r)],
+            (240, 240, 235),
+            INK,
+        )
     elif style == "unbiased":
         pen.box(x - r, y - r, x + r, y + r, fill=skin, outline=INK, width=2)
     else:

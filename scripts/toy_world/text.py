@@ -13,7 +13,7 @@ import random
 from inference.prompts import recognition_prompt
 from inference.response import REASONING_STEPS
 from inference.vecbench import TASKS
-from scripts.toy_world.world import emotions_behind, posterior, PROTOTYPES
+from scripts.toy_world.world import PROTOTYPES, emotions_behind, posterior
 
 _MOUTH = {"smile": "a wide smile", "open": "an open mouth", "tight": "a tight mouth", "frown": "a deep frown"}
 _CONTEXT = {
@@ -82,6 +82,10 @@ def question(task: str, with_confidence: bool, rng: random.Random) -> str:
     kind = rng.random()
     if kind < 0.6:
         return recognition_prompt(labels, with_confidence)
-    asked = "Answer with your reasoning, your answer and your confidence." if with_confidence else "Answer with your reasoning and your answer."
+    asked = (
+        "Answer with your reasoning, your answer and your confidence."
+        if with_confidence
+        else "Answer with your reasoning and your answer."
+    )
     opening = "Look at the image and name its emotion" if kind < 0.8 else "Which feeling might this image evoke"
     return f"{opening}, one of [{', '.join(labels)}]. {asked}"
