@@ -99,7 +99,7 @@ class VllmEngine:
                 try:
                     self._add(request)
                     room -= 1
-                except ValueError as error:
+                except (ValueError, TypeError, RuntimeError) as error:
                     yield Output(request.sample_id, error=f"vLLM refused the request: {error}")
             if not engine.has_unfinished_requests():
                 continue

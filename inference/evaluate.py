@@ -70,7 +70,7 @@ def load(output_path: Path | None, input_file: Path | None) -> tuple[list[dict],
     return split_results([(i, result, None) for i, result in enumerate(merged, 1)], str(output_path))
 
 
-def missing_samples(data_path: Path, results: list[dict]) -> list[dict]:
+def missing_samples(data_path: Path, results: list[dict], limit: int | None = None) -> list[dict]:
     """An error record for each sample of the data file that no worker has written a line for."""
     known = {result.get("sample_id") for result in results}
     return [
@@ -80,7 +80,7 @@ def missing_samples(data_path: Path, results: list[dict]) -> list[dict]:
             "position": item.position,
             "error": "not inferred: no worker has written a result; start the same command again",
         }
-        for item in read_records(data_path)
+        for item in read_records(data_path, limit)
         if item.sample_id not in known
     ]
 
@@ -217,6 +217,7 @@ def main() -> None:
     parser.add_argument(
         "--data_path", type=Path, help="the data file: samples that were never inferred then count as failed"
     )
+    parser.add_argument("--limit", type=int, help="as given to inference: only so many records of --data_path count")
     parser.add_argument("--no_plots", action="store_true", help="tables only")
     parser.add_argument("--quiet", action="store_true", help="do not print the tables")
     parser.add_argument("--wandb_project", default="", help="log to this Weights & Biases project (off when empty)")
@@ -236,7 +237,7 @@ def main() -> None:
     try:
         evaluable, failed = load(args.output_path, args.input_file)
         if args.data_path:
-            failed += missing_samples(args.data_path, evaluable + failed)
+            failed += missing_samples(args.data_path, evaluable + failed, args.limit)
     except OSError as error:
         sys.exit(f"cannot evaluate: {error}")
     for result in evaluable:

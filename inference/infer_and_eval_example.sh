@@ -12,22 +12,32 @@ set -euo pipefail
 
 # Settings. The environment beats what stands here.
 cur_path="${cur_path:-$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)}" # this repository
-checkpoint="${checkpoint:-$cur_path/scripts/toy_world/checkpoint}"              # model folder or hub name
-data_path="${data_path:-$cur_path/input_data/toy_world/test.jsonl}"             # VECBench records
-model_name="${model_name:-$(basename -- "$checkpoint")}"                        # name in the results
-experiment_name="${experiment_name:-$(basename -- "$data_path" .jsonl)_$model_name}"
-output_path="${output_path:-$cur_path/infer_results/$experiment_name}"
-project_name="${project_name:-}"                                                # wandb project; empty: off
-temperature="${temperature:-0.7}"
-n_gpu="${n_gpu:-}"                                                              # empty: all there are, or 1 CPU worker
-# Handed on to infer.sh: engine base_url max_new_tokens seed min_pixels max_pixels limit inference_args
-limit="${limit:-}"
-engine="${engine:-vllm}"
+engine="${engine:-vllm}"                                             # vllm, transformers or openai
+checkpoint="${checkpoint:-$cur_path/scripts/toy_world/checkpoint}"   # model folder or hub name (not for openai)
+base_url="${base_url:-}"                                             # the endpoint of openai
+data_path="${data_path:-$cur_path/input_data/toy_world/test.jsonl}"  # VECBench records
+model_name="${model_name:-}"                                         # in the results; empty: the checkpoint's folder name
+experiment_name="${experiment_name:-}"                               # empty: from data_path and model_name
+output_path="${output_path:-}"                                       # empty: infer_results/<experiment_name>
+project_name="${project_name:-}"                                     # wandb project; empty: off
+temperature="${temperature:-0.7}"                                    # 0 is greedy decoding
+n_gpu="${n_gpu:-}"                                                   # empty: all there are, or 1 CPU worker
+limit="${limit:-}"                                                   # only the first so many records
+# More settings stand in infer.sh: max_new_tokens seed min_pixels max_pixels inference_args
 
 { # read whole before it runs: bash would otherwise follow an edit of this file in mid-run
-cd "$cur_path"
-toy_checkpoint="$cur_path/scripts/toy_world/checkpoint"
 toy_data="$cur_path/input_data/toy_world/test.jsonl"
+
+stop() { echo "$1" >&2; exit 2; }
+if [[ "$engine" == openai ]]; then
+  [[ -n "$base_url" ]] || stop "engine=openai: set base_url to the endpoint, for instance http://127.0.0.1:8000/v1"
+  [[ -n "$model_name" ]] || stop "engine=openai: set model_name to the model that the endpoint is asked for"
+  checkpoint=""
+fi
+model_name="${model_name:-$(basename -- "$checkpoint")}"
+data_folder="$(basename -- "$(dirname -- "$(realpath -m -- "$data_path")")")"
+experiment_name="${experiment_name:-${data_folder}_$(basename -- "$data_path" .jsonl)_$(basename -- "$model_name")}"
+output_path="${output_path:-$cur_path/infer_results/$experiment_name}"
 
 # The environment: the running Python if it has what is needed, otherwise .venv (made if missing).
 if [[ -z "${python:-}" ]]; then
@@ -35,34 +45,33 @@ if [[ -z "${python:-}" ]]; then
 fi
 export PYTHONPATH="$cur_path${PYTHONPATH:+:$PYTHONPATH}"
 
-# The toy model was made for small images; everything else gets the published pixel budget.
-if [[ "$checkpoint" == "$toy_checkpoint" && "$data_path" == "$toy_data" ]]; then
+if [[ "$data_path" == "$toy_data" ]]; then
+  # Small images and short answers; everything else gets infer.sh's published settings.
   min_pixels="${min_pixels:-3136}"
   max_pixels="${max_pixels:-12544}"
   max_new_tokens="${max_new_tokens:-192}"
-fi
-if [[ "$data_path" == "$toy_data" && ! -s "$toy_data" ]]; then
-  "$python" -m scripts.toy_world.generate --output_dir "$(dirname -- "$toy_data")" --test "${toy_test_samples:-60}"
+  if [[ ! -s "$toy_data" ]]; then
+    "$python" -m scripts.toy_world.generate --output_dir "$(dirname -- "$toy_data")" --test "${toy_test_samples:-60}"
+  fi
 fi
 
-if [[ ! -f "$data_path" ]]; then
-  echo "No file at data_path=$data_path. Set data_path to a JSON-lines file of VECBench records." >&2
-  exit 2
-fi
-if [[ "$engine" != openai && "$checkpoint" == */* && ! -d "$checkpoint" && "$checkpoint" != [!/.]*/* ]]; then
-  echo "No folder at checkpoint=$checkpoint. Set checkpoint to a model folder or a hub name." >&2
-  exit 2
+[[ -f "$data_path" ]] ||
+  stop "No file at data_path=$data_path. Set data_path to a JSON-lines file of VECBench records."
+if [[ "$engine" != openai && ! -d "$checkpoint" ]]; then
+  [[ "$checkpoint" =~ ^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$ && "$checkpoint" != ./* && "$checkpoint" != ../* ]] ||
+    stop "No folder at checkpoint=$checkpoint. Set checkpoint to a model folder or a hub name."
+  echo "No folder at checkpoint=$checkpoint: it is taken for a model of the Hugging Face hub." >&2
 fi
 if [[ -z "$n_gpu" ]]; then
   n_gpu="$( (nvidia-smi -L 2> /dev/null || true) | grep -c '^GPU' || true)"
   [[ "$engine" != openai && "$n_gpu" -gt 0 ]] || n_gpu=1
 fi
-[[ "$n_gpu" =~ ^[1-9][0-9]*$ ]] || { echo "n_gpu=$n_gpu: expected a number of at least 1." >&2; exit 2; }
+[[ "$n_gpu" =~ ^[1-9][0-9]*$ ]] || stop "n_gpu=$n_gpu: expected a number of at least 1."
 
-echo "Inferring $data_path with $checkpoint ($engine, $n_gpu worker(s), temperature $temperature)"
+echo "Inferring $data_path with ${checkpoint:-$model_name at $base_url} ($engine, $n_gpu worker(s), temperature $temperature)"
 echo "into $output_path; the workers' logs are worker_<index>.log there."
 mkdir -p "$output_path"
-export python checkpoint data_path model_name output_path temperature n_gpu engine limit
+export python checkpoint data_path model_name output_path temperature n_gpu engine base_url limit
 export min_pixels="${min_pixels:-}" max_pixels="${max_pixels:-}" max_new_tokens="${max_new_tokens:-}"
 
 pids=()

@@ -1,7 +1,7 @@
 """Draw the figures of images/: VECBench's composition, the three stages, an example prediction.
 
     python -m scripts.figures                                      # composition and framework
-    python -m scripts.figures --example infer_results/test_checkpoint/merged.jsonl \\
+    python -m scripts.figures --example infer_results/toy_world_test_checkpoint/merged.jsonl \\
         --data_dir input_data/toy_world                            # an example from the toy world, too
 """
 

@@ -8,6 +8,8 @@ import sys
 import pytest
 from conftest import REPO, TOY_PIXELS, read_jsonl, run
 
+from scripts.toy_world.report import toy_table
+
 ENCODE = """
 import json, os, sys
 if sys.argv[2] == "fixed":
@@ -110,3 +112,21 @@ def test_a_template_names_what_is_missing_before_anything_starts(tmp_path, stage
     done = run("bash", REPO / "train" / f"step{stage}_example.sh", env=environment, check=False)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+@pytest.mark.long
+def test_the_whole_rebuild_reaches_the_best_possible_but_for_a_few_points(tmp_path):
+    """The one command that rebuilds the shipped checkpoint, from random weights: tens of minutes."""
+    environment = {**os.environ, "python": sys.executable, "work": str(tmp_path), "checkpoint": str(tmp_path / "toy")}
+    run("bash", REPO / "scripts" / "toy_world" / "build_checkpoint.sh", env=environment)
+    run("-m", "scripts.toy_world.generate", "--output_dir", tmp_path / "held out", "--test", "50", "--seed", "1")
+    output = tmp_path / "run"
+    run(
+        "-m", "inference.inference_vllm", "--checkpoint", tmp_path / "toy", "--data_path",
+        tmp_path / "held out" / "test.jsonl", "--output_path", output, "--temperature", "0",
+        "--max_new_tokens", "192", *TOY_PIXELS,
+    )  # fmt: skip
+    run("-m", "inference.evaluate", "--output_path", output, "--no_plots", "--quiet")
+    table = toy_table(output / "merged.jsonl")
+    assert (table["accuracy"] > table["chance"] + 0.2).all()
+    assert table.loc["all", "accuracy"] > table.loc["all", "best"] - 0.06

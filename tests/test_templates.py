@@ -17,7 +17,17 @@ TEMPLATES = [
 
 def environment(**settings):
     """This environment without what a template might take for a setting, plus ``settings``."""
-    names = ("checkpoint", "data_path", "output_path", "experiment_name", "n_gpu", "temperature", "python", "limit")
+    names = (
+        "checkpoint",
+        "data_path",
+        "output_path",
+        "experiment_name",
+        "n_gpu",
+        "temperature",
+        "python",
+        "limit",
+        "engine",
+    )
     kept = {name: value for name, value in os.environ.items() if name not in names}
     return {**kept, **{name: str(value) for name, value in settings.items()}}
 
@@ -108,6 +118,19 @@ def test_two_workers_infer_all_of_an_odd_number_and_bad_lines_are_counted(clone,
     assert [row["id"] for row in read_jsonl(tmp_path / "run" / "merged.jsonl")] == [row["id"] for row in rows]
 
 
+def test_relative_paths_are_the_callers_and_a_limit_holds_for_inference_and_evaluation(clone, main_job, tmp_path):
+    data = clone / "input_data" / "toy_world"
+    settings = environment(
+        python=sys.executable, data_path="test.jsonl",
+        checkpoint=os.path.relpath(clone / "scripts/toy_world/checkpoint", data),
+        output_path=os.path.relpath(tmp_path / "run", data), engine="transformers", limit=3, max_new_tokens=8,
+        min_pixels=3136, max_pixels=12544,
+    )  # fmt: skip
+    done = run("bash", clone / "inference/infer_and_eval_example.sh", cwd=data, env=settings)
+    assert "read 3 = predicted 3 + failed 0" in done.stdout
+    assert (tmp_path / "run" / "metric.log").exists()
+
+
 def test_a_failed_worker_makes_the_job_fail_and_shows_the_end_of_its_log(clone, main_job, tmp_path):
     data = clone / "input_data" / "toy_world" / "test.jsonl"
     empty = tmp_path / "no model"
@@ -127,7 +150,10 @@ def test_a_failed_worker_makes_the_job_fail_and_shows_the_end_of_its_log(clone, 
     [
         ({"data_path": "/nowhere.jsonl"}, "Set data_path to a JSON-lines file"),
         ({"checkpoint": "/nowhere"}, "Set checkpoint to a model folder or a hub name"),
+        ({"checkpoint": "../nowhere"}, "Set checkpoint to a model folder or a hub name"),
         ({"n_gpu": "many"}, "n_gpu=many: expected a number"),
+        ({"engine": "openai", "model_name": "m"}, "set base_url to the endpoint"),
+        ({"engine": "openai", "base_url": "http://127.0.0.1:1/v1"}, "set model_name to the model"),
     ],
 )
 def test_a_missing_input_is_named_before_anything_starts(clone, main_job, settings, message):

@@ -1,6 +1,6 @@
 """What no real data set can tell: the toy world's results beside the best possible ones.
 
-    python -m scripts.toy_world.report --output_path infer_results/test_checkpoint
+    python -m scripts.toy_world.report --output_path infer_results/toy_world_test_checkpoint
 
 Reads merged.jsonl of an evaluated toy-world run. For each task: chance, the accuracy of the
 run, the best that any model can reach (the Bayes rate), and the mean distance between the
