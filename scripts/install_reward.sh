@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Copy train/cus_reward.py into verl, or take it out again.
+#
+#   bash scripts/install_reward.sh VERL_PATH            VERL_PATH: a checkout, or the installed package's folder
+#   bash scripts/install_reward.sh --undo VERL_PATH
+#
+# Makes verl's default reward take the data source "emocaliber". Doing it twice changes
+# nothing; --undo restores verl to the byte. Not needed by train/'s templates, which name the
+# file by verl's custom reward path.
+set -euo pipefail
+
+repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
+undo=false
+if [[ "${1:-}" == --undo ]]; then
+  undo=true
+  shift
+fi
+verl_path="${1:?usage: bash scripts/install_reward.sh [--undo] VERL_PATH}"
+for folder in "$verl_path/verl/utils/reward_score" "$verl_path/utils/reward_score"; do
+  if [[ -f "$folder/__init__.py" ]]; then
+    target="$folder"
+    break
+  fi
+done
+[[ -n "${target:-}" ]] || {
+  echo "No verl in $verl_path: expected verl/utils/reward_score/__init__.py there." >&2
+  exit 2
+}
+
+begin="    # emocaliber: begin"
+end="    # emocaliber: end"
+init="$target/__init__.py"
+if $undo; then
+  rm -f -- "$target/cus_reward.py"
+  sed "/^$begin\$/,/^$end\$/d" "$init" > "$init.new" && mv -- "$init.new" "$init"
+  echo "Took cus_reward.py out of $target"
+  exit 0
+fi
+cp -- "$repo/train/cus_reward.py" "$target/cus_reward.py"
+if ! grep -qF "$begin" "$init"; then
+  first='    if data_source == "openai/gsm8k":'
+  grep -qF "$first" "$init" || {
+    echo "$init is not the verl that is known here (0.6 to 0.8): no line $first" >&2
+    exit 2
+  }
+  awk -v first="$first" -v begin="$begin" -v end="$end" '
+    $0 == first {
+      print begin
+      print "    if data_source == \"emocaliber\":"
+      print "        from . import cus_reward"
+      print ""
+      print "        return cus_reward.compute_score(solution_str, ground_truth, data_source, extra_info)"
+      print end
+    }
+    { print }
+  ' "$init" > "$init.new"
+  mv -- "$init.new" "$init"
+fi
+echo "cus_reward.py is in $target"
