@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# Stage 3, calibrated confidence: GRPO on the cold-start model with verl and the reward of cus_reward.py.
+#
+#   python=.venv/bin/python bash train/step3_example.sh
+#   print_config=true bash train/step3_example.sh          # what verl would run with; starts nothing
+#
+# Several machines: start a Ray cluster (`ray start --head` on the first, `ray start
+# --address=FIRST:6379` on the others), then run this on the first with nnodes set.
+set -euo pipefail
+repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
+
+# Settings. The environment beats what stands here.
+python="${python:-python3}"
+verl_path="${verl_path:-}"                                               # a checkout of verl; empty: the installed package
+model="${model:-$repo/output/cold_start}"                                # folder of the cold-start model (stage 2)
+dataset="${dataset:-$repo/input_data/VEC-CoT/stage3_14k.parquet}"        # training prompts in verl's format
+validation="${validation:-$repo/input_data/VEC-CoT/stage3_val.parquet}"  # validation prompts in verl's format
+output_dir="${output_dir:-$repo/output/emocaliber}"
+reward_path="${reward_path:-$repo/train/cus_reward.py}"
+project_name="${project_name:-emocaliber}"
+experiment_name="${experiment_name:-$(basename -- "$output_dir")}"
+logger="${logger:-[\"console\",\"wandb\"]}"                              # [\"console\"] without wandb
+n_gpu="${n_gpu:-8}"                                                      # a machine
+nnodes="${nnodes:-1}"
+batch_size="${batch_size:-64}"                                           # prompts a step
+rollouts="${rollouts:-8}"                                                # responses a prompt
+mini_batch_size="${mini_batch_size:-32}"                                 # prompts an update
+micro_batch_size="${micro_batch_size:-4}"                                # a device
+learning_rate="${learning_rate:-1e-6}"
+kl_coefficient="${kl_coefficient:-0.01}"
+temperature="${temperature:-1.0}"
+max_prompt_length="${max_prompt_length:-4096}"
+max_response_length="${max_response_length:-2048}"
+gpu_memory_utilization="${gpu_memory_utilization:-0.6}"
+epochs="${epochs:-1}"
+save_freq="${save_freq:-100}"
+test_freq="${test_freq:-10}"
+verl_args="${verl_args:-}"                                               # more overrides, as one string of words
+print_config="${print_config:-false}"
+
+stop() { echo "stage 3: $1" >&2; exit 2; }
+if [[ "$print_config" != true ]]; then
+  [[ -d "$model" ]] || stop "no folder at model=$model. Set model to the cold-start model's folder."
+  [[ -s "$dataset" ]] || stop "no file at dataset=$dataset. Set dataset to the parquet file of training prompts."
+  [[ -s "$validation" ]] || stop "no file at validation=$validation. Set validation to a parquet file of prompts."
+fi
+[[ -s "$reward_path" ]] || stop "no file at reward_path=$reward_path."
+if [[ -n "$verl_path" ]]; then
+  [[ -f "$verl_path/verl/trainer/main_ppo.py" ]] || stop "no verl/trainer/main_ppo.py in verl_path=$verl_path"
+  export PYTHONPATH="$verl_path${PYTHONPATH:+:$PYTHONPATH}"
+fi
+"$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("verl") is None)' ||
+  stop "$python has no verl. Run bash scripts/setup.sh and set python=.venv/bin/python, or set verl_path."
+
+# Hydra reads a quoted value as one string: a path may hold spaces, commas and equals signs.
+quoted() {
+  local text="${1//\\/\\\\}"
+  printf "'%s'" "${text//\'/\\\'}"
+}
+
+overrides=(
+  algorithm.adv_estimator=grpo
+  algorithm.norm_adv_by_std_in_grpo=False
+  algorithm.use_kl_in_reward=False
+  "data.train_files=$(quoted "$dataset")"
+  "data.val_files=$(quoted "$validation")"
+  data.train_batch_size="$batch_size"
+  data.max_prompt_length="$max_prompt_length"
+  data.max_response_length="$max_response_length"
+  data.filter_overlong_prompts=True
+  data.truncation=right
+  data.image_key=images
+  "actor_rollout_ref.model.path=$(quoted "$model")"
+  actor_rollout_ref.model.use_remove_padding=False
+  actor_rollout_ref.model.use_fused_kernels=True
+  actor_rollout_ref.model.enable_gradient_checkpointing=True
+  actor_rollout_ref.actor.optim.lr="$learning_rate"
+  actor_rollout_ref.actor.ppo_mini_batch_size="$mini_batch_size"
+  actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu="$micro_batch_size"
+  actor_rollout_ref.actor.use_kl_loss=True
+  actor_rollout_ref.actor.kl_loss_coef="$kl_coefficient"
+  actor_rollout_ref.actor.kl_loss_type=low_var_kl
+  actor_rollout_ref.actor.entropy_coeff=0
+  actor_rollout_ref.actor.fsdp_config.param_offload=False
+  actor_rollout_ref.actor.fsdp_config.optimizer_offload=False
+  actor_rollout_ref.rollout.name=vllm
+  actor_rollout_ref.rollout.n="$rollouts"
+  actor_rollout_ref.rollout.temperature="$temperature"
+  actor_rollout_ref.rollout.tensor_model_parallel_size=1
+  actor_rollout_ref.rollout.gpu_memory_utilization="$gpu_memory_utilization"
+  actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu="$micro_batch_size"
+  actor_rollout_ref.rollout.enable_chunked_prefill=False
+  actor_rollout_ref.rollout.enforce_eager=False
+  actor_rollout_ref.rollout.free_cache_engine=True
+  +actor_rollout_ref.rollout.engine_kwargs.vllm.disable_mm_preprocessor_cache=True
+  actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu="$micro_batch_size"
+  actor_rollout_ref.ref.fsdp_config.param_offload=True
+  "custom_reward_function.path=$(quoted "$reward_path")"
+  custom_reward_function.name=compute_score
+  trainer.critic_warmup=0
+  "trainer.logger=$logger"
+  "trainer.project_name=$(quoted "$project_name")"
+  "trainer.experiment_name=$(quoted "$experiment_name")"
+  "trainer.default_local_dir=$(quoted "$output_dir")"
+  trainer.n_gpus_per_node="$n_gpu"
+  trainer.nnodes="$nnodes"
+  trainer.save_freq="$save_freq"
+  trainer.test_freq="$test_freq"
+  trainer.total_epochs="$epochs"
+  trainer.resume_mode=auto
+)
+read -r -a more <<< "$verl_args"
+overrides+=(${more[@]+"${more[@]}"})
+
+if [[ "$print_config" == true ]]; then
+  exec "$python" -m verl.trainer.main_ppo "${overrides[@]}" --cfg job
+fi
+rows="$("$python" -c 'import sys, pyarrow.parquet as p; print(p.ParquetFile(sys.argv[1]).metadata.num_rows)' "$dataset")"
+echo "Stage 3: $rows prompts of $dataset, $batch_size × $rollouts responses a step, learning rate $learning_rate"
+echo "  about $((rows * epochs / batch_size)) steps, a checkpoint every $save_freq in $output_dir; resumes from the last one"
+exec "$python" -m verl.trainer.main_ppo "${overrides[@]}"
