@@ -114,6 +114,52 @@ def test_a_template_names_what_is_missing_before_anything_starts(tmp_path, stage
     assert message in done.stderr
 
 
+PARSE = """
+import sys
+from swift.llm import TrainArguments
+from swift.utils import parse_args
+arguments, unknown = parse_args(TrainArguments, sys.argv[1:])
+assert not unknown, unknown
+for name in ("learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs",
+             "max_length", "warmup_ratio", "logging_steps", "eval_steps", "save_steps", "save_total_limit",
+             "dataloader_num_workers", "train_type", "freeze_vit", "freeze_aligner", "system",
+             "gradient_checkpointing", "gradient_checkpointing_kwargs", "attn_impl"):
+    print("value", name, repr(getattr(arguments, name)))
+"""
+
+
+@pytest.mark.parametrize(("stage", "learning_rate"), [(1, 1e-5), (2, 4e-6)])
+def test_ms_swifts_own_arguments_take_every_option_of_the_gpu_template(built, tmp_path, stage, learning_rate):
+    """As for 8 GPUs, but for the model (the toy one) and bfloat16, which asks for a device."""
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    work, _ = built
+    environment = {
+        **os.environ, "python": sys.executable, "print_command": "true", "output_dir": str(tmp_path / "out"),
+        "model": str(work / "base"), "dataset": str(work / "data" / "stage1.jsonl"),
+    }  # fmt: skip
+    printed = run("bash", REPO / "train" / f"step{stage}_example.sh", env=environment).stdout.splitlines()
+    split = printed.index("--")
+    launcher, options = printed[:split], printed[split + 1 :]
+    assert not (tmp_path / "out").exists()
+
+    config = load_config_from_file(launcher[launcher.index("--config_file") + 1])
+    assert (config.distributed_type.value, config.num_processes) == ("FSDP", 8)
+    assert config.fsdp_config["fsdp_offload_params"] is True
+
+    done = run(sys.executable, "-c", PARSE, *options, "--use_cpu", "true", env={**environment, "HF_HUB_OFFLINE": "1"})
+    values = dict(line.split(" ", 2)[1:] for line in done.stdout.splitlines() if line.startswith("value "))
+    assert float(values.pop("learning_rate")) == learning_rate
+    assert values == {
+        "per_device_train_batch_size": "8", "gradient_accumulation_steps": "2", "num_train_epochs": "1.0",
+        "max_length": "2048", "warmup_ratio": "0.05", "logging_steps": "5", "eval_steps": "100.0",
+        "save_steps": "1000.0", "save_total_limit": "2", "dataloader_num_workers": "8", "train_type": "'full'",
+        "freeze_vit": "True", "freeze_aligner": "True", "system": "'You are a helpful assistant.'",
+        "gradient_checkpointing": "True", "gradient_checkpointing_kwargs": repr('{"use_reentrant": false}'),
+        "attn_impl": "'flash_attn'",
+    }  # fmt: skip
+
+
 @pytest.mark.long
 def test_the_whole_rebuild_reaches_the_best_possible_but_for_a_few_points(tmp_path):
     """The one command that rebuilds the shipped checkpoint, from random weights: tens of minutes."""

@@ -28,6 +28,7 @@ split_dataset_ratio="${split_dataset_ratio:-0.01}"    # held out for the evaluat
 freeze_vit="${freeze_vit:-true}"                      # as published: the language model is trained,
 freeze_aligner="${freeze_aligner:-true}"              # vision tower and aligner are not
 swift_args="${swift_args:-}"                          # more options of swift sft, as one string of words
+print_command="${print_command:-false}"               # true: print launcher and options, start nothing
 export MIN_PIXELS="${MIN_PIXELS:-200704}"             # 256 × 28 × 28
 export MAX_PIXELS="${MAX_PIXELS:-451584}"             # 576 × 28 × 28
 
@@ -66,30 +67,40 @@ fi
 
 # Resume from the newest checkpoint of this output folder, if there is one.
 resume=()
-mkdir -p "$output_dir"
-last="$(find "$output_dir" -maxdepth 1 -type d -name 'checkpoint-*' | sort -V | tail -n 1)"
-if [[ -n "$last" && -f "$last/trainer_state.json" && -f "$last/optimizer.pt" ]]; then
+last=""
+if [[ -d "$output_dir" ]]; then
+  last="$(find "$output_dir" -maxdepth 1 -type d -name 'checkpoint-*' | sort -V | tail -n 1)"
+fi
+# The optimizer's state is one file (.pt alone, .bin under FSDP); without it there is no resuming.
+if [[ -n "$last" && -f "$last/trainer_state.json" ]] && [[ -f "$last/optimizer.pt" || -f "$last/optimizer.bin" ]]; then
   resume=(--resume_from_checkpoint "$last")
 fi
 
+read -r -a more <<< "$swift_args"
+options=(
+  --model "$model" --model_type "$model_type"
+  --custom_register_path "$repo/train/swift_image_tokens.py"
+  --train_type full --freeze_vit "$freeze_vit" --freeze_aligner "$freeze_aligner"
+  --system 'You are a helpful assistant.'
+  --dataset "$dataset" --split_dataset_ratio "$split_dataset_ratio" --max_length "$max_length"
+  "${precision[@]}"
+  --num_train_epochs "$epochs" --max_steps "$max_steps" --learning_rate "$learning_rate" --warmup_ratio 0.05
+  --per_device_train_batch_size "$batch_size" --per_device_eval_batch_size "$batch_size"
+  --gradient_accumulation_steps "$accumulation"
+  --logging_steps "$logging_steps" --eval_steps "$eval_steps" --save_steps "$save_steps" --save_total_limit 2
+  --dataloader_num_workers "$workers" --report_to none
+  --output_dir "$output_dir" --add_version false
+  ${resume[@]+"${resume[@]}"} ${more[@]+"${more[@]}"}
+)
+
+if [[ "$print_command" == true ]]; then
+  printf '%s\n' "${launcher[@]}" -- "${options[@]}" # one word a line; starts nothing
+  exit 0
+fi
 rows="$(wc -l < "$dataset")"
 batch=$((n_gpu * nnodes * batch_size * accumulation))
 echo "Stage $stage: $rows rows of $dataset"
 echo "  $n_gpu device(s) × $nnodes machine(s) × $batch_size × $accumulation accumulated = batch $batch, learning rate $learning_rate"
 echo "  about $((rows * epochs / batch)) steps, a checkpoint every $save_steps in $output_dir${resume:+, resuming from $last}"
-
-read -r -a more <<< "$swift_args"
-exec "$python" -m accelerate.commands.launch "${launcher[@]}" "$sft" \
-  --model "$model" --model_type "$model_type" \
-  --custom_register_path "$repo/train/swift_image_tokens.py" \
-  --train_type full --freeze_vit "$freeze_vit" --freeze_aligner "$freeze_aligner" \
-  --system 'You are a helpful assistant.' \
-  --dataset "$dataset" --split_dataset_ratio "$split_dataset_ratio" --max_length "$max_length" \
-  "${precision[@]}" \
-  --num_train_epochs "$epochs" --max_steps "$max_steps" --learning_rate "$learning_rate" --warmup_ratio 0.05 \
-  --per_device_train_batch_size "$batch_size" --per_device_eval_batch_size "$batch_size" \
-  --gradient_accumulation_steps "$accumulation" \
-  --logging_steps "$logging_steps" --eval_steps "$eval_steps" --save_steps "$save_steps" --save_total_limit 2 \
-  --dataloader_num_workers "$workers" --report_to none \
-  --output_dir "$output_dir" --add_version false \
-  ${resume[@]+"${resume[@]}"} ${more[@]+"${more[@]}"}
+mkdir -p "$output_dir"
+exec "$python" -m accelerate.commands.launch "${launcher[@]}" "$sft" "${options[@]}"
