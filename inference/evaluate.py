@@ -16,7 +16,7 @@ import argparse
 import importlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -102,20 +102,18 @@ def metric_log(counts: str, notes: Sequence[str], published: str, tsv: str, corr
     )
 
 
-def with_predictions(results: list[dict], table: pd.DataFrame) -> list[dict]:
-    """merged_conf.jsonl: results with the published prediction, confidence and correctness.
+def confidence_lines(lines: list[str], table: pd.DataFrame) -> Iterator[str]:
+    """merged_conf.jsonl: each line of merged.jsonl with the published prediction, confidence and correctness.
 
-    As published, samples whose confidence is not a number are not in this file.
+    The three stand at the end of the line, where they outweigh a record's own keys of the
+    same name. As published, samples whose confidence is not a number are left out.
     """
-    rows = []
     columns = ("published_confidence_unreadable", "published_label", "published_confidence", "truth")
-    for result, (unreadable, label, confidence, truth) in zip(
-        results, zip(*(table[name].tolist() for name in columns), strict=True), strict=True
-    ):
+    for line, unreadable, label, confidence, truth in zip(lines, *(table[name] for name in columns), strict=True):
         if not unreadable:
             known = None if confidence != confidence else confidence
-            rows.append({**result, "prediction": label, "confidence": known, "correctness": int(label == truth)})
-    return rows
+            added = to_line({"prediction": label, "confidence": known, "correctness": int(label == truth)})
+            yield f"{line[:-1]}, {added[1:]}"
 
 
 def evaluate(evaluable: list[dict], failed: list[dict], output_dir: Path, draw=None) -> dict[str, Any]:
@@ -140,6 +138,7 @@ def evaluate(evaluable: list[dict], failed: list[dict], output_dir: Path, draw=N
     if draw is not None:
         draw(thresholds, curves, output_dir, "\n".join(notes))
 
+    merged = [to_line(result) for result in evaluable]
     threshold_lines = tables.thresholds_tsv(thresholds)
     corrected_text = tables.corrected_table(corrected)
     confidence_tsv = tables.group_tsv(published_confidence) + (
@@ -153,9 +152,9 @@ def evaluate(evaluable: list[dict], failed: list[dict], output_dir: Path, draw=N
             counts, notes, tables.published_confidence_table(published_confidence), confidence_tsv, corrected_text
         ),
         "thresholds.tsv": threshold_lines,
-        "merged.jsonl": "".join(to_line(result) + "\n" for result in evaluable),
+        "merged.jsonl": "".join(line + "\n" for line in merged),
         "error.jsonl": "".join(to_line(result) + "\n" for result in failed),
-        "merged_conf.jsonl": "".join(to_line(result) + "\n" for result in with_predictions(evaluable, table)),
+        "merged_conf.jsonl": "".join(line + "\n" for line in confidence_lines(merged, table)),
     }
     summary = {
         "notices": notes,

@@ -84,6 +84,10 @@ def _prediction_row(name: str, kind: str, part: pd.DataFrame, label: str) -> Row
     return Row(name, kind, len(part), metrics.accuracy(truth, predicted), metrics.weighted_f1(truth, predicted))
 
 
+def _without_unreadable(table: pd.DataFrame) -> pd.DataFrame:
+    return table[~table["published_confidence_unreadable"].astype(bool)]
+
+
 def published_rows(table: pd.DataFrame) -> list[Row]:
     """metric.log: Acc and F1 per task, then Overall, which reads the whole response."""
     rows = [_prediction_row(name, "task", part, "published_label") for name, part in task_slices(table)]
@@ -96,7 +100,7 @@ def published_confidence_rows(table: pd.DataFrame) -> list[Row]:
     Samples whose confidence is not a number are dropped from every row (published quirk).
     A group without any confidence keeps Acc over all its samples; its other cells are None.
     """
-    table = table[~table["published_confidence_unreadable"].astype(bool)]
+    table = _without_unreadable(table)
     *rows, overall = published_rows(table)
     for group, part in group_slices(table):
         row = _prediction_row(group, "group", part, "published_label")
@@ -114,7 +118,7 @@ def published_confidence_rows(table: pd.DataFrame) -> list[Row]:
 
 def published_thresholds(table: pd.DataFrame) -> dict[str, list[dict[str, float]]]:
     """group → accuracy, F1 and coverage for t = 0.1 … 0.9 (see ``metrics.threshold_analysis``)."""
-    table = table[~table["published_confidence_unreadable"].astype(bool)]
+    table = _without_unreadable(table)
     analysis = {}
     for group, part in group_slices(table):
         scored = part[part["published_confidence"].notna()]
