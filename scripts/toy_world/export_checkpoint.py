@@ -9,6 +9,7 @@ The notice file makes inference say, beside every response, that this is the toy
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
@@ -31,6 +32,13 @@ def export(model_dir: Path, output_dir: Path) -> int:
     shutil.rmtree(output_dir, ignore_errors=True)
     model.save_pretrained(output_dir)
     processor.save_pretrained(output_dir)
+    # transformers writes the training folder's path into the nested configuration, and not
+    # always the architecture that verl looks for.
+    config_file = output_dir / "config.json"
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    config["architectures"] = [type(model).__name__]
+    config["text_config"].pop("_name_or_path", None)
+    config_file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (output_dir / NOTICE_FILE).write_text(MODEL_NOTICE + "\n", encoding="utf-8")
     weights = output_dir / "model.safetensors"
     weights.chmod(0o644)
