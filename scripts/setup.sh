@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Set up the environment at .venv. Nothing outside the repository is changed, except that on a
-# Debian or Ubuntu without python3-venv, run as root, that package is installed.
+# Debian or Ubuntu without python3-venv, libnuma1 or libgomp1, run as root, these are installed.
 #
 #   bash scripts/setup.sh              GPU environment if nvidia-smi finds one, else CPU
 #   bash scripts/setup.sh --gpu        the paper's pins (requirement.txt)
@@ -35,21 +35,25 @@ find_python() {
   exit 2
 }
 
+need_package() { # PACKAGE WHY CHECK…: install a Debian package unless the command CHECK succeeds
+  local package="$1" why="$2"
+  shift 2
+  "$@" 2> /dev/null && return
+  if [[ "$(id -u)" == 0 ]] && command -v apt-get > /dev/null; then
+    say "installing $package ($why)"
+    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$package"; } >&2
+  else
+    say "$package is missing ($why). Run: sudo apt-get install $package"
+    exit 2
+  fi
+}
+
 make_venv() { # the bare environment, with uv in it
   [[ -x "$venv/bin/uv" ]] && return
   local python
   python="$(find_python)"
-  if ! "$python" -c 'import ensurepip, venv' 2> /dev/null; then
-    local package
-    package="$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
-    if [[ "$(id -u)" == 0 ]] && command -v apt-get > /dev/null; then
-      say "installing $package (this Python cannot make environments without it)"
-      { apt-get update && apt-get install -y "$package"; } >&2
-    else
-      say "this Python cannot make environments. Run: sudo apt-get install $package"
-      exit 2
-    fi
-  fi
+  need_package "$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')" \
+    "Python makes no environments without it" "$python" -c 'import ensurepip, venv'
   say "making $venv with $("$python" --version)"
   "$python" -m venv "$venv" >&2
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check uv >&2
@@ -81,6 +85,11 @@ setup() {
       say "installing the CPU environment: 8.5 GB on disk, about a minute on a fast network"
       install -r scripts/requirements-cpu.txt -c scripts/constraints-cpu.txt
       install --no-deps -r scripts/requirements-cpu-nodeps.txt
+      local library
+      for library in libnuma1:libnuma.so.1 libgomp1:libgomp.so.1; do
+        need_package "${library%%:*}" "vLLM on CPU loads it" \
+          "$venv/bin/python" -c "import ctypes; ctypes.CDLL('${library##*:}')"
+      done
       ;;
     gpu)
       say "installing the GPU environment, then building flash_attn (many minutes; MAX_JOBS bounds its memory)"
@@ -135,7 +144,7 @@ case "${1:-}" in
     fi
     ;;
   *)
-    sed -n '2,16p' "${BASH_SOURCE[0]}" | cut -c3-
+    sed -n '2,13p' "${BASH_SOURCE[0]}" | cut -c3-
     exit 2
     ;;
 esac
