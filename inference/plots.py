@@ -17,6 +17,8 @@ from inference.vecbench import GROUPS
 
 STYLES = dict(zip(GROUPS, (("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^")), strict=True))
 
+MIN_BIN_COUNT = 5
+
 
 def _save(figure: Figure, path: Path, note: str) -> None:
     figure.text(0.5, 0.01, note, ha="center", va="bottom", fontsize=5.5, color="#444444", linespacing=1.3)
@@ -54,12 +56,16 @@ def plot_calibration_curves(curves: dict[str, dict[str, np.ndarray]], path: Path
     panel.plot([0, 1], [0, 1], color="#999999", linewidth=1, label="perfect calibration")
     for i, (group, bins) in enumerate(curves.items()):
         colour, line, marker = STYLES[group]
-        filled = bins["count"] > 0
-        x, y = bins["confidence"][filled], bins["correctness"][filled]
-        panel.plot(x, y, color=colour, linestyle=line, marker=marker, markersize=5, label=group)
+        # A bin of a few samples says little: it is shown, but hollow and off the line.
+        firm = bins["count"] >= MIN_BIN_COUNT
+        thin = (bins["count"] > 0) & ~firm
+        x, y = bins["confidence"], bins["correctness"]
+        panel.plot(x[firm], y[firm], color=colour, linestyle=line, marker=marker, markersize=5, label=group)
+        panel.plot(x[thin], y[thin], color=colour, linestyle="", marker=marker, markersize=4, fillstyle="none")
         left = bins["low"] + 0.005 + 0.03 * i
         counts.bar(left, bins["count"], width=0.028, align="edge", color=colour, edgecolor="black", linewidth=0.3)
-    panel.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
+    panel.plot([], [], "ko", markersize=4, fillstyle="none", label=f"bin of fewer than {MIN_BIN_COUNT} samples")
+    panel.set(ylabel="accuracy", xlim=(0, 1), ylim=(-0.02, 1.02))
     panel.grid(alpha=0.3)
     panel.legend(loc="upper left", fontsize=8)
     counts.set(xlabel="confidence", ylabel="samples")

@@ -50,7 +50,7 @@ def draw_composition(path: Path) -> None:
     for group in GROUPS:
         test.barh(0, 0, color=STYLES[group][0], hatch=HATCHES[group], edgecolor="white", label=group)
     figure.legend(loc="lower center", ncols=3, fontsize=8, frameon=False)
-    figure.subplots_adjust(left=0.21, right=0.985, top=0.92, bottom=0.15, wspace=0.08)
+    figure.subplots_adjust(left=0.2, right=0.965, top=0.92, bottom=0.15, wspace=0.08)
     figure.savefig(path, dpi=150)
 
 
