@@ -32,9 +32,15 @@ if [[ "$engine" == openai ]]; then
   : # the endpoint has the devices
 elif [[ -n "${device:-}" ]]; then
   export CUDA_VISIBLE_DEVICES="$device"
+elif [[ -n "${CUDA_VISIBLE_DEVICES:-}" ]]; then
+  IFS=, read -r -a devices <<< "$CUDA_VISIBLE_DEVICES"
+  if ((index >= ${#devices[@]})); then
+    echo "Worker $index has no GPU: CUDA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES names ${#devices[@]}. Set n_gpu or device." >&2
+    exit 2
+  fi
+  export CUDA_VISIBLE_DEVICES="${devices[index]}"
 elif command -v nvidia-smi > /dev/null && nvidia-smi -L > /dev/null 2>&1; then
-  IFS=, read -r -a devices <<< "${CUDA_VISIBLE_DEVICES:-}"
-  export CUDA_VISIBLE_DEVICES="${devices[index]:-$index}"
+  export CUDA_VISIBLE_DEVICES="$index"
 fi
 if [[ -d "$checkpoint" ]]; then
   export HF_HUB_OFFLINE="${HF_HUB_OFFLINE:-1}" # a local folder needs no hub

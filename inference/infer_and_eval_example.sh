@@ -63,8 +63,14 @@ if [[ "$engine" != openai && ! -d "$checkpoint" ]]; then
   echo "No folder at checkpoint=$checkpoint: it is taken for a model of the Hugging Face hub." >&2
 fi
 if [[ -z "$n_gpu" ]]; then
-  n_gpu="$( (nvidia-smi -L 2> /dev/null || true) | grep -c '^GPU' || true)"
-  [[ "$engine" != openai && "$n_gpu" -gt 0 ]] || n_gpu=1
+  if [[ "$engine" == openai ]]; then
+    n_gpu=1
+  elif [[ -n "${CUDA_VISIBLE_DEVICES:-}" ]]; then
+    n_gpu="$(awk -F, '{ print NF }' <<< "$CUDA_VISIBLE_DEVICES")"
+  else
+    n_gpu="$( (nvidia-smi -L 2> /dev/null || true) | grep -c '^GPU' || true)"
+  fi
+  ((n_gpu > 0)) || n_gpu=1 # the CPU
 fi
 [[ "$n_gpu" =~ ^[1-9][0-9]*$ ]] || stop "n_gpu=$n_gpu: expected a number of at least 1."
 

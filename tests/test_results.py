@@ -82,8 +82,9 @@ def test_a_second_writer_of_the_same_shard_is_refused_with_the_firsts_pid(tmp_pa
             pass
     finally:
         holder.communicate("")
-    with ShardWriter(tmp_path, 0, 1):
-        pass  # free again
+    with ShardWriter(tmp_path, 0, 1) as writer:  # free again
+        writer.write(result(0))
+    assert finished_samples(tmp_path) == {"s0"}
 
 
 def test_an_exception_while_writing_leaves_the_old_file(tmp_path):

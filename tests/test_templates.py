@@ -171,6 +171,34 @@ def test_the_worker_script_says_what_to_set(clone):
     assert "set data_path" in done.stderr
 
 
+@pytest.fixture
+def machine(tmp_path):
+    """A PATH whose nvidia-smi lists eight GPUs, and a Python that only says which one it was given."""
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nfor i in 0 1 2 3 4 5 6 7; do echo GPU $i: made up; done\n")
+    (tmp_path / "python").write_text('#!/bin/sh\necho "device=$CUDA_VISIBLE_DEVICES $*"\n')
+    for name in ("nvidia-smi", "python"):
+        (tmp_path / name).chmod(0o755)
+    settings = environment(python=tmp_path / "python", data_path="d.jsonl", output_path="o", checkpoint="c", n_gpu=8)
+    settings.pop("CUDA_VISIBLE_DEVICES", None)
+    return {**settings, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+
+@pytest.mark.parametrize(
+    ("visible", "index", "given"), [(None, 3, "device=3"), ("4,5", 1, "device=5"), ("GPU-a,GPU-b", 0, "device=GPU-a")]
+)
+def test_worker_i_gets_the_ith_gpu_that_its_user_may_see(machine, visible, index, given):
+    settings = machine if visible is None else {**machine, "CUDA_VISIBLE_DEVICES": visible}
+    done = run("bash", REPO / "inference" / "infer.sh", index, env=settings)
+    assert done.stdout.startswith(f"{given} -m inference.inference_vllm")
+    assert f"--index {index} --n_shards 8" in done.stdout
+
+
+def test_a_worker_without_a_gpu_takes_nobody_elses(machine):
+    done = run("bash", REPO / "inference" / "infer.sh", 2, env={**machine, "CUDA_VISIBLE_DEVICES": "4,5"}, check=False)
+    assert done.returncode == 2
+    assert "CUDA_VISIBLE_DEVICES=4,5 names 2" in done.stderr
+
+
 def test_setup_finds_the_finished_environment_at_once(clone):
     """The running Python has all that is needed, so no environment is made."""
     path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
