@@ -14,7 +14,7 @@ from itertools import islice
 import torch
 from transformers import AutoModelForImageTextToText
 
-from inference.engines import EngineSettings, Output, Request, load_processor, sample_seed
+from inference.engines import EngineSettings, Output, Request, load_processor, render_prompt, sample_seed
 
 BATCH = 16
 
@@ -40,33 +40,31 @@ class TransformersEngine:
         self.end_ids = set(ends if isinstance(ends, list) else [ends])
 
     def run(self, requests: Iterable[Request]) -> Iterator[Output]:
-        """Outputs batch by batch, in the order of the requests."""
+        """Outputs batch by batch, in the order of the requests; a refused request yields an error."""
         waiting = iter(requests)
         size = 1 if self.settings.temperature > 0 else self.settings.max_num_seqs or BATCH
         while batch := list(islice(waiting, size)):
-            yield from self._generate(batch)
+            yield from self._attempt(batch)
+
+    def _attempt(self, batch: list[Request]) -> list[Output]:
+        """The batch's outputs. If it is refused its requests go one by one, so that only the bad one fails."""
+        try:
+            return self._generate(batch)
+        except ValueError as error:
+            if len(batch) == 1:
+                return [Output(batch[0].sample_id, error=f"transformers refused the request: {error}")]
+            return [output for request in batch for output in self._attempt([request])]
 
     @torch.inference_mode()
     def _generate(self, batch: list[Request]) -> list[Output]:
-        prompts = [
-            self.processor.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True)
-            for request in batch
-        ]
+        prompts = [render_prompt(self.processor, request) for request in batch]
         images = [request.image for request in batch]
         inputs = self.processor(text=prompts, images=images, padding=True, return_tensors="pt").to(self.device)
         lengths = inputs["attention_mask"].sum(dim=1).tolist()
+        if max(lengths) >= self.settings.max_model_len:
+            raise ValueError(f"a prompt of {max(lengths)} tokens leaves no room in {self.settings.max_model_len}")
         image_tokens = (inputs["input_ids"] == self.processor.image_token_id).sum(dim=1).tolist()
         outputs = []
-        allowed = []
-        for request, length in zip(batch, lengths, strict=True):
-            fits = length < self.settings.max_model_len
-            allowed.append(fits)
-            if not fits:
-                message = f"prompt of {length} tokens is longer than max_model_len {self.settings.max_model_len}"
-                outputs.append(Output(request.sample_id, error=message))
-        if not all(allowed):
-            kept = [request for request, fits in zip(batch, allowed, strict=True) if fits]
-            return outputs + (self._generate(kept) if kept else [])
         torch.manual_seed(sample_seed(self.settings.seed, batch[0].sample_id))
         generated = self.model.generate(**inputs, **self.options)[:, inputs["input_ids"].shape[1] :].tolist()
         for request, tokens, length, n_image in zip(batch, generated, lengths, image_tokens, strict=True):

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
-from inference.engines import EngineSettings, Output, Request, load_processor, sample_seed
+from inference.engines import EngineSettings, Output, Request, load_processor, render_prompt, sample_seed
 
 GPU_MAX_NUM_SEQS = 256
 CPU_MAX_NUM_SEQS = 64
@@ -73,10 +73,9 @@ class VllmEngine:
         )
 
     def _add(self, request: Request) -> None:
-        prompt = self.processor.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True)
         self.llm.llm_engine.add_request(
             request.sample_id,
-            {"prompt": prompt, "multi_modal_data": {"image": request.image}},
+            {"prompt": render_prompt(self.processor, request), "multi_modal_data": {"image": request.image}},
             self._sampling(request.sample_id),
         )
 

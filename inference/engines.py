@@ -101,6 +101,20 @@ def load_processor(settings: EngineSettings):
     )
 
 
+def render_prompt(processor, request: Request) -> str:
+    """The request's turns through the checkpoint's chat template, ready for the assistant's answer.
+
+    Raises:
+        ValueError: when a record's text spells out an image or video token. The engine would
+            be promised more images than it gets, and vLLM ends with all its requests then.
+    """
+    prompt = processor.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True)
+    promised = prompt.count(processor.image_token) + prompt.count(processor.video_token)
+    if promised != 1:
+        raise ValueError(f"the prompt has {promised} image or video tokens for its one image")
+    return prompt
+
+
 def checkpoint_notice(checkpoint: str) -> str | None:
     """What must be said beside any output of this checkpoint (a toy model says that it is one)."""
     path = Path(checkpoint) / NOTICE_FILE

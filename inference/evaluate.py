@@ -16,7 +16,7 @@ import argparse
 import importlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,9 @@ def confidence_lines(lines: list[str], table: pd.DataFrame) -> Iterator[str]:
             yield f"{line[:-1]}, {added[1:]}"
 
 
-def evaluate(evaluable: list[dict], failed: list[dict], output_dir: Path, draw=None) -> dict[str, Any]:
+def evaluate(
+    evaluable: list[dict], failed: list[dict], output_dir: Path, draw: Callable[..., None] | None = None
+) -> dict[str, Any]:
     """Write every file of an evaluation into ``output_dir``; returns what metrics.json holds.
 
     ``draw`` is called with the data of the figures (the arguments of ``plots.draw_figures``)

@@ -115,7 +115,7 @@ def metric_tsv(rows: Sequence[Row]) -> str:
 
 
 def group_tsv(rows: Sequence[Row]) -> str:
-    """Acc, ECE, Brier and ROC AUC of the three groups as one tab-separated line under a header."""
+    """Acc, F1, ECE, Brier and ROC AUC of the three groups as one tab-separated line under a header."""
     groups = [row for row in rows if row.kind == "group"]
     names = ("Acc", "F1", "ECE", "Brier", "ROC AUC")
     header = [f"{row.name} {name}" for row in groups for name in names]

@@ -113,7 +113,7 @@ def test_a_finished_share_starts_no_engine(greedy, toy_data, tmp_path):
 
 
 def test_bad_records_and_images_become_error_lines_and_every_share_is_inferred(toy_data, tmp_path):
-    """11 good samples, 4 bad ones and 2 shares: whatever n is, nothing is lost and nothing is done twice."""
+    """11 good samples, 7 bad ones and 2 shares: whatever n is, nothing is lost and nothing is done twice."""
     rows = read_jsonl(toy_data)[:11]
     for row in rows:
         image = row["conversations"][0]["content"][0]
@@ -121,11 +121,15 @@ def test_bad_records_and_images_become_error_lines_and_every_share_is_inferred(t
     (tmp_path / "torn.png").write_bytes((toy_data.parent / "images/test/000/000000.png").read_bytes()[:200])
     no_image = json.loads(json.dumps(rows[0]).replace(rows[0]["conversations"][0]["content"][0]["image"], "gone.png"))
     torn = json.loads(json.dumps(no_image).replace("gone.png", "torn.png"))
+    # A literal image token in the text: the engine is promised two images and gets one (vLLM would die of it).
+    second_image = json.loads(json.dumps(rows[3]))
+    second_image["conversations"][0]["content"][1]["text"] += " <|vision_start|><|image_pad|><|vision_end|>"
     long = json.loads(json.dumps(rows[1]))
     long["conversations"][0]["content"][1]["text"] += " emotion" * 5000
     lines = [json.dumps(row) for row in rows]
     lines[2:2] = ["{not json", json.dumps({**no_image, "id": "no image"}), json.dumps({**torn, "id": "torn"})]
-    lines.append(json.dumps({**long, "id": "too long"}))
+    for index, bad in enumerate((long, long, second_image, second_image)):
+        lines.append(json.dumps({**bad, "id": f"bad prompt {index}"}))
     data = tmp_path / "data.jsonl"
     data.write_text("\n".join(lines), encoding="utf-8")
 
@@ -134,13 +138,15 @@ def test_bad_records_and_images_become_error_lines_and_every_share_is_inferred(t
         more = ["--index", index, "--n_shards", 2, "--engine", engine, "--temperature", "0", *TOY_PIXELS]
         run(*infer_command(data, output, *more))
     done = run("-m", "inference.evaluate", "--output_path", output, "--data_path", data, "--no_plots")
-    assert "read 15 = predicted 11 + failed 4" in done.stdout
+    assert "read 18 = predicted 11 + failed 7" in done.stdout
     errors = {row["sample_id"]: row["error"] for row in read_jsonl(output / "error.jsonl")}
     assert f"{data}, line 3, field '(line)'" in errors["line-3"]
     assert "line 4, field 'image': image gone.png: no such file" in errors["no image"]
     assert "line 5, field 'image': image torn.png: cannot be read" in errors["torn"]
-    assert "vLLM refused the request" in errors["too long"]
-    assert "longer than the maximum" in errors["too long"]
+    assert "vLLM refused the request" in errors["bad prompt 0"] and "longer than" in errors["bad prompt 0"]
+    assert "transformers refused the request: a prompt of" in errors["bad prompt 1"]
+    assert errors["bad prompt 2"].endswith("the prompt has 2 image or video tokens for its one image")
+    assert errors["bad prompt 3"].endswith("the prompt has 2 image or video tokens for its one image")
     assert [row["id"] for row in read_jsonl(output / "merged.jsonl")] == [row["id"] for row in rows]
 
 

@@ -16,7 +16,7 @@ import math
 import random
 from functools import cache
 
-from inference.vecbench import MIKELS_8, TASKS, WEBEMO_7_CHILDREN
+from inference.vecbench import TASKS, WEBEMO_7_CHILDREN
 
 NOTICE = "toy world: generated scenes, not VECBench; numbers say nothing about real emotion recognition"
 
@@ -132,6 +132,3 @@ def sample(task: str, rng: random.Random) -> tuple[str, dict[str, str]]:
         others = [value for value in values if value != own[cue]]
         cues[cue] = own[cue] if rng.random() < KEEP[cue] else rng.choice(others)
     return label, cues
-
-
-assert set(MIKELS_8) <= PROTOTYPES.keys()
