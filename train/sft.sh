@@ -14,7 +14,8 @@ nnodes="${nnodes:-1}"                                 # machines; the rest for m
 node_rank="${node_rank:-0}"
 master_addr="${master_addr:-127.0.0.1}"
 master_port="${master_port:-29500}"
-use_cpu="${use_cpu:-false}"                           # true: one CPU process, float32, no FSDP
+use_cpu="${use_cpu:-false}"                         # true: on CPU, float32, no FSDP,
+cpu_processes="${cpu_processes:-1}"                   # in so many processes
 batch_size="${batch_size:-8}"                         # a device
 accumulation="${accumulation:-2}"
 max_length="${max_length:-2048}"
@@ -55,9 +56,9 @@ fi
 sft="$("$python" -c 'import importlib.util as u; print(u.find_spec("swift").submodule_search_locations[0])')/cli/sft.py"
 
 if [[ "$use_cpu" == true ]]; then
-  launcher=(--cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no)
+  launcher=(--cpu --num_processes "$cpu_processes" --num_machines 1 --mixed_precision no --dynamo_backend no)
   precision=(--torch_dtype float32 --gradient_checkpointing false)
-  n_gpu=1 nnodes=1
+  nnodes=1
 else
   launcher=(--config_file "$repo/train/fsdp_offload.json" --num_processes "$((n_gpu * nnodes))" --num_machines "$nnodes"
     --machine_rank "$node_rank" --main_process_ip "$master_addr" --main_process_port "$master_port")
@@ -88,7 +89,7 @@ options=(
   --per_device_train_batch_size "$batch_size" --per_device_eval_batch_size "$batch_size"
   --gradient_accumulation_steps "$accumulation"
   --logging_steps "$logging_steps" --eval_steps "$eval_steps" --save_steps "$save_steps" --save_total_limit 2
-  --dataloader_num_workers "$workers" --report_to none
+  --dataloader_num_workers "$workers" --report_to none --check_model false
   --output_dir "$output_dir" --add_version false
   ${resume[@]+"${resume[@]}"} ${more[@]+"${more[@]}"}
 )
@@ -97,10 +98,20 @@ if [[ "$print_command" == true ]]; then
   printf '%s\n' "${launcher[@]}" -- "${options[@]}" # one word a line; starts nothing
   exit 0
 fi
+# The plan, before anything heavy starts.
 rows="$(wc -l < "$dataset")"
-batch=$((n_gpu * nnodes * batch_size * accumulation))
-echo "Stage $stage: $rows rows of $dataset"
-echo "  $n_gpu device(s) × $nnodes machine(s) × $batch_size × $accumulation accumulated = batch $batch, learning rate $learning_rate"
-echo "  about $((rows * epochs / batch)) steps, a checkpoint every $save_steps in $output_dir${resume:+, resuming from $last}"
+[[ "$use_cpu" != true ]] || n_gpu="$cpu_processes"
+devices=$((n_gpu * nnodes))
+steps="$max_steps"
+if ((max_steps < 1)); then
+  steps="$(awk -v rows="$rows" -v held_out="$split_dataset_ratio" -v a_step="$((devices * batch_size))" \
+    -v accumulation="$accumulation" -v epochs="$epochs" \
+    'function ceil(x) { return x > int(x) ? int(x) + 1 : int(x) }
+     BEGIN { print ceil(ceil(ceil(rows * (1 - held_out)) / a_step) / accumulation) * epochs }')"
+fi
+echo "Stage $stage: $rows rows of $dataset, ${split_dataset_ratio} of them held out"
+echo "  $n_gpu device(s) × $nnodes machine(s) × $batch_size × $accumulation accumulated = batch $((devices * batch_size * accumulation)), learning rate $learning_rate"
+echo "  $steps steps (fewer if rows are over $max_length tokens)"
+echo "  checkpoints in $output_dir, $((${steps%.*} / save_steps)) of them: every $save_steps steps, 2 kept; and the last step's${resume:+; resuming from $last}"
 mkdir -p "$output_dir"
 exec "$python" -m accelerate.commands.launch "${launcher[@]}" "$sft" "${options[@]}"

@@ -17,6 +17,7 @@ dataset="${dataset:-$repo/input_data/VEC-CoT/stage3_14k.parquet}"        # train
 validation="${validation:-$repo/input_data/VEC-CoT/stage3_val.parquet}"  # validation prompts in verl's format
 output_dir="${output_dir:-$repo/output/emocaliber}"
 reward_path="${reward_path:-$repo/train/cus_reward.py}"
+rollout_data="${rollout_data-$output_dir/rollouts}"                      # each step's responses and rewards; empty: off
 project_name="${project_name:-emocaliber}"
 experiment_name="${experiment_name:-$(basename -- "$output_dir")}"
 logger="${logger:-[\"console\",\"wandb\"]}"                              # [\"console\"] without wandb
@@ -33,6 +34,8 @@ max_prompt_length="${max_prompt_length:-4096}"
 max_response_length="${max_response_length:-2048}"
 gpu_memory_utilization="${gpu_memory_utilization:-0.6}"
 epochs="${epochs:-1}"
+max_steps="${max_steps:-null}"                                           # null: as many as the epochs have
+seed="${seed:-null}"                                                     # order of the prompts; null: not fixed
 save_freq="${save_freq:-100}"
 test_freq="${test_freq:-10}"
 verl_args="${verl_args:-}"                                               # more overrides, as one string of words
@@ -48,6 +51,10 @@ fi
 if [[ -n "$verl_path" ]]; then
   [[ -f "$verl_path/verl/trainer/main_ppo.py" ]] || stop "no verl/trainer/main_ppo.py in verl_path=$verl_path"
   export PYTHONPATH="$verl_path${PYTHONPATH:+:$PYTHONPATH}"
+fi
+if [[ "$logger" == *wandb* && "$print_config" != true && -z "${WANDB_API_KEY:-}${WANDB_MODE:-}" ]] &&
+  ! grep -qs wandb "${NETRC:-$HOME/.netrc}"; then
+  stop "logger=$logger, but wandb has no key. Set WANDB_API_KEY, or WANDB_MODE=offline, or logger='[\"console\"]'."
 fi
 "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("verl") is None)' ||
   stop "$python has no verl. Run bash scripts/setup.sh and set python=.venv/bin/python, or set verl_path."
@@ -65,6 +72,7 @@ overrides=(
   "data.train_files=$(quoted "$dataset")"
   "data.val_files=$(quoted "$validation")"
   data.train_batch_size="$batch_size"
+  data.seed="$seed"
   data.max_prompt_length="$max_prompt_length"
   data.max_response_length="$max_response_length"
   data.filter_overlong_prompts=True
@@ -102,20 +110,37 @@ overrides=(
   "trainer.project_name=$(quoted "$project_name")"
   "trainer.experiment_name=$(quoted "$experiment_name")"
   "trainer.default_local_dir=$(quoted "$output_dir")"
+  "hydra.run.dir=$(quoted "$output_dir/hydra")"
   trainer.n_gpus_per_node="$n_gpu"
   trainer.nnodes="$nnodes"
   trainer.save_freq="$save_freq"
   trainer.test_freq="$test_freq"
   trainer.total_epochs="$epochs"
+  trainer.total_training_steps="$max_steps"
   trainer.resume_mode=auto
 )
+if [[ -n "$rollout_data" ]]; then
+  overrides+=("trainer.rollout_data_dir=$(quoted "$rollout_data")")
+fi
 read -r -a more <<< "$verl_args"
 overrides+=(${more[@]+"${more[@]}"})
 
 if [[ "$print_config" == true ]]; then
   exec "$python" -m verl.trainer.main_ppo "${overrides[@]}" --cfg job
 fi
-rows="$("$python" -c 'import sys, pyarrow.parquet as p; print(p.ParquetFile(sys.argv[1]).metadata.num_rows)' "$dataset")"
-echo "Stage 3: $rows prompts of $dataset, $batch_size × $rollouts responses a step, learning rate $learning_rate"
-echo "  about $((rows * epochs / batch_size)) steps, a checkpoint every $save_freq in $output_dir; resumes from the last one"
+
+# The plan, before anything heavy starts.
+rows="$("$python" -c 'import sys, pyarrow.parquet as p; print(p.ParquetFile(sys.argv[1]).metadata.num_rows)' "$dataset")" ||
+  stop "dataset=$dataset is not a parquet file. Make it with python -m scripts.verl_parquet."
+epoch_steps=$((rows / batch_size)) # verl drops the last, smaller batch of an epoch
+steps=$((epoch_steps * epochs))
+[[ "$max_steps" == null ]] || steps="$max_steps"
+((steps > 0)) || stop "$rows prompts in $dataset are less than one batch of batch_size=$batch_size."
+echo "Stage 3: $rows prompts of $dataset"
+echo "  $n_gpu device(s) × $nnodes machine(s); $batch_size prompts × $rollouts responses a step, learning rate $learning_rate"
+echo "  $steps steps (fewer if prompts are over $max_prompt_length tokens), validation every $test_freq"
+echo "  checkpoints in $output_dir, $((steps / save_freq)) of them: every $save_freq steps; and the last step's"
+if [[ -s "$output_dir/latest_checkpointed_iteration.txt" ]]; then
+  echo "  resuming from step $(cat "$output_dir/latest_checkpointed_iteration.txt")"
+fi
 exec "$python" -m verl.trainer.main_ppo "${overrides[@]}"

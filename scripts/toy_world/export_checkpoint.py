@@ -9,7 +9,6 @@ The notice file makes inference say, beside every response, that this is the toy
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import torch
 from transformers import AutoProcessor, GenerationConfig, Qwen2_5_VLForConditionalGeneration
 
 from inference.engines import NOTICE_FILE
+from scripts.merge_checkpoint import tidy
 
 MODEL_NOTICE = "toy model: 2 M parameters, trained on the toy world only; on anything else its answers mean nothing"
 
@@ -32,16 +32,9 @@ def export(model_dir: Path, output_dir: Path) -> int:
     shutil.rmtree(output_dir, ignore_errors=True)
     model.save_pretrained(output_dir)
     processor.save_pretrained(output_dir)
-    # transformers writes the training folder's path into the nested configuration, and not
-    # always the architecture that verl looks for.
-    config_file = output_dir / "config.json"
-    config = json.loads(config_file.read_text(encoding="utf-8"))
-    config["architectures"] = [type(model).__name__]
-    config["text_config"].pop("_name_or_path", None)
-    config_file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    tidy(output_dir, type(model).__name__)
     (output_dir / NOTICE_FILE).write_text(MODEL_NOTICE + "\n", encoding="utf-8")
     weights = output_dir / "model.safetensors"
-    weights.chmod(0o644)
     return weights.stat().st_size
 
 

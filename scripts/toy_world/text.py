@@ -33,8 +33,8 @@ _FIGURE = {
 }
 
 
-def _evidence(task: str, label: str, cues: dict[str, str], rng: random.Random) -> str:
-    """Two of the cues that speak for the label, or what there is of them."""
+def _evidence(task: str, label: str, cues: dict[str, str]) -> str:
+    """All the cues that speak for the label: how many there are tells how sure to be."""
     names = {
         "colour": f"{cues['colour']} tones",
         "scene": cues["scene"],
@@ -44,10 +44,9 @@ def _evidence(task: str, label: str, cues: dict[str, str], rng: random.Random) -
     }
     emotions = emotions_behind(task)[label]
     speaking = [name for cue, name in names.items() if any(PROTOTYPES[e][cue] == cues[cue] for e in emotions)]
-    if len(speaking) < 2:
+    if not speaking:
         return "the mood of the whole"
-    first, second = rng.sample(speaking, 2)
-    return f"the {first} and the {second}"
+    return " and ".join(filter(None, (", ".join(speaking[:-1]), speaking[-1])))
 
 
 def chain_of_thought(task: str, label: str, cues: dict[str, str], rng: random.Random) -> str:
@@ -60,7 +59,7 @@ def chain_of_thought(task: str, label: str, cues: dict[str, str], rng: random.Ra
         "context": rng.choice(_CONTEXT[cues["scene"]]),
         "interaction": rng.choice(_FIGURE[cues["figure"]]),
         "analysis": rng.choice(("This suggests {}: {}.", "The image evokes {}: {}.")).format(
-            label, _evidence(task, label, cues, rng)
+            label, _evidence(task, label, cues)
         ),
     }
     thought = "".join(f"<{step}>{steps[step]}</{step}>" for step in REASONING_STEPS)

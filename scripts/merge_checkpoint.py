@@ -1,0 +1,135 @@
+"""Merge verl's sharded checkpoint into a Hugging Face folder that vLLM and transformers load.
+
+    python -m scripts.merge_checkpoint output/emocaliber                      # the newest step
+    python -m scripts.merge_checkpoint output/emocaliber/global_step_200 --output_dir output/EmoCaliber
+
+The folder gets bfloat16 weights, configuration, generation settings, tokenizer, processor and chat
+template. It appears under its name only when all of it is there and was read back. Every shard is
+held in memory at once: about 30 GB for 7 B parameters in float32; no GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from pathlib import Path
+
+from safetensors import safe_open
+
+LATEST = "latest_checkpointed_iteration.txt"  # verl writes the newest step's number into it
+
+
+def find_actor(checkpoint: Path) -> Path:
+    """The folder with the policy's shards, of a step or of the newest step of a run.
+
+    Raises:
+        ValueError: naming what was expected where.
+    """
+    if (checkpoint / LATEST).is_file():
+        number = (checkpoint / LATEST).read_text(encoding="ascii").strip()
+        checkpoint = checkpoint / f"global_step_{number}"
+    actor = checkpoint / "actor" if (checkpoint / "actor").is_dir() else checkpoint
+    if not (actor / "fsdp_config.json").is_file():
+        raise ValueError(f"{checkpoint}: expected {LATEST}, or a folder global_step_<n> with actor/fsdp_config.json")
+    world_size = json.loads((actor / "fsdp_config.json").read_text(encoding="utf-8"))["world_size"]
+    names = [f"model_world_size_{world_size}_rank_{rank}.pt" for rank in range(world_size)]
+    missing = [name for name in names if not (actor / name).is_file()]
+    if missing:
+        raise ValueError(f"{actor}: expected {world_size} shards of the model, missing {', '.join(missing)}")
+    return actor
+
+
+def tidy(folder: Path, architecture: str) -> None:
+    """What transformers leaves in a saved folder and should not, and the other way round.
+
+    The training folder's path gets into the nested configuration, and the architecture, which
+    vLLM and verl look for, is not always written. Weight files come out readable by their owner only.
+    """
+    for weights in folder.glob("*.safetensors"):
+        weights.chmod(0o644)
+    config_file = folder / "config.json"
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    config["architectures"] = [architecture]
+    for part in (config, config.get("text_config", {}), config.get("vision_config", {})):
+        part.pop("_name_or_path", None)
+    config_file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def check_folder(folder: Path) -> int:
+    """Read the folder back as a user would; returns the number of parameters in its weight files.
+
+    Raises:
+        ValueError: when the processor, its chat template or the weights are not all there.
+    """
+    from transformers import AutoConfig, AutoProcessor
+
+    AutoConfig.from_pretrained(folder)
+    processor = AutoProcessor.from_pretrained(folder)
+    if not hasattr(processor, "image_processor") or not processor.chat_template:
+        raise ValueError(f"{folder}: expected a processor with an image processor and a chat template")
+    parameters = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as weights:
+            for name in weights.keys():  # noqa: SIM118  not a dict
+                size = 1
+                for length in weights.get_slice(name).get_shape():
+                    size *= length
+                parameters += size
+    if not parameters:
+        raise ValueError(f"{folder}: expected weights in *.safetensors")
+    return parameters
+
+
+def merge(checkpoint: Path, output_dir: Path) -> int:
+    """Write ``output_dir`` anew from verl's checkpoint; returns the number of parameters.
+
+    Raises:
+        ValueError: for a checkpoint that is not complete.
+    """
+    from verl.model_merger.base_model_merger import ModelMergerConfig
+    from verl.model_merger.fsdp_model_merger import FSDPModelMerger
+
+    actor = find_actor(checkpoint)
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    temporary = output_dir.with_name(f".{output_dir.name}.{os.getpid()}.tmp")
+    try:
+        merger = FSDPModelMerger(
+            ModelMergerConfig(
+                operation="merge",
+                backend="fsdp",
+                local_dir=str(actor),
+                hf_model_config_path=str(actor / "huggingface"),
+                target_dir=str(temporary),
+            )
+        )
+        architecture = merger.model_config.architectures[0]
+        merger.merge_and_save()
+        tidy(temporary, architecture)
+        parameters = check_folder(temporary)
+        if output_dir.exists():
+            shutil.rmtree(output_dir)
+        temporary.rename(output_dir)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return parameters
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path, help="a run's folder (its newest step), or a folder global_step_<n>")
+    parser.add_argument("--output_dir", type=Path, help="default: merged_<step> in the run's folder")
+    args = parser.parse_args()
+    try:
+        actor = find_actor(args.checkpoint)
+        step = actor.parent if actor.name == "actor" else actor
+        output_dir = args.output_dir or step.parent / step.name.replace("global_step", "merged")
+        parameters = merge(args.checkpoint, output_dir)
+    except ValueError as error:
+        parser.exit(2, f"{error}\n")
+    print(f"{output_dir}: {parameters:,} parameters of {step}")
+
+
+if __name__ == "__main__":
+    main()

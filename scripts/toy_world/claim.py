@@ -1,0 +1,174 @@
+"""Does stage 3 calibrate the confidence? The claim, checked over several seeds, with a figure.
+
+    bash scripts/toy_world/claim.sh                        # train and evaluate every seed, then this
+    python -m scripts.toy_world.claim output/claim/seed_* --figure images/stage3_calibration.png
+
+Takes work folders of ``train_all.sh``, one a seed (another seed is another random model, other
+training data and other test images). Compares stage 3 with stage 2 in each and prints what holds.
+Exit status 1 when a part of the claim does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from inference.metrics import calibration_bins
+from inference.plots import MIN_BIN_COUNT
+from inference.results import atomic_path
+from scripts.toy_world.stages import MODELS, stages_table, toy_predictions
+from scripts.toy_world.world import NOTICE
+
+BEFORE, AFTER = "cold_start", "emocaliber"
+# column, name, shown times, whether lower is better
+MEASURES = (
+    ("accuracy", "accuracy", 100, False),
+    ("p_right", "P(right)", 100, False),
+    ("ece", "ECE", 100, True),
+    ("brier", "Brier", 100, True),
+    ("roc_auc", "ROC AUC", 100, False),
+    ("confidence_error", "|c - p|", 1, True),
+)
+# What may be lost to chance: the standard error of a difference of 500 paired answers is about a point.
+ACCURACY_TOLERANCE = 0.01
+ROC_AUC_TOLERANCE = 0.0
+COLLAPSED_SHARE = 0.9  # of the answers on their two most frequent confidences
+
+
+def seed_rows(work: Path) -> pd.DataFrame:
+    """Rows before and after stage 3 of one seed, all test samples, with ``top_two`` added.
+
+    ``top_two`` is the share of answers that state one of the two most frequent confidences.
+
+    Raises:
+        ValueError: when the folder lacks results of one of the two models.
+    """
+    table = stages_table(work).loc["all"]
+    rows = {}
+    for model in (BEFORE, AFTER):
+        if MODELS[model] not in table.index:
+            raise ValueError(f"{work}: expected results/{model}/merged.jsonl")
+        confidence = toy_predictions(work / "results" / model / "merged.jsonl")["confidence"].dropna().round(2)
+        rows[model] = {
+            **table.loc[MODELS[model]].to_dict(),
+            "top_two": confidence.value_counts(normalize=True).head(2).sum(),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def verdicts(seeds: dict[str, pd.DataFrame]) -> list[tuple[bool, str]]:
+    """Each part of the claim: whether it holds, and in words with its numbers."""
+    change = pd.DataFrame({seed: rows.loc[AFTER] - rows.loc[BEFORE] for seed, rows in seeds.items()}).T
+    after = pd.DataFrame({seed: rows.loc[AFTER] for seed, rows in seeds.items()}).T
+    n = len(seeds)
+
+    def lower(column: str, name: str) -> tuple[bool, str]:
+        fell = int((change[column] < 0).sum())
+        return fell == n, f"{name} is lower after stage 3: in {fell} of {n} seeds"
+
+    accuracy = change["p_right"].mean()
+    auc = change["roc_auc"].mean()
+    return [
+        lower("ece", "ECE"),
+        lower("brier", "Brier"),
+        lower("confidence_error", "|c - p|"),
+        (
+            accuracy >= -ACCURACY_TOLERANCE,
+            f"no accuracy is lost: P(right) changes by {100 * accuracy:+.1f} points (tolerance"
+            f" -{100 * ACCURACY_TOLERANCE:.0f})",
+        ),
+        (auc >= -ROC_AUC_TOLERANCE, f"ROC AUC does not fall: it changes by {100 * auc:+.1f} points"),
+        (
+            bool((after["top_two"] < COLLAPSED_SHARE).all()),
+            f"no collapse: the two most frequent confidences hold at most {100 * after['top_two'].max():.0f} % of"
+            f" the answers (limit {100 * COLLAPSED_SHARE:.0f})",
+        ),
+    ]
+
+
+def format_seeds(seeds: dict[str, pd.DataFrame]) -> str:
+    """One line a seed and measure pair, then mean and standard deviation over the seeds."""
+    lines = [f"{'':<12}" + "".join(f"{name:>18}" for _, name, _, _ in MEASURES)]
+
+    def cell(scale: int, before: float, after: float) -> str:
+        digits = 1 if scale == 100 else 3
+        return f"{scale * before:.{digits}f} -> {scale * after:.{digits}f}".rjust(18)
+
+    for seed, rows in seeds.items():
+        cells = (cell(scale, rows.loc[BEFORE, c], rows.loc[AFTER, c]) for c, _, scale, _ in MEASURES)
+        lines.append(f"{seed:<12}" + "".join(cells))
+    change = {c: [rows.loc[AFTER, c] - rows.loc[BEFORE, c] for rows in seeds.values()] for c, *_ in MEASURES}
+    summary = ""
+    for column, _, scale, _ in MEASURES:
+        digits = 1 if scale == 100 else 3
+        spread = np.std(change[column], ddof=1) if len(seeds) > 1 else float("nan")
+        summary += f"{scale * np.mean(change[column]):+.{digits}f} ± {scale * spread:.{digits}f}".rjust(18)
+    lines.append(f"{'change':<12}{summary}")
+    return "\n".join(lines)
+
+
+def draw(works: dict[str, Path], seeds: dict[str, pd.DataFrame], path: Path) -> None:
+    """Left: calibration curves of both models. Right: each measure before and after, a line a seed."""
+    figure = Figure(figsize=(10, 4.6))
+    grid = figure.add_gridspec(2, 5, width_ratios=(2.6, 0.25, 1, 1, 1))
+    figure.subplots_adjust(left=0.06, right=0.985, top=0.9, bottom=0.17, wspace=0.45, hspace=0.5)
+    panel = figure.add_subplot(grid[:, 0])
+    panel.plot([0, 1], [0, 1], color="#999999", linewidth=1, label="perfect calibration")
+    looks = {BEFORE: ("#D55E00", "--", "s", "after stage 2"), AFTER: ("#0072B2", "-", "o", "after stage 3")}
+    for model, (colour, style, marker, label) in looks.items():
+        tables = [toy_predictions(work / "results" / model / "merged.jsonl") for work in works.values()]
+        pooled = pd.concat(tables)
+        stated = pooled[pooled["confidence"].notna()]
+        bins = calibration_bins(stated["confidence"].to_numpy(), stated["right"].to_numpy())
+        firm = bins["count"] >= MIN_BIN_COUNT
+        panel.plot(bins["confidence"][firm], bins["correctness"][firm], color=colour, linestyle=style, zorder=2)
+        area = 400 * bins["count"][firm] / len(stated)
+        panel.scatter(bins["confidence"][firm], bins["correctness"][firm], s=area + 6, color=colour, marker=marker)
+        panel.plot([], [], color=colour, linestyle=style, marker=marker, label=label)
+    panel.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.02), ylim=(0, 1.02))
+    panel.set_title(f"{len(works)} seeds pooled; area of a mark: its share of the answers", fontsize=8)
+    panel.grid(alpha=0.3)
+    panel.legend(loc="upper left", fontsize=8)
+    for i, (column, name, scale, lower) in enumerate(MEASURES):
+        panel = figure.add_subplot(grid[i // 3, 2 + i % 3])
+        for rows in seeds.values():
+            values = [scale * rows.loc[model, column] for model in (BEFORE, AFTER)]
+            panel.plot([0, 1], values, color="#444444", marker="o", markersize=4, linewidth=1)
+        panel.set(xlim=(-0.3, 1.3), xticks=[0, 1], xticklabels=["stage 2", "stage 3"])
+        panel.set_title(f"{name} ({'lower' if lower else 'higher'} is better)", fontsize=8)
+        panel.tick_params(labelsize=7)
+        panel.grid(alpha=0.3)
+    figure.text(0.5, 0.03, f"{NOTICE}. Toy model of 1.7 M parameters; a line a seed.", ha="center", fontsize=7)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("works", type=Path, nargs="+", help="work folders of train_all.sh, one a seed")
+    parser.add_argument("--figure", type=Path, help="write the figure here (png)")
+    args = parser.parse_args()
+    works = {work.name: work for work in args.works}
+    try:
+        seeds = {name: seed_rows(work) for name, work in works.items()}
+    except ValueError as error:
+        parser.exit(2, f"{error}\n")
+    print(NOTICE)
+    print("Stage 2 -> stage 3, all test samples, percent (|c - p|: 0 to 1); change: mean ± standard deviation")
+    print(format_seeds(seeds))
+    if args.figure:
+        draw(works, seeds, args.figure)
+        print(f"figure: {args.figure}")
+    results = verdicts(seeds)
+    for holds, text in results:
+        print(f"{'holds' if holds else 'FAILS':<6} {text}")
+    return 0 if all(holds for holds, _ in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""What each training stage changes on the toy world: one table, beside the best possible.
+
+    python -m scripts.toy_world.stages --work output/toy_world
+
+Reads the evaluated results that ``train_all.sh`` leaves in results/<model>/, prints the table and
+writes it to stages.csv. Corrected protocol. Two columns exist in the toy world only, where the
+probability p that an answer is right is known exactly for each image: ``P(right)``, the mean of p,
+is the accuracy without the luck of the drawn labels; ``|c - p|`` is the mean distance of the
+confidence c from the right one.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from inference import metrics
+from inference.protocols import prediction_table
+from inference.results import atomic_path
+from inference.vecbench import GROUPS, read_lines
+from scripts.toy_world.world import NOTICE
+
+MODELS = {"scaffold": "stage 1, scaffold", "cold_start": "stage 2, cold start", "emocaliber": "stage 3, EmoCaliber"}
+BEST = "best possible"
+COLUMNS = ("n", "accuracy", "p_right", "ece", "brier", "roc_auc", "confidence_error", "confidence_mean", "distinct")
+
+
+def toy_predictions(merged: Path) -> pd.DataFrame:
+    """``prediction_table`` with ``right`` (0 or 1), ``p`` = P(answer right | image), ``posterior``.
+
+    Raises:
+        ValueError: when the file has samples that are not from the toy world.
+    """
+    results = [result for _, result, _ in read_lines(merged)]
+    for result in results:
+        if "posterior" not in result:
+            raise ValueError(f"{merged}: expected toy-world results, {result['sample_id']} has no posterior")
+    table = prediction_table(results)
+    table["posterior"] = [result["posterior"] for result in results]
+    table["right"] = (table["label"] == table["truth"]).astype(int)
+    table["p"] = [posterior.get(label, 0.0) for posterior, label in zip(table["posterior"], table["label"], strict=True)]
+    return table
+
+
+def stage_row(table: pd.DataFrame) -> dict[str, float]:
+    """One model's line; what is about confidence is over the answers that have one, else None."""
+    stated = table[table["confidence"].notna()]
+    row = {"n": len(table), "accuracy": table["right"].mean(), "p_right": table["p"].mean()}
+    if len(stated):
+        confidence, right = stated["confidence"].to_numpy(), stated["right"].to_numpy()
+        row |= {
+            "ece": metrics.expected_calibration_error(confidence, right),
+            "brier": metrics.brier_score(confidence, right),
+            "roc_auc": metrics.confidence_roc_auc(confidence, right),
+            "confidence_error": (stated["confidence"] - stated["p"]).abs().mean(),
+            "confidence_mean": stated["confidence"].mean(),
+            "distinct": stated["confidence"].round(2).nunique(),
+        }
+    return row | {"format_rate": table["well_formed"].mean()}
+
+
+def best_row(table: pd.DataFrame) -> dict[str, float]:
+    """The most probable label with its probability as confidence, on the same images, in expectation."""
+    p = np.array([max(posterior.values()) for posterior in table["posterior"]])
+    # Each answer is right with weight p and wrong with weight 1 − p.
+    outcome = np.repeat([1, 0], len(p))
+    auc = roc_auc_score(outcome, np.concatenate([p, p]), sample_weight=np.concatenate([p, 1 - p]))
+    return {
+        "n": len(p),
+        "accuracy": p.mean(),
+        "p_right": p.mean(),
+        "ece": 0.0,
+        "brier": np.mean(p * (1 - p)),
+        "roc_auc": auc,
+        "confidence_error": 0.0,
+        "confidence_mean": p.mean(),
+        "distinct": len(np.unique(p.round(2))),
+    }
+
+
+def stages_table(work: Path) -> pd.DataFrame:
+    """Rows (part, model) for all samples and the three groups; columns as in ``stage_row``."""
+    rows = {}
+    for model, title in MODELS.items():
+        merged = work / "results" / model / "merged.jsonl"
+        if merged.is_file():
+            table = toy_predictions(merged)
+            for part in ("all", *GROUPS):
+                chosen = table if part == "all" else table[table["group"] == part]
+                rows[part, title] = stage_row(chosen)
+                rows[part, BEST] = best_row(chosen)
+    if not rows:
+        raise ValueError(f"{work}: expected results/<model>/merged.jsonl of {', '.join(MODELS)}")
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["part", "model"])
+    order = [(part, title) for part in ("all", *GROUPS) for title in (*MODELS.values(), BEST) if (part, title) in rows]
+    return table.loc[order]
+
+
+def format_table(table: pd.DataFrame) -> str:
+    """Text: accuracy, ECE, Brier and ROC AUC in percent, |c - p| as it is."""
+    lines = [
+        f"{'':<20} {'n':>5} {'Acc':>6} {'P(right)':>8} {'ECE':>6} {'Brier':>6} {'ROC AUC':>7} {'|c - p|':>7}"
+        f" {'mean c':>6} {'values of c':>11}"
+    ]
+
+    def percent(value: float, width: int) -> str:
+        return f"{'N/A':>{width}}" if pd.isna(value) else f"{100 * value:>{width}.1f}"
+
+    for part, rows in table.groupby(level="part", sort=False):
+        lines.append(f"-- {part}")
+        for (_, title), row in rows.iterrows():
+            error = "N/A" if pd.isna(row["confidence_error"]) else f"{row['confidence_error']:.3f}"
+            mean = "N/A" if pd.isna(row["confidence_mean"]) else f"{row['confidence_mean']:.2f}"
+            distinct = "N/A" if pd.isna(row["distinct"]) else f"{row['distinct']:.0f}"
+            lines.append(
+                f"{title:<20} {row['n']:>5.0f} {percent(row['accuracy'], 6)} {percent(row['p_right'], 8)}"
+                f" {percent(row['ece'], 6)} {percent(row['brier'], 6)} {percent(row['roc_auc'], 7)} {error:>7}"
+                f" {mean:>6} {distinct:>11}"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="the folder of train_all.sh")
+    args = parser.parse_args()
+    try:
+        table = stages_table(args.work)
+    except ValueError as error:
+        parser.exit(2, f"{error}\n")
+    with atomic_path(args.work / "stages.csv") as temporary:
+        table.to_csv(temporary, float_format="%.6g")
+    print(NOTICE)
+    print(format_table(table))
+
+
+if __name__ == "__main__":
+    main()
