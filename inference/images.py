@@ -92,7 +92,7 @@ class ImageSource:
         """
         shown = reference if len(reference) <= 200 else reference[:199] + "…"
         try:
-            with Image.open(self._open(reference)) as image:
+            with Image.open(self.open(reference)) as image:
                 size = self.budget.fit(*_upright_size(image))
                 return _to_rgb(ImageOps.exif_transpose(image)).resize(size, Image.Resampling.BICUBIC)
         except ImageError as error:
@@ -100,7 +100,27 @@ class ImageSource:
         except (OSError, ValueError, SyntaxError, EOFError, MemoryError, Image.DecompressionBombError) as error:
             raise ImageError(f"image {shown}: cannot be read: {type(error).__name__}: {error}") from None
 
-    def _open(self, reference: str) -> Path | io.BytesIO:
+    def original_size(self, reference: str) -> tuple[int, int]:
+        """Width and height as stored, upright, from the header alone.
+
+        Raises:
+            ImageError: when the header cannot be read.
+        """
+        shown = reference if len(reference) <= 200 else reference[:199] + "…"
+        try:
+            with Image.open(self.open(reference)) as image:
+                return _upright_size(image)
+        except ImageError as error:
+            raise ImageError(f"image {shown}: {error}") from None
+        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+            raise ImageError(f"image {shown}: cannot be read: {type(error).__name__}: {error}") from None
+
+    def open(self, reference: str) -> Path | io.BytesIO:
+        """The image's file, or its bytes when it is embedded or fetched; nothing is decoded.
+
+        Raises:
+            ImageError: when there is no such file.
+        """
         if reference.startswith("data:"):
             header, _, payload = reference.partition(",")
             if not header.endswith(";base64"):
@@ -117,6 +137,11 @@ class ImageSource:
             if len(content) > MAX_DOWNLOAD_BYTES:
                 raise ImageError(f"is larger than {MAX_DOWNLOAD_BYTES} bytes")
             return io.BytesIO(content)
+        if reference.startswith("hf://"):
+            # hf://datasets/OWNER/NAME/path: what scripts.fetch brought is looked for by its path.
+            parts = reference.removeprefix("hf://").split("/")
+            skipped = 3 if parts[0] in ("datasets", "spaces") else 2
+            return self._find(Path(*parts[skipped:]))
         return self._find(Path(reference.removeprefix("file://")))
 
     def _find(self, path: Path) -> Path:

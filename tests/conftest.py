@@ -47,3 +47,22 @@ def toy_data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("toy world")  # with a space, as users have
     run("-m", "scripts.toy_world.generate", "--output_dir", folder, "--test", "4", "--processes", "1")
     return folder / "test.jsonl"
+
+
+@pytest.fixture(scope="session")
+def short_training(tmp_path_factory):
+    """train_all.sh with a few steps a stage: (its work folder, what it printed).
+
+    Stage 3 starts from the shipped model: after four steps from random weights no response would
+    be well-formed, and every reward the same.
+    """
+    work = tmp_path_factory.mktemp("all stages") / "toy world"
+    settings = {
+        "python": sys.executable, "work": work, "threads": 1, "seed": 3,
+        "stage1_samples": 64, "stage2_samples": 64, "sft_batch_size": 16, "logging_steps": 1, "save_steps": 2,
+        "stage3_samples": 8, "validation_samples": 4, "batch_size": 4, "rollouts": 4, "mini_batch_size": 4,
+        "micro_batch_size": 16, "save_freq": 1, "stage3_start": TOY_CHECKPOINT, "test_samples": 1,
+    }  # fmt: skip
+    environment = {**os.environ, **{name: str(value) for name, value in settings.items()}}
+    done = run("bash", REPO / "scripts" / "toy_world" / "train_all.sh", env=environment)
+    return work, done.stdout + done.stderr

@@ -131,7 +131,7 @@ fi
 
 # The plan, before anything heavy starts.
 rows="$("$python" -c 'import sys, pyarrow.parquet as p; print(p.ParquetFile(sys.argv[1]).metadata.num_rows)' "$dataset")" ||
-  stop "dataset=$dataset is not a parquet file. Make it with python -m scripts.verl_parquet."
+  stop "dataset=$dataset is not a parquet file. Make it with python -m scripts.convert verl."
 epoch_steps=$((rows / batch_size)) # verl drops the last, smaller batch of an epoch
 steps=$((epoch_steps * epochs))
 [[ "$max_steps" == null ]] || steps="$max_steps"

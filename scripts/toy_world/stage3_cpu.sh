@@ -9,9 +9,9 @@ set -euo pipefail
 repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)"
 
 # A toy model's settings where they differ from the paper's.
-export batch_size="${batch_size:-16}" rollouts="${rollouts:-8}" mini_batch_size="${mini_batch_size:-16}"
+export batch_size="${batch_size:-32}" rollouts="${rollouts:-4}" mini_batch_size="${mini_batch_size:-32}"
 export micro_batch_size="${micro_batch_size:-32}"
-export learning_rate="${learning_rate:-2e-4}"
+export learning_rate="${learning_rate:-1.5e-4}"
 warmup_steps="${warmup_steps:-5}"
 export max_prompt_length="${max_prompt_length:-144}" max_response_length="${max_response_length:-80}"
 export save_freq="${save_freq:-20}" test_freq="${test_freq:-10}"

@@ -16,7 +16,7 @@ work="${work:-$repo/output/toy_world}"
 seed="${seed:-0}"
 stage1_samples="${stage1_samples:-19200}"       # 600 steps of 32
 stage2_samples="${stage2_samples:-9600}"        # 300 steps of 32
-stage3_samples="${stage3_samples:-720}"         # 45 steps of 16 prompts, 8 responses each
+stage3_samples="${stage3_samples:-1440}"       # 45 steps of 32 prompts, 4 responses each
 validation_samples="${validation_samples:-160}" # prompts that stage 3 is validated on
 test_samples="${test_samples:-60}"              # a task
 sft_batch_size="${sft_batch_size:-32}"          # of stages 1 and 2, over all processes
@@ -51,7 +51,7 @@ if [[ ! -e "$data/finished" ]]; then
   head -n "$stage3_samples" "$data/stage3.jsonl" > "$data/train.jsonl"
   tail -n "$validation_samples" "$data/stage3.jsonl" > "$data/validation.jsonl"
   for split in train validation; do
-    "$python" -m scripts.verl_parquet "$data/$split.jsonl" "$data/$split.parquet" --split "$split" \
+    "$python" -m scripts.convert verl "$data/$split.jsonl" "$data/$split.parquet" --split "$split" \
       --min_pixels "$MIN_PIXELS" --max_pixels "$MAX_PIXELS"
   done
   touch "$data/finished"

@@ -1,0 +1,200 @@
+"""Check test and training files before anything expensive reads them.
+
+    python -m scripts.check_data input_data/test_8k.jsonl
+    python -m scripts.check_data input_data/VEC-CoT/stage2_43k_w_conf.jsonl --expect stage2 \\
+        --tokenizer Qwen/Qwen2.5-VL-7B-Instruct
+    python -m scripts.check_data stage1.jsonl --fix --output_dir checked
+
+Reads every layout of ``scripts.samples``, a window of rows at a time, and opens every image, in
+parallel. Prints what is wrong by task, with the first rows of each kind, and the counts beside the
+published ones. ``--fix`` writes good rows as they are to <name>.good.jsonl (parquet stays parquet)
+and bad ones with their reasons to <name>.bad.jsonl. Exit status 0: no row is bad; 1: some are; 2: a
+file could not be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from inference.images import PixelBudget
+from inference.results import atomic_path, atomic_write
+from inference.vecbench import TASKS
+from scripts.data_checks import EXPECTATIONS, Checker
+from scripts.samples import BrokenSample, Sample, read_samples
+
+WINDOW = 512  # rows read ahead and checked together: what is held in memory
+SHOWN = 3  # rows named for each kind of problem
+
+_checker: Checker | None = None
+
+
+def _start_worker(checker: Checker) -> None:
+    global _checker
+    _checker = checker
+
+
+def _check(item: Sample | BrokenSample) -> list[tuple[str, str]]:
+    return [("unreadable", item.error)] if isinstance(item, BrokenSample) else _checker.problems(item)
+
+
+def checked_rows(path: Path, checker: Checker, processes: int) -> Iterator[tuple[Any, list[tuple[str, str]]]]:
+    """(sample or broken sample, its problems) for every row, in order."""
+    rows = read_samples(path)
+    # Not forked: the tokenizer's threads do not survive a fork.
+    with get_context("spawn").Pool(processes, _start_worker, (checker,)) as pool:
+        while window := list(itertools.islice(rows, WINDOW)):
+            yield from zip(window, pool.map(_check, window, chunksize=16), strict=True)
+
+
+class Report:
+    """Counts by task, the problems met, and the ids seen before."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.rows: Counter[str] = Counter()
+        self.bad_rows: Counter[str] = Counter()
+        self.problems: dict[str, Counter[str]] = defaultdict(Counter)
+        self.examples: dict[str, list[str]] = defaultdict(list)
+        self.first_line: dict[int, int] = {}
+
+    def duplicate(self, sample: Sample | BrokenSample) -> list[tuple[str, str]]:
+        """A problem when the row's id was there before. Ids are kept as hashes: 60 bytes a row."""
+        sample_id = getattr(sample, "sample_id", None)
+        if sample_id is None:
+            return []
+        first = self.first_line.setdefault(hash(sample_id), sample.line_number)
+        if first == sample.line_number:
+            return []
+        return [("duplicate id", f"id {sample_id!r} stands in line {first}, too")]
+
+    def add(self, sample: Sample | BrokenSample, problems: list[tuple[str, str]]) -> None:
+        task = getattr(sample, "task", None) or "(no task)"
+        self.rows[task] += 1
+        self.bad_rows[task] += bool(problems)
+        for kind, text in problems:
+            self.problems[kind][task] += 1
+            if len(self.examples[kind]) < SHOWN:
+                self.examples[kind].append(f"line {sample.line_number}: {text}")
+
+    def text(self, expect: str | None) -> str:
+        """The report as text: a line a task, then each kind of problem with its first rows."""
+        expected = EXPECTATIONS.get(expect or "", {})
+        order = [task for task in TASKS if task in self.rows or task in expected]
+        order += sorted(set(self.rows) - set(order))
+        lines = [f"{self.path}", f"{'task':<16} {'rows':>7} {'good':>7} {'bad':>7}" + (" expected" if expected else "")]
+        for task in order:
+            rows, bad = self.rows[task], self.bad_rows[task]
+            line = f"{task:<16} {rows:>7} {rows - bad:>7} {bad:>7}"
+            if expected:
+                line += f" {expected.get(task, 0):>8}" + ("" if rows == expected.get(task, 0) else "  differs")
+            lines.append(line)
+        rows, bad = self.rows.total(), self.bad_rows.total()
+        total = f" {sum(expected.values()):>8}" if expected else ""
+        lines.append(f"{'all':<16} {rows:>7} {rows - bad:>7} {bad:>7}{total}")
+        for kind, counts in sorted(self.problems.items()):
+            where = ", ".join(f"{task} {count}" for task, count in counts.most_common(4))
+            lines.append(f"{counts.total()} × {kind} ({where})")
+            lines += [f"    {example}" for example in self.examples[kind]]
+        return "\n".join(lines)
+
+
+class Writers:
+    """``--fix``: good rows and bad rows of one file, each complete or absent."""
+
+    def __init__(self, stack: ExitStack, source: Path, output_dir: Path):
+        output_dir.mkdir(parents=True, exist_ok=True)
+        self.bad = stack.enter_context(atomic_write(output_dir / f"{source.stem}.bad.jsonl"))
+        self.parquet = self.good = None
+        self.group: list[dict] = []
+        if source.suffix == ".parquet":
+            self.schema = pq.read_schema(source)
+            target = stack.enter_context(atomic_path(output_dir / f"{source.stem}.good.parquet"))
+            self.parquet = stack.enter_context(pq.ParquetWriter(target, self.schema))
+            stack.callback(self._flush)
+        else:
+            self.good = stack.enter_context(atomic_write(output_dir / f"{source.stem}.good.jsonl"))
+
+    def _flush(self) -> None:
+        if self.group:
+            self.parquet.write_table(pa.Table.from_pylist(self.group, schema=self.schema))
+            self.group = []
+
+    def write(self, sample: Sample | BrokenSample, problems: list[tuple[str, str]]) -> None:
+        if problems:
+            reasons = [f"{kind}: {text}" for kind, text in problems]
+            row = {"line": sample.line_number, "reasons": reasons, "row": sample.raw}
+            self.bad.write(json.dumps(row, default=lambda value: f"{len(value)} bytes") + "\n")
+        elif self.parquet is not None:
+            self.group.append(sample.raw)
+            if len(self.group) >= WINDOW:
+                self._flush()
+        else:
+            self.good.write(json.dumps(sample.raw, ensure_ascii=False) + "\n")
+
+
+def check_file(path: Path, checker: Checker, processes: int, fix_dir: Path | None) -> Report:
+    """Check one file; writes the two files of ``--fix`` when ``fix_dir`` is given."""
+    report = Report(path)
+    with ExitStack() as stack:
+        writers = Writers(stack, path, fix_dir) if fix_dir else None
+        rows: Iterable = checked_rows(path, checker, processes)
+        for sample, problems in tqdm(rows, desc=path.name, unit="row", mininterval=1.0):
+            problems = problems + report.duplicate(sample)
+            report.add(sample, problems)
+            if writers:
+                writers.write(sample, problems)
+    return report
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", type=Path, nargs="+", help="JSON lines, a JSON array, or parquet")
+    parser.add_argument("--expect", choices=sorted(EXPECTATIONS), help="what the file is meant to be")
+    parser.add_argument("--image_root", type=Path, action="append", default=[], help="more folders for relative paths")
+    parser.add_argument("--tokenizer", help="model folder or hub name: count the tokens of text and image")
+    parser.add_argument("--max_length", type=int, default=2048, help="tokens of question and answer, image included")
+    parser.add_argument("--min_pixels", type=int, default=PixelBudget.min_pixels)
+    parser.add_argument("--max_pixels", type=int, default=PixelBudget.max_pixels)
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--fix", action="store_true", help="write good rows and bad rows to files of their own")
+    parser.add_argument("--output_dir", type=Path, help="of --fix; default: the file's folder")
+    args = parser.parse_args()
+    make_checker = partial(
+        Checker,
+        budget=PixelBudget(args.min_pixels, args.max_pixels),
+        tokenizer=args.tokenizer,
+        max_length=args.max_length,
+        expect=args.expect,
+    )
+    bad = unreadable = 0
+    for path in args.files:
+        checker = make_checker(roots=[path.parent, Path.cwd(), *args.image_root])
+        fix_dir = (args.output_dir or path.parent) if args.fix else None
+        try:
+            report = check_file(path, checker, args.processes, fix_dir)
+        except (OSError, pa.ArrowInvalid) as error:
+            print(f"{path}: cannot be read: {error}", file=sys.stderr)
+            unreadable += 1
+            continue
+        print(report.text(args.expect))
+        bad += report.bad_rows.total()
+    return 2 if unreadable else int(bad > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

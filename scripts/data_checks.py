@@ -1,0 +1,122 @@
+"""What makes a row of test or training data bad; each check in one place.
+
+from scripts.data_checks import Checker
+Checker(roots=[Path("input_data")]).problems(sample)   # [("image", "no such file …"), …]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from inference.images import FACTOR, ImageError, ImageSource, PixelBudget
+from inference.response import REASONING_STEPS, UNKNOWN, read_response, reasoning_steps, tag_text
+from inference.vecbench import TASKS
+from scripts.samples import Sample
+
+SMALLEST_SIDE = FACTOR  # pixels; below it an image is less than one image token high or wide
+LARGEST_AREA = 50_000_000  # pixels
+
+# Rows by source: the published tables of VEC-CoT and of the test set.
+_VEC_COT = {
+    "EmoSet-8": (30_022, 14_921, 4_996),
+    "WebEmo-25": (12_371, 6_095, 2_052),
+    "WebEmo-7": (15_552, 7_806, 2_707),
+    "FI-8": (3_516, 1_761, 544),
+    "WebEmo-2": (21_298, 10_587, 3_485),
+    "FI-2": (3_308, 1_773, 562),
+}
+EXPECTATIONS = {
+    **{f"stage{i + 1}": {task: counts[i] for task, counts in _VEC_COT.items()} for i in range(3)},
+    "test": {name: task.n_test for name, task in TASKS.items()},
+}
+
+
+@dataclass
+class Checker:
+    """Finds what is wrong with a row.
+
+    Attributes:
+        roots: folders that a relative image path is looked for in.
+        budget: the pixel budget that image tokens are counted with.
+        tokenizer: model folder or hub name; None leaves the text's length unchecked.
+        max_length: tokens that question, image and answer may have together.
+        expect: "stage1", "stage2", "stage3", "test" or None: whether an answer and a
+            confidence have to be there. None checks what is there.
+    """
+
+    roots: list[Path]
+    budget: PixelBudget = field(default_factory=PixelBudget)
+    tokenizer: str | None = None
+    max_length: int = 2048
+    expect: str | None = None
+
+    @cached_property
+    def _source(self) -> ImageSource:
+        return ImageSource(roots=self.roots, budget=self.budget)
+
+    @cached_property
+    def _tokenizer(self):
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.tokenizer)
+
+    def problems(self, sample: Sample) -> list[tuple[str, str]]:
+        """(kind, what was expected and found) of each problem; empty for a good row."""
+        image_tokens, found = self._image(sample)
+        return found + self._labels(sample) + self._answer(sample) + self._length(sample, image_tokens)
+
+    def _image(self, sample: Sample) -> tuple[int, list[tuple[str, str]]]:
+        try:
+            width, height = self._source.original_size(sample.images[0])
+            if min(width, height) < SMALLEST_SIDE:
+                return 0, [("image too small", f"{width} × {height}, expected sides of {SMALLEST_SIDE} pixels or more")]
+            if width * height > LARGEST_AREA:
+                return 0, [("image too large", f"{width} × {height}, expected at most {LARGEST_AREA:,} pixels")]
+            image = self._source.load(sample.images[0])
+        except ImageError as error:
+            text = str(error)
+            return 0, [("image missing" if "no such file" in text else "image unreadable", text)]
+        return image.width * image.height // FACTOR**2, []
+
+    def _labels(self, sample: Sample) -> list[tuple[str, str]]:
+        if not sample.ground_truth:
+            return [("no label", "expected ground_truth, or an <answer> to take it from")]
+        if sample.candidates is None:
+            return []
+        if sample.ground_truth.lower() not in {label.lower() for label in sample.candidates}:
+            shown = ", ".join(sample.candidates[:8]) + (", …" if len(sample.candidates) > 8 else "")
+            return [("label outside the candidates", f"{sample.ground_truth!r}, expected one of {shown}")]
+        return []
+
+    def _answer(self, sample: Sample) -> list[tuple[str, str]]:
+        if sample.answer is None:
+            wanted = self.expect in ("stage1", "stage2")
+            return [("no answer", "expected the assistant's turn at the end")] if wanted else []
+        found = []
+        steps = reasoning_steps(sample.answer)
+        missing = [step for step in REASONING_STEPS if not steps.get(step)]
+        if missing:
+            found.append(("reasoning steps missing", f"expected all five in <think>, missing {', '.join(missing)}"))
+        reading = read_response(sample.answer, sample.candidates or [sample.ground_truth or ""])
+        if reading.label == UNKNOWN:
+            found.append(("no answer among the candidates", f"<answer> {tag_text(sample.answer, 'answer')!r}"))
+        elif sample.ground_truth and reading.label != sample.ground_truth.lower():
+            found.append(("answer is not the label", f"{reading.label!r}, expected {sample.ground_truth!r}"))
+        stated = tag_text(sample.answer, "confidence")
+        if stated is None and self.expect == "stage2":
+            found.append(("no confidence", "expected <confidence> after the answer"))
+        if stated is not None and reading.confidence is None:
+            found.append(("confidence out of range", f"{stated[:40]!r}, expected a number from 0 to 1"))
+        return found
+
+    def _length(self, sample: Sample, image_tokens: int) -> list[tuple[str, str]]:
+        if self.tokenizer is None:
+            return []
+        turns = sample.messages + ([{"role": "assistant", "content": sample.answer}] if sample.answer else [])
+        length = len(self._tokenizer.apply_chat_template(turns)) + image_tokens
+        if length <= self.max_length:
+            return []
+        found = f"{length} tokens, {image_tokens} of them the image's"
+        return [("too long", f"{found}, expected at most {self.max_length}")]

@@ -1,0 +1,298 @@
+"""Training and test files: every layout is read, checked, and converted so that the frameworks read it."""
+
+import base64
+import io
+import json
+import os
+import sys
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import TOY_CHECKPOINT, read_jsonl, run, write_jsonl
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from inference.vecbench import TASKS
+from scripts.convert import stratified
+from scripts.samples import BrokenSample, read_samples
+
+QUESTION = "Which emotion might this image evoke? Choose the most likely one from [joy, fear]."
+THOUGHT = "".join(f"<{step}>something</{step}>" for step in ("element", "human", "context", "interaction", "analysis"))
+ANSWER = f"<think>{THOUGHT}</think><answer>joy</answer><confidence>0.80</confidence>"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with images of several kinds, good and bad."""
+    folder = tmp_path_factory.mktemp("vec cot")
+    Image.new("RGB", (84, 84), "orange").save(folder / "good.png")
+    Image.new("RGB", (10, 400), "orange").save(folder / "thin.png")
+    Image.new("L", (8000, 7000)).save(folder / "huge.png")
+    (folder / "torn.png").write_bytes((folder / "good.png").read_bytes()[:120])
+    return folder
+
+
+def row(**changes):
+    """A good training row in ms-swift's layout, with changes; a change to None takes the key away."""
+    turns = [{"role": "user", "content": "<image>" + QUESTION}, {"role": "assistant", "content": ANSWER}]
+    whole = {"messages": turns, "images": ["good.png"], "ground_truth": "joy", "task": "WebEmo-7", **changes}
+    return {key: value for key, value in whole.items() if value is not None}
+
+
+def layouts(folder):
+    """The same sample in every layout."""
+    content = (folder / "good.png").read_bytes()
+    data_url = "data:image/png;base64," + base64.b64encode(content).decode()
+    items = [{"type": "image", "image": "good.png"}, {"type": "text", "text": QUESTION}]
+    listed = [{"role": "user", "content": items}, {"role": "assistant", "content": [{"type": "text", "text": ANSWER}]}]
+    from_value = [{"from": "human", "value": "<image>" + QUESTION}, {"from": "gpt", "value": ANSWER}]
+    unmarked = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}]
+    return {
+        "ms-swift": row(),
+        "absolute path": row(images=[str(folder / "good.png")]),
+        "file address": row(images=[f"file://{folder}/good.png"]),
+        "hub path": row(images=["hf://datasets/someone/VEC-CoT/good.png"]),
+        "image object": row(images=[{"path": "good.png", "bytes": None}]),
+        "data URL": row(images=[data_url]),
+        "content as a list": row(messages=None, images=None, conversations=listed),
+        "from and value": row(messages=None, conversations=from_value),
+        "image key, no mark": row(messages=unmarked, images=None, image="good.png"),
+        "label only in the answer": row(ground_truth=None),
+    }
+
+
+def test_every_layout_reads_as_the_same_sample(folder):
+    path = write_jsonl(folder / "layouts.jsonl", layouts(folder).values())
+    for name, sample in zip(layouts(folder), read_samples(path), strict=True):
+        assert not isinstance(sample, BrokenSample), (name, sample)
+        assert sample.messages == [{"role": "user", "content": "<image>" + QUESTION}], name
+        assert (sample.answer, sample.ground_truth, sample.candidates) == (ANSWER, "joy", ["joy", "fear"]), name
+        assert len(sample.images) == 1, name
+
+
+def test_a_json_array_and_a_parquet_file_with_bytes_read_alike(folder, monkeypatch):
+    monkeypatch.setattr("scripts.samples.CHUNK", 37)  # elements end in the middle of a chunk
+    (folder / "array.json").write_text(json.dumps([row(id=i) for i in range(20)], indent=1))
+    content = (folder / "good.png").read_bytes()
+    table = pa.Table.from_pylist([row(images=[{"bytes": content, "path": None}], id=i) for i in range(150)])
+    pq.write_table(table, folder / "rows.parquet")
+    assert [sample.sample_id for sample in read_samples(folder / "array.json")] == [str(i) for i in range(20)]
+    embedded = list(read_samples(folder / "rows.parquet"))
+    assert [sample.sample_id for sample in embedded] == [str(i) for i in range(150)]
+    assert base64.b64decode(embedded[-1].images[0].partition(",")[2]) == content
+
+
+def test_a_test_record_without_a_prompt_is_asked_the_released_models_question(folder):
+    record = {"image": "good.png", "candidates": ["joy", "fear"], "ground_truth": "joy", "task": "WebEmo-7"}
+    (sample,) = read_samples(write_jsonl(folder / "record.jsonl", [record]))
+    assert sample.messages[0]["content"].startswith("<image>Which emotion might this image evoke?")
+    assert sample.answer is None
+
+
+def answered(answer):
+    return row(messages=[row()["messages"][0], {"role": "assistant", "content": answer}])
+
+
+BAD_ROWS = {
+    "label outside the candidates": row(ground_truth="zest"),
+    "answer is not the label": row(ground_truth="fear"),
+    "image missing": row(images=["nowhere.png"]),
+    "image unreadable": row(images=["torn.png"]),
+    "image too small": row(images=["thin.png"]),
+    "image too large": row(images=["huge.png"]),
+    "reasoning steps missing": answered(ANSWER.replace("human", "x")),
+    "confidence out of range": answered(ANSWER.replace("0.80", "80")),
+    "no confidence": answered(ANSWER.split("<confidence>")[0]),
+    "no answer": row(messages=row()["messages"][:1]),
+    "unreadable": row(images=["good.png", "good.png"]),
+    "too long": row(messages=[{"role": "user", "content": "<image>" + QUESTION + " so" * 2000}, row()["messages"][1]]),
+    "duplicate id": row(id="twice"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def checked(folder):
+    """check_data --fix over good rows, every kind of bad row and a line that is no JSON."""
+    rows = [row(id="first"), row(id="twice"), *BAD_ROWS.values()]
+    source = write_jsonl(folder / "mixed.jsonl", rows)
+    with open(source, "a") as handle:
+        handle.write('{"messages": [torn\n')
+    done = run(
+        "-m", "scripts.check_data", source, "--expect", "stage2", "--tokenizer", TOY_CHECKPOINT, "--processes", "1",
+        "--fix", "--output_dir", folder / "fixed", check=False,
+    )  # fmt: skip
+    return folder, source, done
+
+
+def test_each_kind_of_bad_row_is_found_and_named_with_its_line(checked):
+    _, _, done = checked
+    assert done.returncode == 1
+    for line, kind in enumerate(BAD_ROWS, 3):
+        section = done.stdout[done.stdout.index(f" × {kind} (") :]
+        assert f"\n    line {line}: " in section, kind
+    assert "2 × unreadable" in done.stdout  # the line that is no JSON, too
+    assert "expected one JSON object" in done.stdout
+    assert "WebEmo-7" in done.stdout and "7806  differs" in done.stdout
+
+
+def test_fix_parts_good_rows_from_bad_ones_and_loses_none(checked):
+    folder, source, _ = checked
+    good = read_jsonl(folder / "fixed" / "mixed.good.jsonl")
+    bad = read_jsonl(folder / "fixed" / "mixed.bad.jsonl")
+    assert [item["id"] for item in good] == ["first", "twice"]
+    assert len(good) + len(bad) == len(source.read_text().splitlines())
+    assert all(item["reasons"] for item in bad)
+    assert [item["line"] for item in bad] == list(range(3, 3 + len(BAD_ROWS) + 1))
+
+
+def test_good_rows_of_every_layout_pass_and_parquet_stays_parquet(folder):
+    source = write_jsonl(folder / "good rows.jsonl", layouts(folder).values())
+    content = (folder / "good.png").read_bytes()
+    broken = row(images=[{"bytes": content[:99]}])
+    pq.write_table(pa.Table.from_pylist([row(images=[{"bytes": content}]), broken]), folder / "embedded.parquet")
+    assert run("-m", "scripts.check_data", source, "--processes", "1").returncode == 0
+    done = run("-m", "scripts.check_data", folder / "embedded.parquet", "--processes", "1", "--fix", check=False)
+    assert done.returncode == 1
+    (kept,) = pq.read_table(folder / "embedded.good.parquet").to_pylist()
+    assert kept["images"][0]["bytes"] == content
+
+
+def test_a_file_that_cannot_be_read_is_one_line_and_status_two(tmp_path):
+    (tmp_path / "no.parquet").write_bytes(b"PAR0")
+    done = run("-m", "scripts.check_data", tmp_path / "no.parquet", tmp_path / "none.jsonl", check=False)
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if "cannot be read" in line]
+    assert len(lines) == 2 and "Traceback" not in done.stderr
+
+
+READ_BY_SWIFT = """
+import json, sys
+sys.path.insert(0, "train")
+import swift_image_tokens
+from swift.llm import get_model_tokenizer, get_template, load_dataset
+_, processor = get_model_tokenizer(sys.argv[1], load_model=False, model_type="qwen2_5_vl")
+template = get_template(processor.model_meta.template, processor, default_system="You are a helpful assistant.")
+template.set_mode("train")
+train, _ = load_dataset(sys.argv[2], split_dataset_ratio=0, num_proc=1)
+image_token = processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
+for row in train:
+    encoded = template.encode(row)
+    learned = [token for token in encoded["labels"] if token != -100]
+    print("row", json.dumps([encoded["input_ids"].count(image_token), processor.tokenizer.decode(learned)]))
+"""
+
+
+def test_ms_swifts_own_loader_and_processor_read_every_converted_row(folder, tmp_path):
+    source = write_jsonl(folder / "to swift.jsonl", layouts(folder).values())
+    run("-m", "scripts.convert", "swift", source, tmp_path / "swift.jsonl")
+    environment = {**os.environ, "MIN_PIXELS": "3136", "MAX_PIXELS": "12544", "USE_HF": "1"}
+    done = run(sys.executable, "-c", READ_BY_SWIFT, TOY_CHECKPOINT, tmp_path / "swift.jsonl", env=environment)
+    rows = [json.loads(line[4:]) for line in done.stdout.splitlines() if line.startswith("row ")]
+    assert len(rows) == len(layouts(folder))
+    for image_tokens, learned in rows:
+        assert image_tokens == 9
+        assert learned.startswith(ANSWER)
+
+
+READ_BY_VERL = """
+import json, sys
+from omegaconf import OmegaConf
+from verl.utils import hf_processor, hf_tokenizer
+from verl.utils.dataset.rl_dataset import RLHFDataset
+config = OmegaConf.create({"max_prompt_length": 4096, "filter_overlong_prompts": True, "truncation": "error",
+                           "filter_overlong_prompts_workers": 1, "cache_dir": sys.argv[2]})
+for path in sys.argv[3:]:
+    dataset = RLHFDataset(path, hf_tokenizer(sys.argv[1]), config, hf_processor(sys.argv[1]))
+    for row in dataset:
+        image, = row["multi_modal_data"]["image"]
+        tokens = int((row["input_ids"] == dataset.processor.image_token_id).sum())
+        print("row", json.dumps([row["data_source"], row["reward_model"]["ground_truth"], image.size, tokens]))
+"""
+
+
+def read_by_verl(tmp_path, *paths):
+    done = run(sys.executable, "-c", READ_BY_VERL, TOY_CHECKPOINT, tmp_path / "cache", *paths)
+    return [json.loads(line[4:]) for line in done.stdout.splitlines() if line.startswith("row ")]
+
+
+def test_verls_own_data_set_reads_every_converted_row_by_address_and_embedded(folder, tmp_path):
+    """Toy budget and the published one: verl's images and image tokens follow the file's budget."""
+    source = write_jsonl(folder / "to verl.jsonl", layouts(folder).values())
+    toy = ("--min_pixels", 3136, "--max_pixels", 12544)
+    run("-m", "scripts.convert", "verl", source, tmp_path / "address.parquet", *toy)
+    run("-m", "scripts.convert", "verl", source, tmp_path / "embedded.parquet", "--embed", *toy)
+    run("-m", "scripts.convert", "verl", source, tmp_path / "published.parquet")
+    rows = read_by_verl(tmp_path, *(tmp_path / f"{name}.parquet" for name in ("address", "embedded", "published")))
+    n = len(layouts(folder))
+    assert rows[: 2 * n] == [["emocaliber", "joy", [84, 84], 9]] * (2 * n)
+    # verl resizes to 256 image tokens; the toy model's own processor then brings them into its budget.
+    assert [item[2] for item in rows[2 * n :]] == [[448, 448]] * n
+    (first, *_) = pq.read_table(tmp_path / "address.parquet").to_pylist()
+    assert [turn["role"] for turn in first["prompt"]] == ["system", "user"]  # the answer is not given away
+    assert first["images"][0]["image"] == f"file://{folder}/good.png"
+
+
+def test_rows_that_cannot_be_used_are_kept_with_their_reason(folder, tmp_path):
+    source = write_jsonl(folder / "some bad.jsonl", [row(), row(images=["nowhere.png"]), row(task=7), row()])
+    done = run("-m", "scripts.convert", "verl", source, tmp_path / "rows.parquet", check=False)
+    assert done.returncode == 1
+    assert "read 4 = written 2 + failed 2" in done.stdout
+    assert pq.read_metadata(tmp_path / "rows.parquet").num_rows == 2
+    first, second = read_jsonl(tmp_path / "rows.parquet.errors.jsonl")
+    assert f"{source}, line 2: image nowhere.png: no such file" in first["error"]
+    assert f"{source}, line 3, field 'task': expected a task name, got 7" in second["error"]
+
+
+@pytest.mark.parametrize("form", ["swift", "verl"])
+def test_a_source_that_is_not_there_leaves_no_file_behind(tmp_path, form):
+    done = run("-m", "scripts.convert", form, tmp_path / "none.jsonl", tmp_path / "out", check=False)
+    assert done.returncode == 2
+    assert "none.jsonl: cannot be converted" in done.stderr and "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_subset_is_stratified_repeatable_and_disjoint_from_the_rest(folder, tmp_path):
+    tasks = ["EmoSet-8"] * 50 + ["FI-2"] * 30 + ["WebEmo-7"] * 20
+    source = write_jsonl(folder / "hundred.jsonl", [row(task=task, id=i) for i, task in enumerate(tasks)])
+    indices = []
+    for name in ("a", "b"):
+        done = run(
+            "-m", "scripts.convert", "verl", source, tmp_path / f"{name}.parquet", "--subset", "10", "--rest",
+            tmp_path / f"{name}_rest.parquet",
+        )  # fmt: skip
+        assert "read 100 = written 10 + rest 90 + failed 0" in done.stdout
+        chosen, rest = (pq.read_table(tmp_path / f"{name}{part}.parquet").to_pylist() for part in ("", "_rest"))
+        assert Counter(item["extra_info"]["task"] for item in chosen) == {"EmoSet-8": 5, "FI-2": 3, "WebEmo-7": 2}
+        indices.append([item["extra_info"]["index"] for item in chosen])
+        assert sorted(indices[-1] + [item["extra_info"]["index"] for item in rest]) == list(range(100))
+    assert indices[0] == indices[1]
+
+
+@given(st.dictionaries(st.sampled_from(sorted(TASKS)), st.integers(1, 500), min_size=1), st.integers(0, 2000))
+def test_strata_add_up_and_are_within_one_of_their_share(tasks, size):
+    shares = stratified(Counter(tasks), size)
+    total = sum(tasks.values())
+    wanted = min(size, total)
+    assert sum(shares.values()) == wanted
+    for task, count in tasks.items():
+        assert 0 <= shares[task] <= count
+        assert abs(shares[task] - count * wanted / total) < 1
+
+
+def test_parquet_is_written_in_row_groups(folder, tmp_path):
+    source = write_jsonl(folder / "many.jsonl", [row(id=i) for i in range(600)])
+    run("-m", "scripts.convert", "verl", source, tmp_path / "rows.parquet")
+    assert pq.read_metadata(tmp_path / "rows.parquet").num_row_groups == 3
+
+
+def test_an_embedded_image_becomes_a_file_for_frameworks_that_want_one(folder, tmp_path):
+    content = (folder / "good.png").read_bytes()
+    pq.write_table(pa.Table.from_pylist([row(images=[{"bytes": content}])] * 2), tmp_path / "in.parquet")
+    run("-m", "scripts.convert", "swift", tmp_path / "in.parquet", tmp_path / "out.jsonl")
+    first, second = read_jsonl(tmp_path / "out.jsonl")
+    assert first["images"] == second["images"]
+    with Image.open(io.BytesIO(open(first["images"][0], "rb").read())) as image:
+        assert image.size == (84, 84)

@@ -1,0 +1,236 @@
+"""Stage 3 by verl's own trainer with vLLM rollouts on CPU, its data, its checkpoint, its curves."""
+
+import json
+import os
+import shutil
+import sys
+
+import pandas as pd
+import pytest
+from conftest import REPO, TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run, write_jsonl
+
+from scripts.toy_world.follow import Follower
+from scripts.training_curves import training_curves
+
+READ_BY_VERL = """
+import json, sys
+from omegaconf import OmegaConf
+from verl.utils import hf_processor, hf_tokenizer
+from verl.utils.dataset.rl_dataset import RLHFDataset
+config = OmegaConf.create({"max_prompt_length": 144, "filter_overlong_prompts": True, "truncation": "error",
+                           "filter_overlong_prompts_workers": 1, "cache_dir": sys.argv[3]})
+dataset = RLHFDataset(sys.argv[2], hf_tokenizer(sys.argv[1]), config, hf_processor(sys.argv[1]))
+for row in dataset:
+    image, = row["multi_modal_data"]["image"]
+    tokens = int((row["input_ids"] == dataset.processor.image_token_id).sum())
+    print("row", json.dumps([row["data_source"], row["reward_model"]["ground_truth"], image.size, tokens]))
+"""
+
+SHARD_IN_TWO = """
+import sys
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+mesh = init_device_mesh("cpu", (2,), mesh_dim_names=("fsdp",))
+whole = torch.load(f"{sys.argv[1]}/model_world_size_1_rank_0.pt", weights_only=False)
+whole = {name: value.to_local() if isinstance(value, DTensor) else value for name, value in whole.items()}
+shards = {name: distribute_tensor(value, mesh, [Shard(0)]) for name, value in whole.items()}
+torch.save(shards, f"{sys.argv[1]}/model_world_size_2_rank_{dist.get_rank()}.pt")
+dist.destroy_process_group()
+"""
+
+
+def step3(dataset, **settings):
+    environment = {**os.environ, "python": sys.executable, "dataset": str(dataset), **settings}
+    return run("bash", REPO / "train" / "step3_example.sh", env=environment, check=False)
+
+
+def test_verls_own_data_set_reads_every_row_with_its_image(short_training, tmp_path):
+    work, _ = short_training
+    source = read_jsonl(work / "data" / "train.jsonl")
+    parquet = work / "data" / "train.parquet"
+    done = run(sys.executable, "-c", READ_BY_VERL, TOY_CHECKPOINT, parquet, tmp_path)
+    rows = [json.loads(line[4:]) for line in done.stdout.splitlines() if line.startswith("row ")]
+    assert rows == [["emocaliber", row["ground_truth"], [84, 84], 9] for row in source]
+
+
+def test_the_pixel_budget_of_the_parquet_file_reaches_verls_images(short_training, tmp_path):
+    work, _ = short_training
+    budget = ("--min_pixels", 200704, "--max_pixels", 451584)
+    run("-m", "scripts.convert", "verl", work / "data" / "validation.jsonl", tmp_path / "large.parquet", *budget)
+    read = READ_BY_VERL.replace("144", "1000")
+    done = run(sys.executable, "-c", read, TOY_CHECKPOINT, tmp_path / "large.parquet", tmp_path)
+    rows = [json.loads(line[4:]) for line in done.stdout.splitlines() if line.startswith("row ")]
+    assert [row[2] for row in rows] == [[448, 448]] * 4  # 256 × 28²
+
+
+def test_verl_trains_saves_and_writes_down_every_response_with_its_reward(short_training):
+    work, _ = short_training
+    rollouts = [row for step in (1, 2) for row in read_jsonl(work / f"runs/emocaliber/rollouts/{step}.jsonl")]
+    assert len(rollouts) == 2 * 4 * 4
+    assert sum(row["format_score"] for row in rollouts) > 16  # the shipped model knows the form
+    assert len({row["score"] for row in rollouts}) > 2
+    for row in rollouts:
+        assert {"correctness", "confidence", "brier_score", "confidence_score"} <= set(row)
+    log = (work / "logs" / "stage3.log").read_text()
+    assert "8 prompts of" in log and "2 steps" in log and "4 prompts × 4 responses a step" in log
+    assert "val-aux/emocaliber/format_score/mean@1" in log
+    assert (work / "runs/emocaliber/latest_checkpointed_iteration.txt").read_text() == "2"
+
+
+def test_training_changes_the_weights_and_merging_loses_none(short_training):
+    from safetensors.torch import load_file
+
+    work, _ = short_training
+    before = load_file(TOY_CHECKPOINT / "model.safetensors")
+    after = load_file(work / "models" / "emocaliber" / "model.safetensors")
+    assert set(after) == set(before)
+    assert any(not after[name].equal(before[name]) for name in before)
+
+
+@pytest.mark.parametrize("engine", ["transformers", "vllm"])
+def test_the_merged_folder_loads_as_it_is(short_training, toy_data, tmp_path, engine):
+    """Processor and chat template included, by the engines that people use."""
+    work, _ = short_training
+    run(
+        "-m", "inference.inference_vllm", "--engine", engine, "--checkpoint", work / "runs/emocaliber/merged",
+        "--data_path", toy_data, "--output_path", tmp_path, "--limit", "2", "--max_new_tokens", "128",
+        "--temperature", "0", *TOY_PIXELS,
+    )  # fmt: skip
+    (shard,) = tmp_path.glob("shard_*.jsonl")
+    for row in read_jsonl(shard):
+        assert "<confidence>" in row["response"]
+        assert row["image_tokens"] == 9
+
+
+def test_shards_of_two_processes_merge_to_the_same_weights(short_training, tmp_path):
+    """Two processes cut the checkpoint of one into the shards that FSDP would save."""
+    from safetensors.torch import load_file
+
+    work, _ = short_training
+    step = tmp_path / "global_step_2"
+    actor = step / "actor"
+    shutil.copytree(work / "runs/emocaliber/global_step_2", step)
+    run(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--no_python",
+        sys.executable, "-c", SHARD_IN_TWO, actor)  # fmt: skip
+    (actor / "model_world_size_1_rank_0.pt").unlink()
+    config = json.loads((actor / "fsdp_config.json").read_text())
+    (actor / "fsdp_config.json").write_text(json.dumps({**config, "world_size": 2}))
+    run("-m", "scripts.merge_checkpoint", step)
+    merged = load_file(tmp_path / "merged_2" / "model.safetensors")
+    expected = load_file(work / "runs/emocaliber/merged/model.safetensors")
+    assert set(merged) == set(expected)
+    assert all(merged[name].equal(expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("broken", ["shard", "folder"])
+def test_an_incomplete_checkpoint_is_refused_by_name(short_training, tmp_path, broken):
+    work, _ = short_training
+    step = tmp_path / "global_step_2"
+    if broken == "shard":
+        shutil.copytree(work / "runs/emocaliber/global_step_2", step)
+        (step / "actor/model_world_size_1_rank_0.pt").unlink()
+        message = "missing model_world_size_1_rank_0.pt"
+    else:
+        step.mkdir()
+        message = "expected latest_checkpointed_iteration.txt, or a folder global_step_<n>"
+    done = run("-m", "scripts.merge_checkpoint", step, check=False)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["global_step_2"]
+
+
+def test_the_curves_are_what_the_rollouts_say(short_training):
+    work, _ = short_training
+    run_folder = work / "runs" / "emocaliber"
+    curves = pd.read_csv(run_folder / "training_curves.csv", index_col="step")
+    assert list(curves.index) == [1, 2]
+    rows = read_jsonl(run_folder / "rollouts" / "2.jsonl")
+    formed = [row for row in rows if row["format_score"]]
+    assert curves.loc[2, "reward"] == pytest.approx(sum(row["score"] for row in rows) / 16, rel=1e-4)
+    assert curves.loc[2, "format_rate"] == pytest.approx(len(formed) / 16, rel=1e-4)
+    expected = sum((row["confidence"] - row["correctness"]) ** 2 for row in formed) / len(formed)
+    assert curves.loc[2, "brier"] == pytest.approx(expected, rel=1e-4)
+    assert (run_folder / "training_curves.png").stat().st_size > 10_000
+
+
+def test_curves_survive_a_step_without_any_well_formed_response(tmp_path):
+    malformed = {"score": -5, "format_score": 0, "correctness": 0, "brier_score": -1, "confidence": 1}
+    (tmp_path / "rollouts").mkdir()
+    write_jsonl(tmp_path / "rollouts" / "1.jsonl", [malformed] * 3)
+    curves = training_curves(tmp_path)
+    assert curves.loc[1, "reward"] == -5
+    assert curves.loc[1, "format_rate"] == 0
+    assert pd.isna(curves.loc[1, "confidence_mean"]) and pd.isna(curves.loc[1, "brier"])
+
+
+def test_curves_name_what_is_missing(tmp_path):
+    with pytest.raises(ValueError, match=r"expected rollouts/<step>\.jsonl"):
+        training_curves(tmp_path)
+    (tmp_path / "rollouts").mkdir()
+    write_jsonl(tmp_path / "rollouts" / "7.jsonl", [{"score": 1.0}])
+    with pytest.raises(ValueError, match=r"7.jsonl: expected the fields .* missing format_score"):
+        training_curves(tmp_path)
+
+
+def test_a_second_start_of_a_finished_training_trains_nothing_again(short_training):
+    work, _ = short_training
+    models = [work / "models" / name / "model.safetensors" for name in ("scaffold", "cold_start", "emocaliber")]
+    stamps = [path.stat().st_mtime_ns for path in models]
+    environment = {**os.environ, "python": sys.executable, "work": str(work)}
+    done = run("bash", REPO / "scripts" / "toy_world" / "train_all.sh", env=environment)
+    assert [path.stat().st_mtime_ns for path in models] == stamps
+    assert "EmoCaliber" in done.stdout
+
+
+def test_the_end_is_one_table_of_all_stages_beside_the_best_possible(short_training):
+    work, printed = short_training
+    table = printed[printed.index("All three stages") :]
+    assert "toy world" in table
+    for line in ("stage 1, scaffold", "stage 2, cold start", "stage 3, EmoCaliber", "best possible"):
+        assert table.count(line) == 4  # all samples and three groups
+    rows = pd.read_csv(work / "stages.csv", index_col=["part", "model"])
+    assert (rows.loc["all", "n"] == 9).all()
+    best = rows.loc[("all", "best possible")]
+    assert rows.loc[("all", "stage 3, EmoCaliber"), "p_right"] <= best["p_right"]
+    assert best["brier"] < rows.loc[("all", "stage 3, EmoCaliber"), "brier"]
+
+
+def test_the_template_refuses_what_is_no_parquet_file_or_less_than_a_batch(short_training, tmp_path):
+    work, _ = short_training
+    common = {"model": str(work), "validation": str(work / "data/validation.parquet"), "logger": '["console"]'}
+    done = step3(work / "data" / "train.jsonl", **common)
+    assert done.returncode == 2
+    assert "train.jsonl is not a parquet file. Make it with python -m scripts.convert verl" in done.stderr
+    done = step3(work / "data" / "train.parquet", **common)
+    assert done.returncode == 2
+    assert "8 prompts in" in done.stderr and "less than one batch of batch_size=64" in done.stderr
+
+
+def test_the_template_asks_for_wandbs_key_before_it_starts(short_training, tmp_path):
+    work, _ = short_training
+    settings = {"model": str(work), "validation": str(work / "data/validation.parquet"), "NETRC": str(tmp_path / "no")}
+    done = step3(work / "data" / "train.parquet", WANDB_API_KEY="", WANDB_MODE="", **settings)
+    assert done.returncode == 2
+    assert "wandb has no key. Set WANDB_API_KEY, or WANDB_MODE=offline" in done.stderr
+
+
+def test_the_adapter_refuses_a_machine_with_a_gpu():
+    code = "import torch; torch.cuda.is_available = lambda: True; import scripts.toy_world.verl_cpu"
+    done = run(sys.executable, "-c", code, check=False)
+    assert done.returncode != 0
+    assert "for machines without a GPU" in done.stderr
+
+
+def test_the_progress_bar_follows_both_frameworks_and_sees_a_run_that_stops_early():
+    swift = Follower("stage1")
+    swift.read("{'loss': 0.84, 'global_step/max_steps': '20/40', 'elapsed_time': '9s'}\n")
+    assert (swift.bar.n, swift.bar.total, swift.finished) == (20, 40, False)
+    swift.read("{'train_runtime': 1.0, 'global_step/max_steps': '40/40'}\n")
+    assert swift.finished
+    verl = Follower("stage3")
+    verl.read("(TaskRunner pid=1) Total training steps: 2\n")
+    verl.read("(TaskRunner pid=1) step:1 - actor/pg_loss:0.1 - critic/score/mean:-0.5 - x:1\n")
+    assert (verl.bar.n, verl.finished) == (1, False)
+    assert "reward -0.500" in str(verl.bar)
