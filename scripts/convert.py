@@ -226,7 +226,7 @@ def convert(args: argparse.Namespace) -> Counter[str]:
     return counts
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("form", choices=("swift", "verl"))
     parser.add_argument("source", type=Path, help="JSON lines, a JSON array, or parquet")
@@ -239,7 +239,7 @@ def main() -> int:
     parser.add_argument("--split", default="train", help="verl: written into extra_info")
     parser.add_argument("--min_pixels", type=int, default=PixelBudget.min_pixels, help="verl")
     parser.add_argument("--max_pixels", type=int, default=PixelBudget.max_pixels, help="verl")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if args.rest and not args.subset:
         parser.error("--rest needs --subset")
     try:

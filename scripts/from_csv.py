@@ -1,0 +1,157 @@
+"""Your own data: a folder of images and a CSV file become test records and training files.
+
+    python -m scripts.from_csv my_images/labels.csv --output_dir input_data/mine
+    python -m scripts.from_csv labels.csv --image_dir photos --labels joy fear neutral --test_share 0.2
+
+The CSV file has a header with ``path`` and ``label``, optionally ``task`` and ``id``; a path is
+relative to ``--image_dir``, by default the CSV file's folder. The labels of a task are all that occur
+in it, or ``--labels``. Out come
+
+* records.jsonl: every row as a VECBench record with the released model's question;
+* test.jsonl and train.jsonl: the same, split at random within each label, repeatable;
+* stage3.parquet: the training part as verl reads it. Stages 1 and 2 need reasoning to learn from,
+  which scripts.build_vec_cot has a teacher model write for train.jsonl.
+
+Rows that cannot be used go to errors.jsonl with file, line, field and what was expected: read =
+written + failed. Exit status 1 when there are any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import sys
+from collections import Counter, defaultdict
+from contextlib import ExitStack
+from pathlib import Path
+
+from inference.images import FACTOR, ImageError, ImageSource, PixelBudget
+from inference.prompts import recognition_prompt
+from inference.results import atomic_write
+from scripts.convert import main as convert_main
+
+
+def read_rows(source: Path, image_dir: Path, default_task: str) -> tuple[list[dict], list[dict]]:
+    """(good rows with path, label, task, line; error rows with error and row).
+
+    Raises:
+        ValueError: when the header lacks a column.
+        OSError, UnicodeDecodeError, csv.Error: when the file cannot be read.
+    """
+    images = ImageSource(roots=[image_dir])
+    good, bad = [], []
+    with open(source, encoding="utf-8-sig", newline="") as handle:
+        reader = csv.DictReader(handle, skipinitialspace=True)
+        missing = {"path", "label"} - set(reader.fieldnames or ())
+        if missing:
+            found = ", ".join(reader.fieldnames or ()) or "nothing"
+            raise ValueError(f"{source}, line 1: expected columns path and label, got {found}")
+        for row in reader:
+
+            def fail(field: str, expected: str, row=row, line=reader.line_num) -> None:
+                kept = {key: value for key, value in row.items() if key}
+                bad.append({"error": f"{source}, line {line}, field '{field}': expected {expected}", "row": kept})
+
+            path, label = (row["path"] or "").strip(), (row["label"] or "").strip()
+            if not path:
+                fail("path", "an image's path, got nothing")
+            elif not label:
+                fail("label", "a label, got nothing")
+            elif None in row:
+                fail("(line)", f"as many fields as the header has, got {len(row[None])} more: quote what holds a comma")
+            else:
+                try:
+                    if min(images.original_size(path)) < FACTOR:
+                        raise ImageError(f"image {path}: expected sides of {FACTOR} pixels or more")
+                    found = images.open(path)
+                    task = (row.get("task") or "").strip() or default_task
+                    item = {"path": str(found.resolve()), "label": label, "task": task}
+                    good.append(item | ({"id": row["id"].strip()} if (row.get("id") or "").strip() else {}))
+                except ImageError as error:
+                    fail("path", f"a readable image: {error}")
+    return good, bad
+
+
+def to_records(rows: list[dict], labels: list[str] | None) -> list[dict]:
+    """VECBench records with their question. The label's spelling is the candidates'."""
+    by_task: dict[str, dict[str, str]] = defaultdict(dict)
+    for row in rows:
+        by_task[row["task"]].setdefault(row["label"].lower(), row["label"])
+    records = []
+    for row in rows:
+        spelling = {label.lower(): label for label in labels} if labels else by_task[row["task"]]
+        candidates = labels or [spelling[key] for key in sorted(spelling)]
+        content = [{"type": "image", "image": row["path"]}, {"type": "text", "text": recognition_prompt(candidates)}]
+        records.append(
+            {
+                **({"id": row["id"]} if "id" in row else {}),
+                "conversations": [{"role": "user", "content": content}],
+                "ground_truth": spelling[row["label"].lower()],
+                "candidates": candidates,
+                "task": row["task"],
+            }
+        )
+    return records
+
+
+def split_records(records: list[dict], test_share: float, seed: int) -> set[int]:
+    """Indices of the test part: the same share of each task's labels, the same for the same seed."""
+    strata: dict[tuple[str, str], list[tuple[bytes, int]]] = defaultdict(list)
+    for i, record in enumerate(records):
+        path = record["conversations"][0]["content"][0]["image"]
+        rank = hashlib.sha256(f"{seed}/{Path(path).name}/{i}".encode()).digest()
+        strata[record["task"], record["ground_truth"]].append((rank, i))
+    return {i for items in strata.values() for _, i in sorted(items)[: round(test_share * len(items))]}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, help="the CSV file")
+    parser.add_argument("--image_dir", type=Path, help="default: the CSV file's folder")
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--task", default="custom", help="task name of rows without one")
+    parser.add_argument("--labels", nargs="+", help="the candidates, for all tasks; default: those that occur")
+    parser.add_argument("--test_share", type=float, default=0.1, help="of each label")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--min_pixels", type=int, default=PixelBudget.min_pixels)
+    parser.add_argument("--max_pixels", type=int, default=PixelBudget.max_pixels)
+    args = parser.parse_args()
+    if not 0 <= args.test_share < 1:
+        parser.error(f"--test_share: expected 0 or more and less than 1, got {args.test_share}")
+    try:
+        rows, errors = read_rows(args.source, args.image_dir or args.source.parent, args.task)
+    except (OSError, ValueError, csv.Error) as error:
+        parser.exit(2, f"{error}\n")
+    if args.labels:
+        known = {label.lower() for label in args.labels}
+        for row in [row for row in rows if row["label"].lower() not in known]:
+            rows.remove(row)
+            expected = f"one of {', '.join(args.labels)}, got {row['label']!r}"
+            errors.append({"error": f"{args.source}, field 'label': expected {expected}", "row": row})
+    records = to_records(rows, args.labels)
+    test = split_records(records, args.test_share, args.seed)
+
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        files = {name: stack.enter_context(atomic_write(args.output_dir / f"{name}.jsonl"))
+                 for name in ("records", "test", "train", "errors")}  # fmt: skip
+        for i, record in enumerate(records):
+            line = json.dumps(record, ensure_ascii=False) + "\n"
+            files["records"].write(line)
+            files["test" if i in test else "train"].write(line)
+        for item in errors:
+            files["errors"].write(json.dumps(item, ensure_ascii=False) + "\n")
+    for (task, label), count in sorted(Counter((r["task"], r["ground_truth"]) for r in records).items()):
+        print(f"{task:<16} {label:<16} {count:>7}")
+    print(f"{args.output_dir}: read {len(records) + len(errors)} = written {len(records)} + failed {len(errors)}")
+    print(f"  test.jsonl {len(test)}, train.jsonl {len(records) - len(test)}")
+    if len(records) > len(test):
+        budget = ["--min_pixels", str(args.min_pixels), "--max_pixels", str(args.max_pixels)]
+        convert_main(["verl", str(args.output_dir / "train.jsonl"), str(args.output_dir / "stage3.parquet"), *budget])
+    return int(bool(errors))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

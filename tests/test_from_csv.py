@@ -1,0 +1,76 @@
+"""Other people's data: a CSV file and images become records and training files, and nothing is lost."""
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run
+from PIL import Image
+
+from inference.vecbench import Record, read_records
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "my images"
+    (folder / "a").mkdir(parents=True)
+    for i in range(20):
+        Image.new("RGB", (84, 84), (12 * i, 0, 0)).save(folder / "a" / f"{i}.png")
+    lines = [f"a/{i}.png,{'joy' if i % 2 else 'Fear'}" for i in range(20)]
+    (folder / "labels.csv").write_text("\ufeffpath,label\r\n" + "\r\n".join(lines) + "\r\n", encoding="utf-8")
+    return folder
+
+
+def test_one_command_makes_records_that_the_main_job_infers(folder, tmp_path):
+    output = tmp_path / "out"
+    budget = ("--min_pixels", 3136, "--max_pixels", 12544)
+    done = run("-m", "scripts.from_csv", folder / "labels.csv", "--output_dir", output, *budget)
+    assert "read 20 = written 20 + failed 0" in done.stdout
+    records = list(read_records(output / "records.jsonl"))
+    assert all(isinstance(record, Record) for record in records)
+    assert {record.ground_truth for record in records} == {"joy", "Fear"}
+    assert all(record.candidates == ["Fear", "joy"] for record in records)
+    assert "Choose the most likely one from [Fear, joy]" in str(records[0].messages)
+    run(
+        "-m", "inference.inference_vllm", "--engine", "transformers", "--checkpoint", TOY_CHECKPOINT, "--data_path",
+        output / "test.jsonl", "--output_path", tmp_path / "run", "--max_new_tokens", "5", *TOY_PIXELS,
+    )  # fmt: skip
+    (shard,) = (tmp_path / "run").glob("shard_*.jsonl")
+    assert [("response" in row, row["image_tokens"]) for row in read_jsonl(shard)] == [(True, 9)] * 2
+    assert pq.read_metadata(output / "stage3.parquet").num_rows == 18
+
+
+def test_the_split_takes_the_same_share_of_each_label_and_repeats(folder, tmp_path):
+    for name in ("a", "b"):
+        run("-m", "scripts.from_csv", folder / "labels.csv", "--output_dir", tmp_path / name, "--test_share", "0.3")
+    first, second = (read_jsonl(tmp_path / name / "test.jsonl") for name in "ab")
+    assert first == second
+    assert sorted(row["ground_truth"] for row in first) == ["Fear"] * 3 + ["joy"] * 3
+    train = read_jsonl(tmp_path / "a" / "train.jsonl")
+    assert len(train) == 14 and not [row for row in train if row in first]
+
+
+def test_bad_rows_are_kept_with_file_line_and_field(folder, tmp_path):
+    source = folder / "bad.csv"
+    source.write_text("path,label,task\na/1.png,joy,T\nnowhere.png,joy,T\na/2.png,,T\n,joy,T\na/3.png,joy,T,extra\n")
+    done = run("-m", "scripts.from_csv", source, "--output_dir", tmp_path / "out", check=False)
+    assert done.returncode == 1
+    assert "read 5 = written 1 + failed 4" in done.stdout
+    errors = [row["error"] for row in read_jsonl(tmp_path / "out" / "errors.jsonl")]
+    for line, field, error in zip((3, 4, 5, 6), ("path", "label", "path", "(line)"), errors, strict=True):
+        assert f"bad.csv, line {line}, field '{field}': expected" in error
+
+
+def test_a_label_outside_those_given_is_an_error_row(folder, tmp_path):
+    done = run(
+        "-m", "scripts.from_csv", folder / "labels.csv", "--output_dir", tmp_path, "--labels", "joy", "awe", check=False
+    )
+    assert done.returncode == 1
+    assert "read 20 = written 10 + failed 10" in done.stdout
+    assert read_jsonl(tmp_path / "records.jsonl")[0]["candidates"] == ["joy", "awe"]
+
+
+def test_a_header_without_the_columns_is_one_clear_line(tmp_path):
+    (tmp_path / "x.csv").write_text("file;label\na.png;joy\n")
+    done = run("-m", "scripts.from_csv", tmp_path / "x.csv", "--output_dir", tmp_path / "out", check=False)
+    assert done.returncode == 2
+    assert "x.csv, line 1: expected columns path and label, got file;label" in done.stderr
+    assert "Traceback" not in done.stderr
