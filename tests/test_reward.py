@@ -12,6 +12,7 @@ from conftest import REPO, run
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scripts.benchmark_reward import published_procedure
 from train.cus_reward import MALFORMED, STEPS, compute_score
 
 probabilities = st.floats(0.001, 0.999)
@@ -98,6 +99,29 @@ def test_it_is_a_proper_scoring_rule(probability, stated, rule):
         return probability * right + (1 - probability) * wrong
 
     assert expected(probability) >= expected(stated) - 1e-12
+
+
+PIECES = st.sampled_from(
+    [f"<{slash}{tag}>" for tag in ("think", "answer", "confidence", *STEPS) for slash in ("", "/")]
+    + ["awe", " AWE.", "fear", "0.85", "1", "0.", "\n", "x"]
+)
+
+
+@given(st.lists(PIECES, max_size=30).map("".join) | st.builds(response, answer=st.text(), confidence=st.text()))
+def test_it_gives_what_the_published_procedure_gives(solution):
+    """Tags in any order, nested, repeated, unclosed; any answer and confidence."""
+    ours, published = compute_score(solution, "awe"), published_procedure(solution, "awe")
+    assert ours.keys() == published.keys()
+    for key, value in published.items():
+        assert ours[key] == pytest.approx(value), key
+
+
+@given(st.permutations(STEPS), st.sampled_from(["awe", "Awe.", "fear"]), probabilities)
+def test_well_formed_responses_score_as_published(steps, answer, confidence):
+    solution = response(answer=answer, confidence=str(confidence), steps=steps)
+    published = published_procedure(solution, "awe")
+    assert published["format_score"] == 1
+    assert compute_score(solution, "awe") == pytest.approx(published)
 
 
 def test_the_known_edge_a_sure_mistake_costs_more_than_breaking_the_format():

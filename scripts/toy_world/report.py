@@ -10,44 +10,49 @@ stated confidence and the true probability that the answer is right.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import pandas as pd
 
-from inference.response import UNKNOWN, read_response
-from inference.vecbench import TASKS
+from inference.protocols import prediction_table
+from inference.vecbench import TASKS, read_lines
 from scripts.toy_world.world import NOTICE, best_possible_accuracy
 
 
-def toy_table(merged: Path) -> pd.DataFrame:
-    """One row a task and one for all: percentages, n, and the confidence error (0 to 1).
+def toy_predictions(merged: Path) -> pd.DataFrame:
+    """``prediction_table`` with ``right`` (0 or 1), ``p`` = P(answer right | image), ``posterior``.
 
     Raises:
         ValueError: when the file has samples that are not from the toy world.
     """
-    rows = []
-    with open(merged, encoding="utf-8") as lines:
-        for line in lines:
-            result = json.loads(line)
-            if "posterior" not in result:
-                raise ValueError(f"{merged}: expected toy-world results, {result['sample_id']} has no posterior")
-            reading = read_response(result["response"], result["candidates"])
-            right = result["posterior"].get(reading.label, 0.0)
-            rows.append(
-                {
-                    "task": result["task"],
-                    "chance": 1 / len(result["candidates"]),
-                    "accuracy": float(reading.label == result["ground_truth"]),
-                    "answered": float(reading.label != UNKNOWN),
-                    "best": best_possible_accuracy(result["task"]),
-                    "confidence_error": None if reading.confidence is None else abs(reading.confidence - right),
-                }
-            )
-    samples = pd.DataFrame(rows)
-    by_task = samples.groupby("task").mean(numeric_only=True).reindex([t for t in TASKS if t in set(samples["task"])])
-    by_task.loc["all"] = samples.mean(numeric_only=True)
-    by_task["n"] = [*samples["task"].value_counts().reindex(by_task.index[:-1]), len(samples)]
+    results = [result for _, result, _ in read_lines(merged)]
+    for result in results:
+        if "posterior" not in result:
+            raise ValueError(f"{merged}: expected toy-world results, {result['sample_id']} has no posterior")
+    table = prediction_table(results)
+    table["posterior"] = [result["posterior"] for result in results]
+    table["right"] = (table["label"] == table["truth"]).astype(int)
+    answers = zip(table["posterior"], table["label"], strict=True)
+    answers = zip(table["posterior"], table["label"], strict=True)
+    table["p"] = [posterior.get(label, 0.0) for posterior, label in answers]
+    return table
+
+
+def toy_table(merged: Path) -> pd.DataFrame:
+    """One row a task and one for all: fractions, n, and the confidence error (0 to 1)."""
+    samples = toy_predictions(merged)
+    rows = pd.DataFrame(
+        {
+            "task": samples["task"],
+            "chance": [1 / len(posterior) for posterior in samples["posterior"]],
+            "accuracy": samples["right"],
+            "best": samples["task"].map(best_possible_accuracy),
+            "confidence_error": (samples["confidence"] - samples["p"]).abs(),
+        }
+    )
+    by_task = rows.groupby("task").mean().reindex([task for task in TASKS if task in set(rows["task"])])
+    by_task.loc["all"] = rows.mean(numeric_only=True)
+    by_task["n"] = [*rows["task"].value_counts().reindex(by_task.index[:-1]), len(rows)]
     return by_task
 
 

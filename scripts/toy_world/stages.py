@@ -19,33 +19,14 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from inference import metrics
-from inference.protocols import prediction_table
 from inference.results import atomic_path
-from inference.vecbench import GROUPS, read_lines
+from inference.vecbench import GROUPS
+from scripts.toy_world.report import toy_predictions
 from scripts.toy_world.world import NOTICE
 
 MODELS = {"scaffold": "stage 1, scaffold", "cold_start": "stage 2, cold start", "emocaliber": "stage 3, EmoCaliber"}
 BEST = "best possible"
 COLUMNS = ("n", "accuracy", "p_right", "ece", "brier", "roc_auc", "confidence_error", "confidence_mean", "distinct")
-
-
-def toy_predictions(merged: Path) -> pd.DataFrame:
-    """``prediction_table`` with ``right`` (0 or 1), ``p`` = P(answer right | image), ``posterior``.
-
-    Raises:
-        ValueError: when the file has samples that are not from the toy world.
-    """
-    results = [result for _, result, _ in read_lines(merged)]
-    for result in results:
-        if "posterior" not in result:
-            raise ValueError(f"{merged}: expected toy-world results, {result['sample_id']} has no posterior")
-    table = prediction_table(results)
-    table["posterior"] = [result["posterior"] for result in results]
-    table["right"] = (table["label"] == table["truth"]).astype(int)
-    answers = zip(table["posterior"], table["label"], strict=True)
-    answers = zip(table["posterior"], table["label"], strict=True)
-    table["p"] = [posterior.get(label, 0.0) for posterior, label in answers]
-    return table
 
 
 def stage_row(table: pd.DataFrame) -> dict[str, float]:
