@@ -11,6 +11,7 @@ repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)"
 seeds="${seeds:-0 1 2}"
 work="${work:-$repo/output/claim}"
 figure="${figure:-$repo/images/stage3_calibration.png}"
+curves="${curves:-$repo/images/stage3_curves.png}"    # training curves of the first seed
 test_samples="${test_samples:-150}"   # a task
 at_once="${at_once:-2}"               # seeds at a time, one core each
 { # read whole before it runs
@@ -29,6 +30,7 @@ printf '%s\0' "${numbers[@]}" | xargs -0 -P "$at_once" -I '{}' env seed='{}' wor
   bash -c 'echo "seed $seed: started"; bash "$1" > "$work.log" 2>&1 || { echo "seed $seed failed; $work.log:" >&2; tail -n 20 "$work.log" >&2; exit 1; }; echo "seed $seed: done"' \
   _ "$repo/scripts/toy_world/train_all.sh"
 cd "$repo"
+cp -- "${folders[0]}/runs/emocaliber/training_curves.png" "$curves"
 "$python" -m scripts.toy_world.claim "${folders[@]}" --figure "$figure"
 exit 0
 }
