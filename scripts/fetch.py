@@ -1,0 +1,131 @@
+"""Fetch the benchmark, the training data and the models from the Hugging Face hub, checked file by file.
+
+    python -m scripts.fetch                          # what there is, from where; asks nobody
+    python -m scripts.fetch vecbench --dry_run       # how large it is
+    python -m scripts.fetch vecbench emocaliber      # or: all
+
+Sizes come first, and nothing starts when the disk is too small. Downloads go on where they
+stopped, every file is checked against the hub's checksum, and archives of images are unpacked
+beside themselves. Start it again at any time: only what is missing or broken is fetched.
+
+From the environment: HF_ENDPOINT (a mirror), HF_TOKEN (gated or private repositories),
+HF_HUB_DISABLE_XET=0 (files over 50 GB), and VECBENCH_REPO, VEC_COT_REPO, EMOCALIBER_REPO and
+BASE_MODEL_REPO (another repository, as --repo). Exit status: 0 when every file is there and
+checked, 1 when a file does not match or an archive is not usable, 2 for everything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import itertools
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from inference.vecbench import read_lines
+
+try:
+    from scripts.hub.job import Resource, check_sizes, fetch, plan, target_folder
+    from scripts.hub.repository import FetchError, without_secrets
+except ImportError as error:  # the environment for evaluation alone does not have it
+    raise SystemExit(f"{error.name} is missing: bash scripts/setup.sh --cpu (or --gpu), or pip install it") from None
+
+SAMPLE = 1000  # records of a file whose images are looked for
+
+# The repositories that the paper's project page (github.com/wdqqdw/EmoCaliber) links to.
+RESOURCES = {
+    resource.name: resource
+    for resource in (
+        Resource("vecbench", "wudq/VECBench", "dataset", "the benchmark: test file and images", without="VEC-CoT/"),
+        Resource("vec-cot", "wudq/VECBench", "dataset", "training data of the three stages", only="VEC-CoT/"),
+        Resource("emocaliber", "wudq/EmoCaliber", "model", "the released model"),
+        Resource("base-model", "Qwen/Qwen2.5-VL-7B-Instruct", "model", "what stage 1 starts from"),
+    )
+}
+
+
+def image_references(value: Any, named_so: bool = False) -> Iterator[str]:
+    """Every image that a record names, in whatever form: VECBench's conversations or ms-swift's list."""
+    if isinstance(value, str) and named_so:
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from image_references(item, named_so)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from image_references(item, key in ("image", "images", "image_url"))
+
+
+def images_line(path: Path) -> str:
+    """Whether the images that a file of records names are where the other commands look for them."""
+    rows = [row for _, row, _ in itertools.islice(read_lines(path), SAMPLE)]
+    named = [name for name in image_references(rows) if not name.startswith(("http:", "https:", "data:"))]
+    paths = [Path(name.removeprefix("file://")) for name in named]
+    absent = [name for name in paths if not (path.parent / name).is_file() and not name.is_file()]
+    line = f"{path}: {len(rows)} records looked at, {len(named)} images named, {len(absent)} not found"
+    return line + (f", the first is {absent[0]}" if absent else "")
+
+
+def run(args: argparse.Namespace, repositories: dict[str, str]) -> int:
+    """Do what the command line asks for; returns the exit status.
+
+    Raises:
+        FetchError: with the one line to end with.
+        OSError: when the disk cannot be written.
+    """
+    jobs = [plan(RESOURCES[name], repositories[name], args.revision, args.output_dir) for name in args.resources]
+    check_sizes(jobs, args.output_dir)
+    if args.dry_run:
+        return 0
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    with open(args.output_dir / ".fetch.lock", "w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise FetchError(f"{args.output_dir}: another fetch is writing there: wait for it") from None
+        good = [fetch(job, args.workers) for job in jobs]
+    for path in [job.folder / file.path for job in jobs for file in job.files if file.path.endswith(".jsonl")]:
+        if path.is_file():
+            print(images_line(path))
+    return 0 if all(good) else 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("resources", nargs="*", metavar="RESOURCE", help=f"{', '.join(RESOURCES)}, or all")
+    parser.add_argument("--output_dir", type=Path, default=Path("input_data"))
+    parser.add_argument("--dry_run", action="store_true", help="sizes only")
+    parser.add_argument("--workers", type=int, default=8, help="files at once")
+    parser.add_argument("--revision", default="main", help="branch, tag or commit, of every resource named")
+    parser.add_argument("--repo", action="append", default=[], metavar="RESOURCE=OWNER/NAME", help="may be repeated")
+    args = parser.parse_args()
+    repositories = {name: os.environ.get(item.variable) or item.repo_id for name, item in RESOURCES.items()}
+    repositories.update(item.partition("=")[::2] for item in args.repo)
+    args.resources = list(RESOURCES) if "all" in args.resources else list(dict.fromkeys(args.resources))
+    for name in (*args.resources, *repositories):
+        if name not in RESOURCES:
+            parser.error(f"expected one of {', '.join(RESOURCES)}, got {name!r}")
+        if repositories[name].count("/") != 1:
+            parser.error(f"{name}: expected a repository of the form OWNER/NAME, got {repositories[name]!r}")
+    if args.workers < 1:
+        parser.error(f"expected --workers of 1 or more, got {args.workers}")
+    if not args.resources:
+        for name, item in RESOURCES.items():
+            where = f"{repositories[name]}/{item.only}".rstrip("/")
+            here = target_folder(item, repositories[name], args.output_dir) / item.only
+            print(f"{name:<12} {item.what:<38} {item.kind:<8} {where:<28} {here}")
+        return
+    try:
+        status = run(args, repositories)
+    except (FetchError, OSError) as error:
+        parser.exit(2, f"{without_secrets(str(error))}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "interrupted: start again to go on\n")
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()
