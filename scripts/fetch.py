@@ -21,15 +21,14 @@ import fcntl
 import itertools
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from inference.vecbench import read_lines
+from inference.images import ImageError, ImageSource
 
 try:
     from scripts.hub.job import Resource, check_sizes, fetch, plan, target_folder
     from scripts.hub.repository import FetchError, without_secrets
+    from scripts.samples import Sample, read_samples
 except ImportError as error:  # the environment for evaluation alone does not have it
     raise SystemExit(f"{error.name} is missing: bash scripts/setup.sh --cpu (or --gpu), or pip install it") from None
 
@@ -47,25 +46,19 @@ RESOURCES = {
 }
 
 
-def image_references(value: Any, named_so: bool = False) -> Iterator[str]:
-    """Every image that a record names, in whatever form: VECBench's conversations or ms-swift's list."""
-    if isinstance(value, str) and named_so:
-        yield value
-    elif isinstance(value, list):
-        for item in value:
-            yield from image_references(item, named_so)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from image_references(item, key in ("image", "images", "image_url"))
-
-
 def images_line(path: Path) -> str:
     """Whether the images that a file of records names are where the other commands look for them."""
-    rows = [row for _, row, _ in itertools.islice(read_lines(path), SAMPLE)]
-    named = [name for name in image_references(rows) if not name.startswith(("http:", "https:", "data:"))]
-    paths = [Path(name.removeprefix("file://")) for name in named]
-    absent = [name for name in paths if not (path.parent / name).is_file() and not name.is_file()]
-    line = f"{path}: {len(rows)} records looked at, {len(named)} images named, {len(absent)} not found"
+    samples = list(itertools.islice(read_samples(path), SAMPLE))
+    named = [image for sample in samples if isinstance(sample, Sample) for image in sample.images]
+    named = [image for image in named if not image.startswith(("http:", "https:", "data:"))]
+    source = ImageSource(roots=[path.parent, Path.cwd()])
+    absent = []
+    for image in named:
+        try:
+            source.open(image)
+        except ImageError:
+            absent.append(image)
+    line = f"{path}: {len(samples)} records looked at, {len(named)} images named, {len(absent)} not found"
     return line + (f", the first is {absent[0]}" if absent else "")
 
 
