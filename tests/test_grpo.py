@@ -234,3 +234,16 @@ def test_the_progress_bar_follows_both_frameworks_and_sees_a_run_that_stops_earl
     verl.read("(TaskRunner pid=1) step:1 - actor/pg_loss:0.1 - critic/score/mean:-0.5 - x:1\n")
     assert (verl.bar.n, verl.finished) == (1, False)
     assert "reward -0.500" in str(verl.bar)
+
+
+@pytest.mark.long
+def test_the_whole_training_calibrates_the_confidence(tmp_path):
+    """From random weights through all three stages, as the README has it: about 25 minutes."""
+    environment = {**os.environ, "python": sys.executable, "work": str(tmp_path), "seed": "5"}
+    run("bash", REPO / "scripts" / "toy_world" / "train_all.sh", env=environment)
+    rows = pd.read_csv(tmp_path / "stages.csv", index_col=["part", "model"]).loc["all"]
+    before, after = rows.loc["stage 2, cold start"], rows.loc["stage 3, EmoCaliber"]
+    assert after["ece"] < before["ece"]
+    assert after["confidence_error"] < before["confidence_error"]
+    assert after["p_right"] > before["p_right"] - 0.03
+    assert rows.loc["best possible", "p_right"] - after["p_right"] < 0.15
