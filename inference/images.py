@@ -117,9 +117,14 @@ class ImageSource:
             if len(content) > MAX_DOWNLOAD_BYTES:
                 raise ImageError(f"is larger than {MAX_DOWNLOAD_BYTES} bytes")
             return io.BytesIO(content)
-        return self._find(Path(reference.removeprefix("file://")))
+        return self.find(Path(reference.removeprefix("file://")))
 
-    def _find(self, path: Path) -> Path:
+    def find(self, path: Path) -> Path:
+        """Where the file is: an absolute path itself, a relative one in the first root that has it.
+
+        Raises:
+            ImageError: when there is no such file.
+        """
         places = [path] if path.is_absolute() else [root / path for root in self.roots]
         for place in places:
             if place.is_file():
