@@ -19,5 +19,7 @@ interruption, it does only what is missing.
 
 ``python -m scripts.build_vec_cot --help`` shows the command for real data. The split comes before
 the teacher, so that no call is spent on an image that is left out, nor on stage 3, whose rows have no
-reasoning to imitate.
+reasoning to imitate. Rows that the checks reject later are not replaced: the report shows what each
+stage has after them, beside the split and the published proportions. To extend an existing VEC-CoT,
+give its stage files' records as part of --test_path: their images are then kept out of the new part.
 """
