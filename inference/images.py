@@ -141,10 +141,15 @@ class ImageSource:
             # hf://datasets/OWNER/NAME/path: what scripts.fetch brought is looked for by its path.
             parts = reference.removeprefix("hf://").split("/")
             skipped = 3 if parts[0] in ("datasets", "spaces") else 2
-            return self._find(Path(*parts[skipped:]))
-        return self._find(Path(reference.removeprefix("file://")))
+            return self.find(Path(*parts[skipped:]))
+        return self.find(Path(reference.removeprefix("file://")))
 
-    def _find(self, path: Path) -> Path:
+    def find(self, path: Path) -> Path:
+        """Where the file is: an absolute path itself, a relative one in the first root that has it.
+
+        Raises:
+            ImageError: when there is no such file.
+        """
         places = [path] if path.is_absolute() else [root / path for root in self.roots]
         for place in places:
             if place.is_file():

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -92,23 +92,33 @@ class Worker:
                 bar.update()
 
 
-def infer(args: argparse.Namespace, settings: EngineSettings) -> tuple[int, int, int]:
-    """Infer what is missing of one share; returns (samples of the share, responses, failures)."""
-    mine = share_of(args.data_path, args.index, args.n_shards, args.limit)
-    with ShardWriter(args.output_path, args.index, args.n_shards) as writer:
-        finished = finished_samples(args.output_path)
-        missing = [item for item in mine if item.sample_id not in finished]
-        log.info("%d samples in this share, %d of them still to infer", len(mine), len(missing))
-        worker = Worker(writer, settings)
-        for item in missing:
-            if isinstance(item, BrokenRecord):
-                worker.fail(item, item.error)
-        records = [item for item in missing if isinstance(item, Record)]
-        if records:  # a finished share costs no engine start
-            roots = [Path(args.data_path).resolve().parent, Path.cwd()]
-            source = ImageSource(roots, settings.budget, args.allow_url)
-            with ImageLoader(source, args.image_workers) as loader:
-                worker.run(load_engine(args.engine, settings), loader, records)
+def infer_share(
+    mine: list[Record | BrokenRecord],
+    writer: ShardWriter,
+    args: argparse.Namespace,
+    settings: EngineSettings,
+    start_engine: Callable[[], Engine],
+    roots: list[Path],
+) -> tuple[int, int, int]:
+    """Infer what is missing of one share; returns (samples of the share, responses, failures).
+
+    Args:
+        mine: the share, in order; their ids are what resume goes by.
+        start_engine: called at most once, and only when something is missing.
+        roots: folders that relative image paths are looked for in.
+    """
+    finished = finished_samples(args.output_path)
+    missing = [item for item in mine if item.sample_id not in finished]
+    log.info("%d samples in this share, %d of them still to infer", len(mine), len(missing))
+    worker = Worker(writer, settings)
+    for item in missing:
+        if isinstance(item, BrokenRecord):
+            worker.fail(item, item.error)
+    records = [item for item in missing if isinstance(item, Record)]
+    if records:  # a finished share costs no engine start
+        source = ImageSource(roots, settings.budget, args.allow_url)
+        with ImageLoader(source, args.image_workers) as loader:
+            worker.run(start_engine(), loader, records)
     done_before = len(mine) - len(missing)
     predicted = done_before + worker.predicted
     log.info("read %d = predicted %d (%d of them before) + failed %d", len(mine), predicted, done_before, worker.failed)
@@ -117,10 +127,17 @@ def infer(args: argparse.Namespace, settings: EngineSettings) -> tuple[int, int,
     return len(mine), predicted, worker.failed
 
 
-def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def infer(args: argparse.Namespace, settings: EngineSettings) -> tuple[int, int, int]:
+    """Infer what is missing of the data file's share; returns what ``infer_share`` does."""
+    mine = share_of(args.data_path, args.index, args.n_shards, args.limit)
+    roots = [Path(args.data_path).resolve().parent, Path.cwd()]
+    with ShardWriter(args.output_path, args.index, args.n_shards) as writer:
+        return infer_share(mine, writer, args, settings, lambda: load_engine(args.engine, settings), roots)
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Everything but the data: the model, the engine, sampling, and the run's folder and share."""
     add = parser.add_argument
-    add("--data_path", required=True, help="VECBench records, one JSON object a line")
     add("--checkpoint", default="", help="model folder or hub name (vllm, transformers)")
     add("--output_path", required=True, help="the run's folder; shards are written into it")
     add("--index", type=int, default=0, help="which share this worker takes, from 0")
@@ -143,7 +160,10 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--base_url", default="", help="the endpoint of the openai engine")
     add("--max_retries", type=int, default=6, help="of a request to an endpoint")
     add("--timeout", type=float, default=600.0, help="seconds, of a request to an endpoint")
-    args = parser.parse_args(arguments)
+
+
+def check_engine_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """End with a one-line message when these settings cannot work; fill in the model's name."""
     if not 0 <= args.index < args.n_shards:
         parser.error(f"expected 0 <= --index < --n_shards, got {args.index} and {args.n_shards}")
     if args.engine == "openai" and not (args.base_url and args.model_name):
@@ -152,20 +172,40 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--engine {args.engine} needs --checkpoint")
     if args.temperature < 0:
         parser.error(f"expected --temperature >= 0, got {args.temperature}")
+    args.model_name = args.model_name or Path(args.checkpoint).name
+
+
+def engine_settings(args: argparse.Namespace) -> EngineSettings:
+    """The parsed arguments as the engines take them.
+
+    Raises:
+        ValueError: for a pixel budget that is none.
+    """
+    named = {field.name: getattr(args, field.name) for field in fields(EngineSettings) if field.name != "budget"}
+    return EngineSettings(budget=PixelBudget(args.min_pixels, args.max_pixels), **named)
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data_path", required=True, help="VECBench records, one JSON object a line")
+    add_engine_arguments(parser)
+    args = parser.parse_args(arguments)
+    check_engine_arguments(parser, args)
     if not Path(args.data_path).is_file():
         parser.error(f"--data_path: no such file: {args.data_path}")
-    args.model_name = args.model_name or Path(args.checkpoint).name
     return args
 
 
-def main() -> None:
+def start_logging() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def main() -> None:
+    start_logging()
     args = parse_args()
     try:
-        budget = PixelBudget(args.min_pixels, args.max_pixels)
-        named = {field.name: getattr(args, field.name) for field in fields(EngineSettings) if field.name != "budget"}
-        infer(args, EngineSettings(budget=budget, **named))
+        infer(args, engine_settings(args))
     except (ValueError, OSError, ShardBusy) as error:
         sys.exit(f"inference failed: {type(error).__name__}: {error}")
 

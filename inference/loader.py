@@ -5,6 +5,7 @@
 
 At most ``ahead`` decoded images wait at any time, each within the pixel budget; the engine
 generates while the next ones are being decoded (Pillow decodes outside Python's lock).
+Records in a row with the same image share one decoded copy: several samples of one image cost one decoding.
 """
 
 from __future__ import annotations
@@ -37,9 +38,12 @@ class ImageLoader:
         """Each record with its image, or with what is wrong with it, in the records' order."""
         queue: deque[tuple[Record, Future[Image.Image]]] = deque()
         waiting = iter(records)
+        last: tuple[Record, Future[Image.Image]] | None = None
         while True:
             while len(queue) < self.ahead and (record := next(waiting, None)) is not None:
-                queue.append((record, self.pool.submit(self.source.load, record.image)))
+                if last is None or last[0].image != record.image:
+                    last = (record, self.pool.submit(self.source.load, record.image))
+                queue.append((record, last[1]))
             if not queue:
                 return
             record, future = queue.popleft()

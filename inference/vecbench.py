@@ -264,11 +264,11 @@ def read_records(path: str | Path, limit: int | None = None) -> Iterator[Record 
         else:
             error_text = f"{path}, line {line_number}, field '(line)': {problem}"
             item = BrokenRecord(f"line-{line_number}", position, line_number, error_text)
-        item.sample_id = _unique(item.sample_id, seen)
+        item.sample_id = unique_id(item.sample_id, seen)
         yield item
 
 
-def _unique(sample_id: str, seen: dict[str, int]) -> str:
+def unique_id(sample_id: str, seen: dict[str, int]) -> str:
     """``sample_id``, or the first of ``sample_id#2``, ``#3`` … that was not seen; marks it as seen."""
     name = sample_id
     while name in seen:

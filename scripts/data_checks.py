@@ -13,22 +13,15 @@ from pathlib import Path
 from inference.images import FACTOR, ImageError, ImageSource, PixelBudget
 from inference.response import REASONING_STEPS, UNKNOWN, read_response, reasoning_steps, tag_text
 from inference.vecbench import TASKS
+from scripts.build_vec_cot.stages import PUBLISHED_ROWS
 from scripts.samples import Sample
 
 SMALLEST_SIDE = FACTOR  # pixels; below it an image is less than one image token high or wide
 LARGEST_AREA = 50_000_000  # pixels
 
 # Rows by source: the published tables of VEC-CoT and of the test set.
-_VEC_COT = {
-    "EmoSet-8": (30_022, 14_921, 4_996),
-    "WebEmo-25": (12_371, 6_095, 2_052),
-    "WebEmo-7": (15_552, 7_806, 2_707),
-    "FI-8": (3_516, 1_761, 544),
-    "WebEmo-2": (21_298, 10_587, 3_485),
-    "FI-2": (3_308, 1_773, 562),
-}
 EXPECTATIONS = {
-    **{f"stage{i + 1}": {task: counts[i] for task, counts in _VEC_COT.items()} for i in range(3)},
+    **{f"stage{i + 1}": {task: counts[i] for task, counts in PUBLISHED_ROWS.items()} for i in range(3)},
     "test": {name: task.n_test for name, task in TASKS.items()},
 }
 

@@ -177,3 +177,13 @@ def test_the_loader_never_holds_more_images_than_it_may(tmp_path, source):
         for taken, _ in enumerate(loader.load(records())):
             assert len(asked) - taken <= 5
     assert len(asked) == 40
+
+
+def test_records_in_a_row_with_one_image_share_its_decoding(tmp_path, source):
+    for name in ("a.png", "b.png"):
+        a_picture().save(tmp_path / name)
+    records = [record(i, name) for i, name in enumerate(["a.png"] * 5 + ["b.png"] * 3 + ["a.png"])]
+    with ImageLoader(source, workers=2, ahead=4) as loader:
+        images = [image for _, image in loader.load(records)]
+    assert len({id(image) for image in images}) == 3
+    assert [image is images[0] for image in images] == [i < 5 for i in range(9)]

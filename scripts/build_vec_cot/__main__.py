@@ -1,0 +1,147 @@
+"""VEC-CoT from labelled images, all steps: split, reasoning, confidence, training files, report.
+
+    python -m scripts.build_vec_cot --toy 12
+        a small toy world on CPU; the toy model is teacher and scaffold
+    python -m scripts.build_vec_cot --data_path emoset.jsonl webemo.jsonl fi.jsonl \\
+        --test_path input_data/test_8k.jsonl --work input_data/VEC-CoT \\
+        --teacher "--engine openai --base_url http://127.0.0.1:8000/v1 --model_name my-teacher"
+        real data, a teacher behind an endpoint (options of write_reasoning). Ends before stage 2's
+        confidence, which needs the scaffold: train it on stage1.jsonl by train/step1_example.sh, then
+        the same again with
+        --scaffold "--checkpoint output/scaffold/checkpoint-666 --samples 10" --n_gpu 8
+        options of confidence; eight workers, each on a GPU of its own
+
+Start it again after any interruption: only what is missing is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from scripts.build_vec_cot.records import read_rows, write_rows
+from scripts.build_vec_cot.stages import PUBLISHED_ROWS
+
+REPO = Path(__file__).resolve().parents[2]
+TOY_CHECKPOINT = REPO / "scripts" / "toy_world" / "checkpoint"
+TOY_MODEL = f"--checkpoint {shlex.quote(str(TOY_CHECKPOINT))} --min_pixels 3136 --max_pixels 12544 --max_new_tokens 128"
+# The toy model cannot follow a teacher's prompt. It is asked its own question, and its answers are
+# kept where they equal the label.
+TOY_TEACHER = f"{TOY_MODEL} --teacher_prompt recognition --min_words 10"
+
+
+def start(module: str, *options: object, **environment: str) -> subprocess.Popen:
+    """A command of this repository in the working directory of the caller; paths stay the caller's."""
+    search = os.pathsep.join(filter(None, (str(REPO), os.environ.get("PYTHONPATH"))))
+    known = {"VLLM_LOGGING_LEVEL": "WARNING", **os.environ, "PYTHONPATH": search, **environment}
+    return subprocess.Popen([sys.executable, "-m", module, *map(str, options)], env=known)
+
+
+def run(module: str, *options: object) -> None:
+    """Run a step to its end.
+
+    Raises:
+        SystemExit: with the step's own exit status, when it failed; it has said why.
+    """
+    print(f"\n== {module.rpartition('.')[2]}", flush=True)
+    if status := start(module, *options).wait():
+        raise SystemExit(status)
+
+
+def sample(module: str, options: list[str], n_gpu: int) -> None:
+    """A step that asks a model: by one process, or by one a GPU and one that collects their shards.
+
+    Raises:
+        SystemExit: when a worker failed. What was answered is kept.
+    """
+    if n_gpu == 1 or "openai" in options:  # an endpoint is asked many questions at once by one process
+        run(module, *options)
+        return
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(n_gpu)))).split(",")
+    if len(visible) < n_gpu:
+        raise SystemExit(f"--n_gpu {n_gpu}: CUDA_VISIBLE_DEVICES names {len(visible)}")
+    print(f"\n== {module.rpartition('.')[2]}, {n_gpu} workers", flush=True)
+    workers = [
+        start(module, *options, "--index", index, "--n_shards", n_gpu, CUDA_VISIBLE_DEVICES=visible[index])
+        for index in range(n_gpu)
+    ]
+    try:
+        failed = [index for index, worker in enumerate(workers) if worker.wait()]
+    except BaseException:
+        for worker in workers:
+            worker.terminate()
+        raise
+    if failed:
+        raise SystemExit(f"workers {failed} failed; start the same command again to go on")
+    run(module, *options, "--collect_only")
+
+
+def toy_world(args: argparse.Namespace) -> None:
+    """Draw labelled toy scenes and other ones as the test set; fill in what the real data would say."""
+    for part, seed in (("labelled", 1), ("test", 0)):
+        folder = args.work / "toy_world" / part
+        if not (folder / "test.jsonl").exists():
+            options = ("--output_dir", folder, "--test", args.toy, "--seed", seed, "--processes", 1)
+            run("scripts.toy_world.generate", *options)
+    labelled = args.work / "toy_world" / "labelled" / "labelled.jsonl"
+    rows = read_rows(labelled.with_name("test.jsonl"))
+    write_rows(labelled, [row for row in rows if row["task"] in PUBLISHED_ROWS])  # the tasks that training may see
+    args.data_path = [labelled]
+    args.test_path = [args.work / "toy_world" / "test" / "test.jsonl"]
+    args.teacher = f"{TOY_TEACHER} {args.teacher}"
+    args.scaffold = f"{TOY_MODEL} {args.scaffold}"
+
+
+def build(args: argparse.Namespace) -> None:
+    """All steps, each in its folder of --work."""
+    package, work = "scripts.build_vec_cot", args.work
+    split, reasoning, confidence = work / "split", work / "reasoning", work / "confidence"
+    options = ["--data_path", *args.data_path, "--test_path", *args.test_path, "--output_dir", split]
+    run(f"{package}.split", *options, "--seed", args.seed, *shlex.split(args.split))
+
+    records = [split / f"stage{stage}_records.jsonl" for stage in (1, 2)]
+    options = ["--data_path", *records, "--output_path", reasoning, "--seed", args.seed]
+    sample(f"{package}.write_reasoning", [*options, *shlex.split(args.teacher)], args.n_gpu)
+
+    written = reasoning / "reasoning.jsonl"
+    files = ["--split", split, "--reasoning", written, "--output_dir", work]
+    if args.scaffold:
+        options = ["--data_path", written, "--stage", 2, "--output_path", confidence, "--seed", args.seed]
+        sample(f"{package}.confidence", [*options, *shlex.split(args.scaffold)], args.n_gpu)
+        files += ["--confidence", confidence / "confidence.jsonl"]
+    run(f"{package}.assemble", *files)
+    run(f"{package}.report", "--work", work)
+    if not args.scaffold:
+        print(
+            f"\nStage 2 waits for the scaffold: train it by train/step1_example.sh on {work / 'stage1.jsonl'},"
+            ' then start the same command again with --scaffold "--checkpoint FOLDER".'
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--data_path", nargs="+", type=Path, help="labelled images: VECBench records, one JSON object a line")
+    add("--test_path", nargs="*", type=Path, help="test records whose images are kept out; nothing: there are none")
+    add("--work", type=Path, help="the folder of all steps and of the training files")
+    add("--split", default="", metavar="OPTIONS", help="more options of split, as one string")
+    add("--teacher", default="", metavar="OPTIONS", help="options of write_reasoning, as one string")
+    add("--scaffold", default="", metavar="OPTIONS", help="options of confidence, as one string")
+    add("--n_gpu", type=int, default=1, help="workers of a model that runs here, one a GPU")
+    add("--seed", type=int, default=0, help="of the split and of sampling")
+    add("--toy", type=int, metavar="N", help="build from N generated scenes a task, to see how it works")
+    args = parser.parse_args()
+    if args.toy:
+        args.work = args.work or Path("output") / "toy_vec_cot"
+        toy_world(args)
+    elif not args.data_path or args.test_path is None or not args.work or not args.teacher:
+        parser.error("expected --data_path, --test_path, --work and --teacher, or --toy N")
+    build(args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Labelled images for VEC-CoT: VECBench records of one or more files, checked.
+
+    from scripts.build_vec_cot.records import read_labelled
+    for path, item in read_labelled(["emoset.jsonl", "webemo.jsonl"]): ...
+
+A line needs ``image``, ``ground_truth``, ``candidates`` and ``task``; a conversation may be there and
+is not used, because VEC-CoT asks the released model's question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from inference.images import ImageError, ImageSource
+from inference.results import atomic_write, to_line
+from inference.vecbench import BrokenRecord, Record, RecordError, describe, read_lines, read_records, unique_id
+
+NOTICES = ("notice", "model_notice")
+
+
+def find_image(path: Path, record: Record) -> str:
+    """The absolute path of the record's image; a relative one is looked for as inference does.
+
+    Raises:
+        RecordError: when it is a URL or there is no such file.
+    """
+    if record.image.startswith(("data:", "http://", "https://")):
+        raise RecordError(str(path), record.line_number, "image", f"a file, got {describe(record.image)}")
+    try:
+        roots = [path.resolve().parent, Path.cwd()]
+        return str(ImageSource(roots).find(Path(record.image.removeprefix("file://"))).resolve())
+    except ImageError as error:
+        raise RecordError(str(path), record.line_number, "image", f"a file, {record.image} {error}") from None
+
+
+def read_labelled(
+    paths: list[str] | list[Path], check_label: bool = True
+) -> Iterator[tuple[Path, Record | BrokenRecord]]:
+    """Every line of all files with the file it is from; ids and positions are unique over all files.
+
+    A record's ``image`` becomes an absolute path. A line that cannot be used comes as a
+    BrokenRecord; with ``check_label``, so does one whose label is not among its candidates.
+
+    Raises:
+        OSError: when a file itself cannot be read.
+    """
+    seen: dict[str, int] = {}
+    position = 0
+    for path in map(Path, paths):
+        for item in read_records(path):
+            if isinstance(item, Record):
+                try:
+                    item.image = find_image(path, item)
+                    if check_label and item.ground_truth not in item.candidates:
+                        expected = f"one of the candidates, got {describe(item.ground_truth)}"
+                        raise RecordError(str(path), item.line_number, "ground_truth", expected)
+                except RecordError as error:
+                    item = BrokenRecord(item.sample_id, item.position, item.line_number, str(error), item.raw)
+            item.sample_id, item.position = unique_id(item.sample_id, seen), position
+            position += 1
+            yield path, item
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """A JSON-lines file, complete or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as lines:
+        lines.writelines(to_line(row) + "\n" for row in rows)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file that an earlier step wrote.
+
+    Raises:
+        ValueError: naming the file and the line that is not a JSON object.
+        OSError: when the file cannot be read.
+    """
+    rows = []
+    for line_number, row, problem in read_lines(path):
+        if problem or not isinstance(row, dict):
+            raise ValueError(f"{path}, line {line_number}, field '(line)': {problem or 'expected a JSON object'}")
+        rows.append(row)
+    return rows
+
+
+def notices_in(rows: list[dict[str, Any]]) -> list[str]:
+    """What must be said beside these rows: that data or a model is a toy."""
+    return sorted({row[key] for row in rows for key in NOTICES if row.get(key)})
+
+
+def say_notices(rows: list[dict[str, Any]]) -> None:
+    for notice in notices_in(rows):
+        print(f"NOTE: {notice}")

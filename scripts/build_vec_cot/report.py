@@ -1,0 +1,227 @@
+"""What was built: counts by source, stage and reason, labels and confidences, as text, JSON and figure.
+
+    python -m scripts.build_vec_cot.report --work output/VEC-CoT
+
+Reads the steps' folders in --work (split/, reasoning/, confidence/; the last may be missing still) and
+writes ``report.txt``, ``report.json`` and ``report.png`` beside them. Counts add up, or it says where not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from inference.results import atomic_path, atomic_write
+from inference.vecbench import TASKS
+from scripts.build_vec_cot.confidence import HIGHEST, LOWEST, STEP
+from scripts.build_vec_cot.records import notices_in, read_rows
+from scripts.build_vec_cot.stages import STAGES, quotas
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73")  # Okabe and Ito's, a stage each
+HATCHES = ("", "//", "..")
+CONFIDENCES = [f"{i / STEP:.2f}" for i in range(round(LOWEST * STEP), round(HIGHEST * STEP) + 1)]
+
+
+def read_step(path: Path) -> list[dict[str, Any]]:
+    return read_rows(path) if path.is_file() else []
+
+
+def by_table_order(sources: set[str]) -> list[str]:
+    """VECBench's tasks in its order, others after them."""
+    order = list(TASKS)
+    return sorted(sources, key=lambda source: (order.index(source) if source in order else len(order), source))
+
+
+def gather(work: Path) -> dict[str, Any]:
+    """Everything that the report shows, in plain types.
+
+    Raises:
+        ValueError: when there is no split yet, or a file has a broken line.
+    """
+    records = {stage: read_step(work / "split" / f"stage{stage}_records.jsonl") for stage in STAGES}
+    if not any(records.values()):
+        raise ValueError(f"{work}: expected split/stage1_records.jsonl and its siblings, found no row")
+    rejected_by_split = read_step(work / "split" / "rejected.jsonl")
+    reasoning = {name: read_step(work / "reasoning" / f"{name}.jsonl") for name in ("reasoning", "rejected", "error")}
+    confidence = {name: read_step(work / "confidence" / f"{name}.jsonl") for name in ("confidence", "error")}
+    # What each stage ends with: stage 3 needs no reasoning, stage 2 a confidence once it was measured.
+    final = {
+        1: [row for row in reasoning["reasoning"] if row["stage"] == 1],
+        2: confidence["confidence"] or [row for row in reasoning["reasoning"] if row["stage"] == 2],
+        3: records[3],
+    }
+    sources = by_table_order({row["task"] for rows in records.values() for row in rows})
+    in_split = Counter((row["task"], stage) for stage, rows in records.items() for row in rows)
+    labels = Counter((row["task"], row["ground_truth"], stage) for stage, rows in final.items() for row in rows)
+    counts = {}
+    for source in sources:
+        split = [in_split[source, stage] for stage in STAGES]
+        ended = [sum(n for (task, _, s), n in labels.items() if (task, s) == (source, stage)) for stage in STAGES]
+        counts[source] = {"split": split, "in_proportion": quotas(source, sum(split)), "final": ended}
+    words = [sum(len(text.split()) for text in row["reasoning"].values()) for row in reasoning["reasoning"]]
+    stated = Counter(f"{row['confidence']:.2f}" for row in confidence["confidence"])
+    asked = len(records[1]) + len(records[2])
+    rows = [row for rows in (*records.values(), *reasoning.values(), *confidence.values()) for row in rows]
+    return {
+        "notices": notices_in(rows),
+        "sources": counts,
+        "split": {
+            "read": sum(map(len, records.values())) + len(rejected_by_split),
+            "kept": [len(records[stage]) for stage in STAGES],
+            "rejected": dict(Counter(row["reason"] for row in rejected_by_split).most_common()),
+        },
+        "reasoning": {
+            "asked": asked,
+            "written": len(reasoning["reasoning"]),
+            "rejected": dict(Counter(row["reason"] for row in reasoning["rejected"]).most_common()),
+            "failed": len(reasoning["error"]),
+            "attempts": dict(sorted(Counter(str(row["attempt"] + 1) for row in reasoning["reasoning"]).items())),
+            "words": np.percentile(words, [0, 25, 50, 75, 100]).tolist() if words else [],
+        },
+        "confidence": {
+            "asked": sum(row["stage"] == 2 for row in reasoning["reasoning"]),
+            "measured": len(confidence["confidence"]),
+            "failed": len(confidence["error"]),
+            "values": {value: stated[value] for value in CONFIDENCES},
+            "mean_by_source": {
+                source: float(np.mean(values))
+                for source in sources
+                if (values := [row["confidence"] for row in confidence["confidence"] if row["task"] == source])
+            },
+        },
+        "labels": {
+            source: {
+                label: [labels[source, label, stage] for stage in STAGES]
+                for label in sorted({label for task, label, _ in labels if task == source})
+            }
+            for source in sources
+        },
+    }
+
+
+def named_counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def bar(count: int, most: int, width: int = 40) -> str:
+    return "#" * max(1, round(width * count / most)) if count else ""
+
+
+def report_text(found: dict[str, Any]) -> str:
+    """The report as lines for a terminal."""
+    split, reasoning, confidence = found["split"], found["reasoning"], found["confidence"]
+    lines = [f"NOTE: {notice}" for notice in found["notices"]]
+
+    def cells(numbers: list[int]) -> str:
+        return "".join(f"{number:>7}" for number in numbers)
+
+    lines += ["", "Rows by source, stages 1, 2, 3", ""]
+    lines.append(f"{'source':<15} {'split':>21}   {'in proportion':>21}   {'training files':>21}")
+    for source, row in found["sources"].items():
+        lines.append(f"{source:<15} {cells(row['split'])}   {cells(row['in_proportion'])}   {cells(row['final'])}")
+    totals = [[sum(n) for n in zip(*(row[name] for row in found["sources"].values()), strict=True)] for name in
+              ("split", "in_proportion", "final")]  # fmt: skip
+    lines.append(f"{'all':<15} {'   '.join(map(cells, totals))}")
+    lines.append("")
+    rejected = sum(split["rejected"].values())
+    reasons = f" ({named_counts(split['rejected'])})" if rejected else ""
+    lines.append(f"split:      read {split['read']} = kept {sum(split['kept'])} + rejected {rejected}{reasons}")
+    rejected = sum(reasoning["rejected"].values())
+    reasons = f" ({named_counts(reasoning['rejected'])})" if rejected else ""
+    parts = reasoning["written"] + rejected + reasoning["failed"]
+    lines.append(
+        f"reasoning:  read {reasoning['asked']} = written {reasoning['written']} + rejected {rejected}{reasons}"
+        f" + failed {reasoning['failed']}"
+        + ("" if parts == reasoning["asked"] else f"; not done {reasoning['asked'] - parts}")
+    )
+    if reasoning["words"]:
+        low, q1, median, q3, high = (round(value) for value in reasoning["words"])
+        lines.append(f"            words: {low} to {high}, median {median}, middle half {q1} to {q3}")
+        lines.append(
+            f"            written at attempt: {', '.join(f'{k}: {n}' for k, n in reasoning['attempts'].items())}"
+        )
+    parts = confidence["measured"] + confidence["failed"]
+    lines.append(
+        f"confidence: read {confidence['asked']} = measured {confidence['measured']} + failed {confidence['failed']}"
+        + ("" if parts == confidence["asked"] else f"; not done {confidence['asked'] - parts}")
+    )
+    lines += ["", "Labels (training files, all stages)"]
+    for source, labels in found["labels"].items():
+        most = max((sum(counts) for counts in labels.values()), default=0)
+        lines += ["", source]
+        lines += [f"  {label:<15} {sum(counts):>6} {bar(sum(counts), most)}" for label, counts in labels.items()]
+    if confidence["measured"]:
+        most = max(confidence["values"].values())
+        lines += ["", "Confidence (stage 2)", ""]
+        lines += [f"  {value} {count:>6} {bar(count, most)}" for value, count in confidence["values"].items()]
+        means = ", ".join(f"{source} {mean:.2f}" for source, mean in confidence["mean_by_source"].items())
+        lines += ["", f"  mean: {means}"]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def draw(found: dict[str, Any], path: Path) -> None:
+    """A panel of labels for each source, and one of stage 2's confidences."""
+    sources = list(found["labels"])
+    columns = 4
+    rows = -(-(len(sources) + 1) // columns)
+    figure = Figure(figsize=(3.4 * columns, 3.6 * rows))
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for panel, source in zip(panels, sources, strict=False):
+        labels = found["labels"][source]
+        start = np.zeros(len(labels))
+        for i, stage in enumerate(STAGES):
+            counts = np.array([counts[i] for counts in labels.values()], dtype=float)
+            panel.barh(list(labels), counts, left=start, color=COLOURS[i], hatch=HATCHES[i], edgecolor="white",
+                       linewidth=0.3, label=f"stage {stage}")  # fmt: skip
+            start += counts
+        panel.invert_yaxis()
+        panel.set_title(source, fontsize=10)
+        panel.tick_params(labelsize=6 if len(labels) > 10 else 8)
+        panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    last = panels[len(sources)]
+    values = found["confidence"]["values"]
+    heights = list(values.values())
+    last.bar([float(value) for value in values], heights, width=0.8 / STEP, color=COLOURS[1], hatch=HATCHES[1])
+    last.set_title(
+        "confidence, stage 2" + ("" if found["confidence"]["measured"] else " (not measured yet)"), fontsize=10
+    )
+    last.set(xlim=(0, 1), xlabel="share of the scaffold's answers, smoothed")
+    last.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    for panel in panels[len(sources) + 1 :]:
+        panel.axis("off")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="upper right", ncols=3, fontsize=8, frameon=False)
+    figure.tight_layout(rect=(0, 0.02, 1, 0.97))
+    figure.text(0.5, 0.003, "; ".join(found["notices"]), ha="center", fontsize=6, color="#444444")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="the folder with the steps' folders")
+    args = parser.parse_args(arguments)
+    try:
+        found = gather(args.work)
+    except (OSError, ValueError) as error:
+        parser.exit(2, f"the report failed: {error}\n")
+    except KeyError as error:
+        parser.exit(2, f"the report failed: {args.work}: a row lacks the field {error}\n")
+    text = report_text(found)
+    with atomic_write(args.work / "report.txt") as handle:
+        handle.write(text)
+    with atomic_write(args.work / "report.json") as handle:
+        json.dump(found, handle, indent=1, ensure_ascii=False)
+    draw(found, args.work / "report.png")
+    print(text, end="")
+    print(f"\nFigure: {args.work / 'report.png'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""What writing the reasoning and measuring the confidence share: questions, shards, settings.
+
+Both ask a model several questions about an image, through ``inference.inference_vllm`` and its
+engines. Question k of a record has the id ``<record>#k``, hence a seed of its own, and a line of its
+own in the run's shards: what was answered before is never asked again. With ``--n_shards N``, N
+workers share the records; afterwards ``--collect_only`` makes one result of their shards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from inference.inference_vllm import add_engine_arguments, check_engine_arguments
+from inference.results import atomic_write, read_results, shard_paths
+from inference.vecbench import BrokenRecord, Record
+from scripts.build_vec_cot.records import read_labelled
+
+# What decides the answers: with another value, old and new answers would not belong together.
+DECISIVE = ("model_name", "checkpoint", "temperature", "max_new_tokens", "seed", "min_pixels", "max_pixels")
+MAX_QUESTIONS = 10_000  # a record: its questions' places in a shard stay, when more are asked later
+
+
+def parse_settings(
+    documentation: str, add_more: Callable[[argparse.ArgumentParser], None], arguments: list[str] | None = None
+) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """(parser, parsed arguments) of a command that samples; ``add_more(parser)`` adds its own ones."""
+    parser = argparse.ArgumentParser(description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data_path", nargs="+", required=True, help="rows of the step before, one JSON object a line")
+    add_engine_arguments(parser)
+    parser.add_argument("--collect_only", action="store_true", help="ask nothing: one result of the workers' shards")
+    add_more(parser)
+    args = parser.parse_args(arguments)
+    check_engine_arguments(parser, args)
+    return parser, args
+
+
+def keep_settings(folder: str | Path, settings: dict[str, Any]) -> None:
+    """Remember what the folder's answers were sampled with; a later start has to agree.
+
+    Raises:
+        ValueError: naming the setting that differs.
+    """
+    path = Path(folder) / "settings.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        with atomic_write(path) as handle:
+            json.dump(settings, handle, indent=1, ensure_ascii=False)
+        return
+    for name, old in json.loads(path.read_text(encoding="utf-8")).items():
+        if old != settings.get(name):
+            raise ValueError(
+                f"{path}: the answers there were sampled with {name} {old!r}, now it is {settings.get(name)!r}; "
+                "take another --output_path"
+            )
+
+
+def read_input(args: argparse.Namespace) -> list[Record | BrokenRecord]:
+    """The rows of all data files, the first ``--limit`` of them."""
+    items = (item for _, item in read_labelled(args.data_path))
+    return [item for item in items if args.limit is None or item.position < args.limit]
+
+
+def question(record: Record, text: str, k: int) -> Record:
+    """Question k about a record's image, as a record that inference can answer."""
+    content = [{"type": "image", "image": record.image}, {"type": "text", "text": text}]
+    labelled = {"ground_truth": record.ground_truth, "candidates": record.candidates, "task": record.task}
+    return replace(
+        record,
+        sample_id=f"{record.sample_id}#{k}",
+        position=record.position * MAX_QUESTIONS + k,
+        messages=[{"role": "user", "content": content}],
+        raw={"record_id": record.sample_id, "k": k, "image": record.image, **labelled},
+    )
+
+
+def answers_on_disk(folder: str | Path) -> dict[str, dict[int, dict[str, Any]]]:
+    """record id → k → line of a shard; a line with a response outweighs one with an error."""
+    found: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
+    for path in shard_paths(folder):
+        for row in read_results(path):
+            if "record_id" in row:
+                known = found[row["record_id"]].get(row["k"])
+                if known is None or "error" in known:
+                    found[row["record_id"]][row["k"]] = row
+    return found
+
+
+def model_notice(*rows: dict[str, Any]) -> dict[str, str]:
+    """The rows' notices (of a toy model), under the key that the training rows keep."""
+    found = sorted({row["model_notice"] for row in rows if row.get("model_notice")})
+    return {"model_notice": "; ".join(found)} if found else {}
+
+
+def error_row(item: Record | BrokenRecord, error: str) -> dict[str, Any]:
+    return {**item.raw, "id": item.sample_id, "error": error}
