@@ -76,7 +76,6 @@ def verdicts(seeds: dict[str, pd.DataFrame]) -> list[tuple[bool, str]]:
     return [
         lower("ece", "ECE"),
         lower("brier", "Brier"),
-        lower("confidence_error", "|c - p|"),
         (
             accuracy >= -ACCURACY_TOLERANCE,
             f"no accuracy is lost: P(right) changes by {100 * accuracy:+.1f} points (tolerance"
@@ -115,7 +114,7 @@ def format_seeds(seeds: dict[str, pd.DataFrame]) -> str:
 def draw(works: dict[str, Path], seeds: dict[str, pd.DataFrame], path: Path) -> None:
     """Left: calibration curves of both models. Right: each measure before and after, a line a seed."""
     figure = Figure(figsize=(10, 4.6))
-    grid = figure.add_gridspec(2, 5, width_ratios=(2.6, 0.25, 1, 1, 1))
+    grid = figure.add_gridspec(2, 5, width_ratios=(2.9, 0.01, 1, 1, 1))
     figure.subplots_adjust(left=0.06, right=0.985, top=0.9, bottom=0.17, wspace=0.45, hspace=0.5)
     panel = figure.add_subplot(grid[:, 0])
     panel.plot([0, 1], [0, 1], color="#999999", linewidth=1, label="perfect calibration")
@@ -131,7 +130,7 @@ def draw(works: dict[str, Path], seeds: dict[str, pd.DataFrame], path: Path) -> 
         panel.scatter(bins["confidence"][firm], bins["correctness"][firm], s=area + 6, color=colour, marker=marker)
         panel.plot([], [], color=colour, linestyle=style, marker=marker, label=label)
     panel.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.02), ylim=(0, 1.02))
-    panel.set_title(f"{len(works)} seeds pooled; area of a mark: its share of the answers", fontsize=8)
+    panel.set_title(f"{len(works)} seed(s) pooled; area of a mark: its share of the answers", fontsize=8)
     panel.grid(alpha=0.3)
     panel.legend(loc="upper left", fontsize=8)
     for i, (column, name, scale, lower) in enumerate(MEASURES):
@@ -139,7 +138,10 @@ def draw(works: dict[str, Path], seeds: dict[str, pd.DataFrame], path: Path) -> 
         for rows in seeds.values():
             values = [scale * rows.loc[model, column] for model in (BEFORE, AFTER)]
             panel.plot([0, 1], values, color="#444444", marker="o", markersize=4, linewidth=1)
-        panel.set(xlim=(-0.3, 1.3), xticks=[0, 1], xticklabels=["stage 2", "stage 3"])
+        # Accuracy and area start at a half, errors at zero: a small change has to look small.
+        top = 1.25 * max(scale * rows.loc[model, column] for rows in seeds.values() for model in (BEFORE, AFTER))
+        limits = (0, top) if lower else (50, 100)
+        panel.set(xlim=(-0.3, 1.3), ylim=limits, xticks=[0, 1], xticklabels=["stage 2", "stage 3"])
         panel.set_title(f"{name} ({'lower' if lower else 'higher'} is better)", fontsize=8)
         panel.tick_params(labelsize=7)
         panel.grid(alpha=0.3)
