@@ -75,6 +75,9 @@ fi
 # The optimizer's state is one file (.pt alone, .bin under FSDP); without it there is no resuming.
 if [[ -n "$last" && -f "$last/trainer_state.json" ]] && [[ -f "$last/optimizer.pt" || -f "$last/optimizer.bin" ]]; then
   resume=(--resume_from_checkpoint "$last")
+  # The weights, too, by name: Qwen2.5-VL's parameters are saved under other names than the module
+  # has, and the trainer's own loading then skips every one of them without a word.
+  model="$last"
 fi
 
 read -r -a more <<< "$swift_args"
