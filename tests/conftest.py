@@ -25,6 +25,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 SHARED_FIXTURE = {"test_sft": "training", "test_grpo": "training"}
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items):
     for item in items:
         name = item.path.stem
