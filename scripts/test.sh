@@ -13,4 +13,4 @@ bash scripts/setup.sh --cpu
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0
 export PATH="$repo/.venv/bin:$PATH" # tests call the linters by name
 # Two processes, a file's tests in one: most of the time is single-threaded start-up of engines.
-exec "$repo/.venv/bin/python" -m pytest --numprocesses "${test_processes:-2}" --dist loadgroup "$@"
+exec "$repo/.venv/bin/python" -m pytest --numprocesses "${test_processes:-2}" --dist loadfile "$@"

@@ -21,17 +21,6 @@ settings.load_profile("shared")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
-# Files whose tests share a costly fixture run in one process, one after the other; see scripts/test.sh.
-SHARED_FIXTURE = {"test_sft": "training", "test_grpo": "training"}
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items):
-    for item in items:
-        name = item.path.stem
-        item.add_marker(pytest.mark.xdist_group(SHARED_FIXTURE.get(name, name)))
-
-
 def read_jsonl(path):
     return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
 
