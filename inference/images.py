@@ -16,6 +16,8 @@ import binascii
 import io
 import math
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,29 +92,32 @@ class ImageSource:
         Raises:
             ImageError: whatever is wrong with it.
         """
+        with self._opened(reference) as image:
+            size = self.budget.fit(*_upright_size(image))
+            return _to_rgb(ImageOps.exif_transpose(image)).resize(size, Image.Resampling.BICUBIC)
+
+    def original_size(self, reference: str, decode: bool = False) -> tuple[int, int]:
+        """Width and height as stored, upright; from the header alone unless every pixel is to be decoded.
+
+        Raises:
+            ImageError: when the header, or with ``decode`` any part of the image, cannot be read.
+        """
+        with self._opened(reference) as image:
+            size = _upright_size(image)
+            if decode:
+                image.load()
+            return size
+
+    @contextmanager
+    def _opened(self, reference: str) -> Iterator[Image.Image]:
+        """The image, opened; whatever goes wrong inside becomes an ImageError that names it."""
         shown = reference if len(reference) <= 200 else reference[:199] + "…"
         try:
             with Image.open(self.open(reference)) as image:
-                size = self.budget.fit(*_upright_size(image))
-                return _to_rgb(ImageOps.exif_transpose(image)).resize(size, Image.Resampling.BICUBIC)
+                yield image
         except ImageError as error:
             raise ImageError(f"image {shown}: {error}") from None
         except (OSError, ValueError, SyntaxError, EOFError, MemoryError, Image.DecompressionBombError) as error:
-            raise ImageError(f"image {shown}: cannot be read: {type(error).__name__}: {error}") from None
-
-    def original_size(self, reference: str) -> tuple[int, int]:
-        """Width and height as stored, upright, from the header alone.
-
-        Raises:
-            ImageError: when the header cannot be read.
-        """
-        shown = reference if len(reference) <= 200 else reference[:199] + "…"
-        try:
-            with Image.open(self.open(reference)) as image:
-                return _upright_size(image)
-        except ImageError as error:
-            raise ImageError(f"image {shown}: {error}") from None
-        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
             raise ImageError(f"image {shown}: cannot be read: {type(error).__name__}: {error}") from None
 
     def open(self, reference: str) -> Path | io.BytesIO:

@@ -16,6 +16,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.metrics import f1_score, roc_auc_score
 
+from inference import confidence_metrics
+from inference.confidence_metrics import Tally
+
 THRESHOLDS = tuple(round(0.1 * step, 1) for step in range(1, 10))
 
 
@@ -56,11 +59,8 @@ def calibration_bins(
     confidence = np.asarray(confidence, dtype=float)
     correctness = np.asarray(correctness, dtype=float)
     edges = np.linspace(0.0, 1.0, n_bins + 1)
-    # side="right" puts a value on an edge into the bin that the edge opens, as lo <= c < hi does.
-    bin_index = np.searchsorted(edges, confidence, side="right") - 1
-    if close_last:
-        bin_index[confidence == 1.0] = n_bins - 1
-    inside = (bin_index >= 0) & (bin_index < n_bins)
+    bin_index = confidence_metrics.bin_of(confidence, n_bins, close_last)
+    inside = bin_index >= 0
     count = np.bincount(bin_index[inside], minlength=n_bins)
     with np.errstate(invalid="ignore"):
         mean_confidence = np.bincount(bin_index[inside], confidence[inside], n_bins) / count
@@ -77,24 +77,16 @@ def calibration_bins(
 def expected_calibration_error(
     confidence: ArrayLike, correctness: ArrayLike, n_bins: int = 10, close_last: bool = True
 ) -> float | None:
-    """ECE: sum over bins of share × |mean correctness − mean confidence| (Guo et al., 2017, eq. 3).
-
-    With ``close_last=False`` (published) a confidence of 1.0 is in no bin and adds nothing,
-    but still counts in the denominator of the shares.
-    """
-    n = len(np.asarray(confidence))
-    if n == 0:
-        return None
-    bins = calibration_bins(confidence, correctness, n_bins, close_last)
-    filled = bins["count"] > 0
-    gap = np.abs(bins["correctness"][filled] - bins["confidence"][filled])
-    return float(np.sum(gap * bins["count"][filled] / n))
+    """ECE as ``confidence_metrics`` defines it; ``close_last=False`` is the published way."""
+    tally = Tally.of(confidence, correctness)
+    error = confidence_metrics.expected_calibration_error(tally, n_bins, close_last=close_last)
+    return float(error) if tally.n else None
 
 
 def brier_score(confidence: ArrayLike, correctness: ArrayLike) -> float | None:
     """Mean squared difference of confidence and correctness (Brier, 1950, for one event)."""
-    confidence, correctness = np.asarray(confidence, dtype=float), np.asarray(correctness, dtype=float)
-    return float(np.mean((confidence - correctness) ** 2)) if len(confidence) else None
+    tally = Tally.of(confidence, correctness)
+    return float(confidence_metrics.brier_score(tally)) if tally.n else None
 
 
 def confidence_roc_auc(confidence: ArrayLike, correctness: ArrayLike) -> float | None:

@@ -61,17 +61,19 @@ class Checker:
         return found + self._labels(sample) + self._answer(sample) + self._length(sample, image_tokens)
 
     def _image(self, sample: Sample) -> tuple[int, list[tuple[str, str]]]:
+        """(image tokens, problems). The header tells the size; a size that is right has its pixels decoded, too."""
         try:
             width, height = self._source.original_size(sample.images[0])
             if min(width, height) < SMALLEST_SIDE:
                 return 0, [("image too small", f"{width} × {height}, expected sides of {SMALLEST_SIDE} pixels or more")]
             if width * height > LARGEST_AREA:
                 return 0, [("image too large", f"{width} × {height}, expected at most {LARGEST_AREA:,} pixels")]
-            image = self._source.load(sample.images[0])
+            self._source.original_size(sample.images[0], decode=True)
+            fitted = self._source.budget.fit(width, height)
         except ImageError as error:
             text = str(error)
             return 0, [("image missing" if "no such file" in text else "image unreadable", text)]
-        return image.width * image.height // FACTOR**2, []
+        return fitted[0] * fitted[1] // FACTOR**2, []
 
     def _labels(self, sample: Sample) -> list[tuple[str, str]]:
         if not sample.ground_truth:
