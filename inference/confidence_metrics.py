@@ -187,6 +187,19 @@ def smooth_calibration_error(tally: Tally, steps: int = 12) -> np.ndarray:
     return np.where(tally.n > 0, (low + high) / 2, np.nan)
 
 
+def ece_if_calibrated(tally: Tally, draws: int = 200, seed: int = 0) -> float:
+    """Mean ECE that chance alone would give these confidences if each were exactly right.
+
+    Correctness is drawn with the confidence as its probability (consistency resampling, Bröcker &
+    Smith, 2007). An ECE near this value is no evidence of miscalibration. ``tally`` holds one data
+    set, (v,).
+    """
+    count = tally.count.astype(int)
+    correct = np.random.default_rng(seed).binomial(count, tally.value, size=(draws, len(count)))
+    drawn = Tally(tally.value, np.broadcast_to(count, correct.shape), correct)
+    return float(np.mean(expected_calibration_error(drawn)))
+
+
 # --- proper scores ---------------------------------------------------------------------------
 
 

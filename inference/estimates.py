@@ -7,17 +7,43 @@ point = estimate_rows(cells, cells.weights)            # [(name, kind, {figure: 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
 from inference import confidence_metrics
-from inference.bootstrap import Cells
+from inference.bootstrap import Cells, interval
 from inference.confidence_metrics import Tally
 from inference.vecbench import GROUPS, TASKS, group_of
 
 OVERALL = "Overall"
+
+# An error that is a mean of absolute or squared gaps is raised by noise, and a resample adds noise
+# once more: their percentiles are lowered by the mean that the resamples are above the estimate.
+RAISED_BY_NOISE = {
+    *("ece", "ece_equal_mass", "mce", "smooth_ece", "overconfidence", "underconfidence"),
+    *("brier_reliability", "brier_resolution"),
+}
+# Continuous confidences (a probability of tokens) are rounded for the tally: 1,001 values at most.
+DECIMALS = 3
+
+
+@dataclass
+class Estimate:
+    """The figures of one task, group or Overall; what is not defined is left out.
+
+    Attributes:
+        kind: "task", "group" or "overall".
+        intervals: figure → (low, high), the 95 % bootstrap interval.
+    """
+
+    name: str
+    kind: str
+    n_samples: int
+    figures: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def one_hot(codes: np.ndarray, n_codes: int) -> sparse.csr_matrix:
@@ -53,6 +79,9 @@ def f1_by_class(truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -
 def tally_of(confidence: np.ndarray, correct: np.ndarray, weights: np.ndarray) -> Tally:
     """The tally of each resample over the cells that have a confidence."""
     scored = np.flatnonzero(np.isfinite(confidence))
+    if not len(scored):
+        none = np.zeros((len(weights), 1))
+        return Tally(np.array([0.5]), none, none)
     value, code = np.unique(confidence[scored], return_inverse=True)
     member, weights = one_hot(code, len(value)), weights[:, scored]
     return Tally(value, sums(weights, member), sums(weights * correct[scored], member))
@@ -77,6 +106,8 @@ def estimate_rows(
     """
     columns = cells.columns
     truth, predicted = columns["truth"].to_numpy(), columns[label].to_numpy()
+    # astype(object): a table read from no rows at all has columns of other types
+    truth, predicted = truth.astype(object), predicted.astype(object)
     stated, task = columns[confidence].to_numpy(dtype=float), columns["task"].to_numpy()
     formed = columns["well_formed"].to_numpy(dtype=float)
     correct = (truth == predicted).astype(float)
@@ -106,4 +137,67 @@ def estimate_rows(
                 figures[f"macro_{figure}"] = np.mean([by_task[other][figure] for other in inside], axis=0)
         figures |= confidence_metrics.all_figures(tally_of(stated[index], correct[index], w))
         rows.append((name, kind, figures))
+    return rows
+
+
+def figure_arrays(
+    cells: Cells, n_resamples: int, seed: int = 0, label: str = "label", confidence: str = "confidence"
+) -> dict[tuple[str, str], np.ndarray]:
+    """(row name, figure) → its value in each resample, (n_resamples,)."""
+    chunks: dict[tuple[str, str], list[np.ndarray]] = {}
+    for weights in cells.resamples(n_resamples, seed):
+        for name, _, figures in estimate_rows(cells, weights, label, confidence):
+            for figure, values in figures.items():
+                chunks.setdefault((name, figure), []).append(values)
+    return {key: np.concatenate(values) for key, values in chunks.items()}
+
+
+def figure_interval(figure: str, point: float, resampled: np.ndarray) -> tuple[float, float] | None:
+    """The 95 % interval of a figure from its resamples; None when it is not defined.
+
+    Over data drawn from a known truth (1,000 samples, 8 confidences), the intervals held the true
+    value in 92 to 96 % of the draws for accuracy, scores, rankings and AURC, in 93 % for ECE when
+    the true ECE was 0.03 or 0.13. They always hold the estimate, and so never an error of zero: hold
+    ECE against ``ece_if_calibrated``.
+    """
+    low, high = (float(bound) for bound in interval(resampled))
+    if not (np.isfinite(low) and np.isfinite(point)):
+        return None
+    if figure in RAISED_BY_NOISE:
+        raised = float(np.nanmean(resampled)) - point
+        low, high = max(0.0, low - raised), high - raised
+    return min(low, point), max(high, point)
+
+
+def estimate(
+    table: pd.DataFrame, n_resamples: int = 0, seed: int = 0, label: str = "label", confidence: str = "confidence"
+) -> list[Estimate]:
+    """Figures, and with ``n_resamples`` their intervals, of a ``prediction_table``.
+
+    Rows in the order of ``slices``: tasks, groups, Overall. ``label`` and ``confidence`` name the
+    columns to judge.
+    """
+    columns = table[["task", "truth", label, confidence, "well_formed"]]
+    cells = Cells.of(columns.assign(**{confidence: columns[confidence].round(DECIMALS)}), table["image"])
+    sizes = {name: int(cells.weights[0, index].sum()) for name, _, index in slices(cells)}
+    resampled = figure_arrays(cells, n_resamples, seed, label, confidence) if n_resamples and len(table) else {}
+    rows = []
+    point_rows = estimate_rows(cells, cells.weights, label, confidence)
+    for (name, kind, figures), (_, _, index) in zip(point_rows, slices(cells), strict=True):
+        row = Estimate(name, kind, sizes[name])
+        stated = cells.columns[confidence].to_numpy(dtype=float)[index]
+        tally = tally_of(stated, np.zeros(len(index)), cells.weights[:, index])
+        if tally.n.sum():
+            single = Tally(tally.value, tally.count[0], tally.correct[0])
+            row.figures["ece_if_calibrated"] = confidence_metrics.ece_if_calibrated(single)
+        for figure, values in figures.items():
+            point = float(values[0])
+            if not np.isfinite(point):
+                continue
+            row.figures[figure] = point
+            if (name, figure) in resampled:
+                bounds = figure_interval(figure, point, resampled[name, figure])
+                if bounds is not None:
+                    row.intervals[figure] = bounds
+        rows.append(row)
     return rows

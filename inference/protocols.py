@@ -11,22 +11,27 @@ return rows of fractions; ``inference.tables`` turns them into text.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from inference import metrics
+from inference.estimates import OVERALL, Estimate, estimate
 from inference.response import Reading, read_response
-from inference.vecbench import GROUPS, TASKS, canonical_task, group_of
-
-OVERALL = "Overall"
+from inference.vecbench import GROUPS, TASKS, canonical_task, group_of, image_of
 
 
 @dataclass
 class Row:
-    """One line of a table: fractions, None where a number is not defined."""
+    """One line of a table: fractions, None where a number is not defined.
+
+    Attributes:
+        more: further figures of the corrected protocol, by name.
+        intervals: figure → (low, high), 95 % bootstrap intervals.
+    """
 
     name: str
     kind: str  # "task", "group" or "overall"
@@ -39,24 +44,38 @@ class Row:
     macro_accuracy: float | None = None
     confidence_rate: float | None = None
     format_rate: float | None = None
+    more: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, estimate: Estimate) -> Row:
+        own = {field.name for field in fields(cls)}
+        main = {name: value for name, value in estimate.figures.items() if name in own}
+        more = {name: value for name, value in estimate.figures.items() if name not in own}
+        return cls(estimate.name, estimate.kind, estimate.n_samples, **main, more=more, intervals=estimate.intervals)
 
     def to_json(self) -> dict[str, Any]:
-        return {key: value for key, value in asdict(self).items() if value is not None}
+        main = asdict(self)
+        more, intervals = main.pop("more"), main.pop("intervals")
+        known = {key: value for key, value in main.items() if value is not None} | more
+        bounds = {figure: {"low": low, "high": high} for figure, (low, high) in intervals.items()}
+        return known | ({"intervals": bounds} if bounds else {})
 
 
 def prediction_table(results: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """Read each response once: one row a sample, in order.
 
-    Columns: task, group (None outside VECBench), truth (lower-cased) and the fields of
-    ``Reading``; both confidences are floats with NaN where there is none, the published one
-    clipped to [0, 1].
+    Columns: sample_id, task, group (None outside VECBench), image (None when it is not named),
+    truth (lower-cased) and the fields of ``Reading``; both confidences are floats with NaN where
+    there is none, the published one clipped to [0, 1].
     """
     rows = []
     for result in results:
         reading = read_response(result["response"], result["candidates"])
         task = canonical_task(result["task"])
-        rows.append((task, group_of(task), result["ground_truth"].lower(), *vars(reading).values()))
-    columns = ["task", "group", "truth", *(field.name for field in fields(Reading))]
+        known = (result.get("sample_id"), task, group_of(task), image_of(result), result["ground_truth"].lower())
+        rows.append((*known, *vars(reading).values()))
+    columns = ["sample_id", "task", "group", "image", "truth", *(field.name for field in fields(Reading))]
     table = pd.DataFrame(rows, columns=columns)
     for column in ("published_confidence", "confidence"):
         table[column] = table[column].astype(float)
@@ -127,34 +146,41 @@ def published_thresholds(table: pd.DataFrame) -> dict[str, list[dict[str, float]
     return analysis
 
 
-def corrected_rows(table: pd.DataFrame) -> list[Row]:
-    """Tasks, groups and Overall under the corrected protocol.
+def corrected_rows(table: pd.DataFrame, n_resamples: int = 0, seed: int = 0) -> list[Row]:
+    """Tasks, groups and Overall under the corrected protocol, with every figure of ``estimates``.
 
     Every sample is in every denominator of Acc, F1 and the two rates. The calibration
     numbers are over the samples with a valid confidence, whose share is ``confidence_rate``.
-    ``macro_accuracy`` is the mean of the tasks' accuracies.
+    ``macro_accuracy`` is the mean of the tasks' accuracies. ``n_resamples`` of the bootstrap give
+    each figure an interval; 0 gives none.
     """
-    rows = []
-    slices = [
-        *(("task", *pair) for pair in task_slices(table)),
-        *(("group", *pair) for pair in group_slices(table)),
-        ("overall", OVERALL, table),
-    ]
-    for kind, name, part in slices:
-        row = _prediction_row(name, kind, part, "label")
-        if len(part):
-            scored = part[part["confidence"].notna()]
-            confidence, correct = scored["confidence"].to_numpy(), _correct(scored, "label")
-            row.ece = metrics.expected_calibration_error(confidence, correct)
-            row.brier = metrics.brier_score(confidence, correct)
-            row.roc_auc = metrics.confidence_roc_auc(confidence, correct)
-            row.confidence_rate = len(scored) / len(part)
-            row.format_rate = float(part["well_formed"].mean())
-            if kind != "task":
-                by_task = pd.Series(_correct(part, "label")).groupby(part["task"].to_numpy()).mean()
-                row.macro_accuracy = float(by_task.mean())
-        rows.append(row)
-    return rows
+    return [Row.of(row) for row in estimate(table, n_resamples, seed)]
+
+
+def label_reports(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """task → labels, confusion matrix (rows: truth, columns: prediction), precision, recall, F1, support.
+
+    Under the corrected protocol, ``unknown`` a predicted class like any other; tasks outside
+    VECBench come last. None where a label was never predicted (precision) or never true (recall).
+    """
+    reports = {}
+    tasks = [name for name in TASKS if (table["task"] == name).any()]
+    for name in [*tasks, *sorted(set(table["task"]) - set(tasks))]:
+        part = table[table["task"] == name]
+        known = list(TASKS[name].labels) if name in TASKS else []
+        labels = known + sorted((set(part["truth"]) | set(part["label"])) - set(known))
+        truth, predicted = part["truth"].to_numpy(), part["label"].to_numpy()
+        precision, recall, f1, support = precision_recall_fscore_support(
+            truth, predicted, labels=labels, zero_division=np.nan
+        )
+        columns = {"precision": precision, "recall": recall, "f1": f1}
+        reports[name] = {
+            "labels": labels,
+            "confusion_matrix": confusion_matrix(truth, predicted, labels=labels).tolist(),
+            **{key: [None if value != value else float(value) for value in column] for key, column in columns.items()},
+            "support": support.tolist(),
+        }
+    return reports
 
 
 def calibration_curves(table: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:

@@ -146,6 +146,16 @@ def images_in(messages: list[dict[str, Any]]) -> list[str]:
     return found
 
 
+def image_of(raw: dict[str, Any]) -> str | None:
+    """The image that a record or result names, whatever else is wrong with it; None without one."""
+    messages = raw.get("conversations", raw.get("messages"))
+    turns = [turn for turn in messages if isinstance(turn, dict)] if isinstance(messages, list) else []
+    items = [turn["content"] for turn in turns if isinstance(turn.get("content"), list)]
+    usable = [{"content": [item for item in content if isinstance(item, dict)]} for content in items]
+    image = next(iter(images_in(usable)), raw.get("image"))
+    return image if isinstance(image, str) else None
+
+
 def _check_messages(messages: Any, fail: Callable[[str, str], NoReturn]) -> list[dict[str, Any]]:
     if not isinstance(messages, list) or not messages:
         fail("conversations", f"a non-empty list of turns, got {describe(messages)}")

@@ -62,6 +62,7 @@ def test_every_file_of_an_evaluation_is_there_and_no_temporary_one(golden_run):
         "metric.log",
         "metric_conf.log",
         "metrics.json",
+        "metrics.tsv",
         "thresholds.tsv",
         "confidence_thresholds.png",
         "calibration_curves.png",

@@ -1,0 +1,84 @@
+"""Other confidences of the same run, to hold the verbalized one against.
+
+A run keeps, when its engine tells them, the log-probabilities of the answer's tokens and of the
+whole response, and with ``n_responses`` above 1 the further answers to the same question. Each
+gives a confidence of its own, judged by the same figures as the verbalized one.
+
+    for source, rows in source_rows(table).items(): ...
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from inference.estimates import Estimate, estimate
+from inference.response import UNKNOWN, read_response
+
+VERBALIZED = "verbalized"
+
+# name → (column of the prediction, column of the confidence). "agreement" is the share of the k
+# answers that say what the first one says; "majority" judges the most frequent answer by its share.
+SOURCES = {
+    VERBALIZED: ("label", "confidence"),
+    "answer probability": ("label", "answer_probability"),
+    "token probability": ("label", "token_probability"),
+    "self-consistency": ("label", "agreement"),
+    "majority vote": ("majority_label", "agreement_of_majority"),
+}
+
+
+def _probability(log_probability: Any) -> float:
+    if isinstance(log_probability, bool) or not isinstance(log_probability, (int, float)):
+        return float("nan")
+    return float(np.exp(min(log_probability, 0.0)))
+
+
+def _votes(result: dict[str, Any], first: str) -> tuple[float, str, float]:
+    """(share of answers equal to the first, most frequent answer, its share); NaN with one answer only.
+
+    An answer that is none takes part in the shares' denominator but wins only when there is no
+    other; of two equally frequent answers the one that came first wins (Wang et al., 2023:
+    self-consistency).
+    """
+    others = result.get("other_responses")
+    if not isinstance(others, list) or not others:
+        return float("nan"), first, float("nan")
+    labels = [first, *(read_response(str(text), result["candidates"]).label for text in others)]
+    counts = Counter(label for label in labels if label != UNKNOWN)
+    winner, votes = counts.most_common(1)[0] if counts else (UNKNOWN, len(labels))
+    return labels.count(first) / len(labels), winner, votes / len(labels)
+
+
+def add_sources(table: pd.DataFrame, results: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """``prediction_table`` with a column for each other confidence, NaN where a run has none.
+
+    ``answer_probability`` is the product of the answer tokens' probabilities, ``token_probability``
+    the geometric mean over the whole response (Malinin & Gales, 2021: length-normalised).
+    """
+    rows = [
+        (
+            _probability(result.get("answer_log_probability")),
+            _probability(result.get("mean_log_probability")),
+            *_votes(result, label),
+        )
+        for result, label in zip(results, table["label"], strict=True)
+    ]
+    names = ["answer_probability", "token_probability", "agreement", "majority_label", "agreement_of_majority"]
+    added = pd.DataFrame(rows, columns=names, index=table.index)
+    return table.join(added.astype({name: float for name in names if name != "majority_label"}))
+
+
+def available_sources(table: pd.DataFrame) -> list[str]:
+    """The confidences that this run has at least one value of, the verbalized one first."""
+    return [name for name, (_, column) in SOURCES.items() if column in table and table[column].notna().any()]
+
+
+def source_rows(table: pd.DataFrame, n_resamples: int = 0, seed: int = 0) -> dict[str, list[Estimate]]:
+    """source → figures of tasks, groups and Overall, for every confidence but the verbalized one."""
+    names = [name for name in available_sources(table) if name != VERBALIZED]
+    return {name: estimate(table, n_resamples, seed, *SOURCES[name]) for name in names}

@@ -1,0 +1,122 @@
+"""The corrected protocol's figures in full: as text with intervals, and as a table for programs.
+
+print(full_table(rows, n_resamples=1000))
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+
+from inference.bootstrap import LEVEL
+from inference.protocols import Row
+from inference.tables import NOT_AVAILABLE
+
+# figure → (what it is, number format, factor): percentages where it is a share or a probability.
+FIGURES = {
+    "accuracy": ("Acc", ".2f", 100),
+    "macro_accuracy": ("Acc, mean over tasks", ".2f", 100),
+    "f1": ("F1 (weighted)", ".2f", 100),
+    "macro_f1": ("F1, mean over tasks", ".2f", 100),
+    "format_rate": ("Format adherence", ".2f", 100),
+    "confidence_rate": ("Confidence adherence", ".2f", 100),
+    "ece": ("ECE, 10 equal-width bins", ".2f", 100),
+    "ece_if_calibrated": ("  ECE by chance alone", ".2f", 100),
+    "ece_equal_mass": ("ECE, 10 equal-mass bins", ".2f", 100),
+    "smooth_ece": ("Smooth ECE, no bins", ".2f", 100),
+    "mce": ("MCE", ".2f", 100),
+    "overconfidence": ("Overconfident part of ECE", ".2f", 100),
+    "underconfidence": ("Underconfident part of ECE", ".2f", 100),
+    "confidence_gap": ("Confidence − accuracy", ".2f", 100),
+    "brier": ("Brier", ".2f", 100),
+    "brier_reliability": ("  reliability (lower is better)", ".2f", 100),
+    "brier_resolution": ("  resolution (higher is better)", ".2f", 100),
+    "brier_uncertainty": ("  uncertainty", ".2f", 100),
+    "brier_within_bins": ("  within bins", ".2f", 100),
+    "log_loss": ("Log loss, nats", ".3f", 1),
+    "roc_auc": ("ROC AUC of correctness", ".2f", 100),
+    "auprc": ("AUPRC of correctness", ".2f", 100),
+    "auprc_errors": ("AUPRC of errors", ".2f", 100),
+    "aurc": ("AURC", ".2f", 100),
+    "e_aurc": ("E-AURC", ".2f", 100),
+    "accuracy_at_80_coverage": ("Acc at 80 % coverage", ".2f", 100),
+    "accuracy_at_90_coverage": ("Acc at 90 % coverage", ".2f", 100),
+    "coverage_at_5_risk": ("Coverage at 5 % risk", ".2f", 100),
+    "coverage_at_10_risk": ("Coverage at 10 % risk", ".2f", 100),
+    "mean_confidence": ("Mean confidence", ".2f", 100),
+    "confidence_spread": ("Spread of confidence (std)", ".2f", 100),
+    "distinct_confidences": ("Distinct confidences", ".0f", 1),
+    "top_two_share": ("Share of the top two", ".2f", 100),
+}
+# What tells one confidence from another at a glance.
+SOURCE_FIGURES = ("accuracy", "ece", "smooth_ece", "brier", "log_loss", "roc_auc", "aurc", "coverage_at_10_risk")
+
+
+def figure_value(row: Row, figure: str) -> float | None:
+    """The figure of a row, whether it is one of the row's own fields or one of ``more``."""
+    return row.more.get(figure, getattr(row, figure, None))
+
+
+def figure_text(row: Row, figure: str) -> str:
+    """The number, with its interval in brackets when it has one."""
+    value = figure_value(row, figure)
+    if value is None:
+        return NOT_AVAILABLE
+    _, number_format, factor = FIGURES[figure]
+    text = format(factor * value, number_format)
+    if figure in row.intervals and number_format != ".0f":
+        text += " [{}, {}]".format(*(format(factor * bound, number_format) for bound in row.intervals[figure]))
+    return text
+
+
+def _columns(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
+
+    def text(line: Sequence[str]) -> str:
+        return "  ".join([line[0].ljust(widths[0]), *(x.rjust(w) for x, w in zip(line[1:], widths[1:], strict=True))])
+
+    return "\n".join([text(header), "-" * (sum(widths) + 2 * len(widths) - 2), *map(text, lines)]) + "\n"
+
+
+def full_table(rows: Sequence[Row], n_resamples: int) -> str:
+    """One line a figure, one column a group and Overall. The tasks are in metrics.tsv."""
+    shown = [row for row in rows if row.kind != "task"]
+    lines = [[name, *(figure_text(row, figure) for row in shown)] for figure, (name, _, _) in FIGURES.items()]
+    text = "Confidence in full, corrected protocol; tasks in metrics.tsv\n"
+    if n_resamples:
+        text += (
+            f"[low, high]: {LEVEL:.0%} bootstrap interval, {n_resamples} resamples of the images within their tasks\n"
+        )
+    return text + _columns(["", *(row.name for row in shown)], lines)
+
+
+def sources_table(sources: Mapping[str, Sequence[Row]]) -> str:
+    """Every confidence of the run side by side, for the groups and Overall; empty with only one."""
+    if len(sources) < 2:
+        return ""
+    names = [row.name for row in next(iter(sources.values())) if row.kind != "task"]
+    lines = [
+        [f"{name}: {source}", *(figure_text(row, figure) for figure in SOURCE_FIGURES)]
+        for name in names
+        for source, rows in sources.items()
+        for row in rows
+        if row.name == name
+    ]
+    return "Confidences compared\n" + _columns(["", *(FIGURES[figure][0] for figure in SOURCE_FIGURES)], lines)
+
+
+def metrics_tsv(sources: Mapping[str, Sequence[Row]]) -> str:
+    """Every figure of every row, one a line: confidence, row, kind, n, figure, value, low, high (fractions)."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, delimiter="\t", lineterminator="\n")
+    writer.writerow(["confidence", "row", "kind", "n_samples", "figure", "value", "low", "high"])
+    for source, rows in sources.items():
+        for row in rows:
+            for figure in FIGURES:
+                value = figure_value(row, figure)
+                if value is not None:
+                    bounds = (f"{bound:.6f}" for bound in row.intervals.get(figure, ()))
+                    cells = [source, row.name, row.kind, row.n_samples, figure, f"{value:.6f}", *bounds]
+                    writer.writerow(cells + [""] * (8 - len(cells)))
+    return buffer.getvalue()
