@@ -7,7 +7,9 @@ print(published_table(rows))
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from inference.estimates import OVERALL
 from inference.metrics import THRESHOLDS
 from inference.protocols import Row
 from inference.vecbench import GROUPS
@@ -134,3 +136,39 @@ def thresholds_tsv(analysis: dict[str, list[dict[str, float]]]) -> str:
         ]
         lines.append("\t".join([f"{threshold:.1f}:", *cells]))
     return "\n".join(lines) + "\n"
+
+
+def read_table(path: Path) -> list[Row]:
+    """The rows of a published table as it stands in metric.log or metric_conf.log.
+
+    Raises:
+        OSError: when the file cannot be read.
+        ValueError: when it holds no such table.
+    """
+    fields = {"Acc": "accuracy", "F1": "f1", "ECE": "ece", "Brier": "brier", "ROC AUC": "roc_auc"}
+    rows: list[Row] = []
+    header: list[str] | None = None
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.startswith("|"):
+            continue
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if cells[0] in ("Task", "Task/Group"):
+            if header is not None:
+                break  # the corrected table follows
+            header = cells
+            continue
+        if header is None or len(cells) != len(header):
+            raise ValueError(f"{path}, line {number}: expected a row of the published table")
+        name = cells[0]
+        kind = "overall" if name == OVERALL else "group" if name in GROUPS else "task"
+        try:
+            numbers = {
+                fields[column]: None if cell == NOT_AVAILABLE else float(cell) / 100
+                for column, cell in zip(header[1:-1], cells[1:-1], strict=True)
+            }
+            rows.append(Row(name, kind, int(cells[-1]), **numbers))
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"{path}, line {number}: expected numbers in percent, {error}") from None
+    if not rows or rows[-1].kind != "overall":
+        raise ValueError(f"{path}: expected the published table, ending with its {OVERALL} row")
+    return rows

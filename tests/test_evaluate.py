@@ -79,13 +79,10 @@ def test_metrics_json_agrees_with_the_table(golden_run):
 def test_the_published_reference_tables_are_well_formed_by_our_own_formatter():
     """The stored tables of the released model have the very layout that evaluation prints."""
     reference = Path(__file__).parent.parent / "infer_results" / "emocaliber_published"
-    rows = []
-    for line in (reference / "metric.log").read_text().splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if line.startswith("|") and cells[0] != "Task":
-            kind = "overall" if cells[0] == "Overall" else "task"
-            rows.append(protocols.Row(cells[0], kind, int(cells[3]), float(cells[1]) / 100, float(cells[2]) / 100))
+    rows = tables.read_table(reference / "metric.log")
     assert tables.published_table(rows) == (reference / "metric.log").read_text()
+    with_groups = tables.read_table(reference / "metric_conf.log")
+    assert tables.published_confidence_table(with_groups) == (reference / "metric_conf.log").read_text()
     assert [row.n_samples for row in rows] == [*(task.n_test for task in TASKS.values()), 8032]
 
 

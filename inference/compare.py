@@ -1,0 +1,233 @@
+"""Is run B better than run A? Paired differences with intervals and p-values, sample by sample.
+
+    python -m inference.compare infer_results/cold_start infer_results/emocaliber
+    python -m inference.compare infer_results/emocaliber --published
+        one run beside the published tables: is each published number within its interval?
+
+Reads the runs' merged.jsonl (evaluate first). Both runs must have answered the same samples;
+those that only one has are counted and left out. Both are judged in the same resamples of the
+images (``inference.bootstrap``), so that what is hard for both cancels. Writes comparison.tsv
+and comparison.png into ``--output_dir`` (default: RUN_B/compared_with_<RUN_A>).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from inference import protocols
+from inference.bootstrap import LEVEL, Cells, holm, interval, two_sided_p
+from inference.compare_published import PUBLISHED_FOLDER, published_comparison
+from inference.confidence_tables import FIGURES
+from inference.estimates import DECIMALS, RAISED_BY_NOISE, estimate_rows
+from inference.evaluate import notices, split_results
+from inference.results import atomic_write
+from inference.vecbench import read_lines
+
+# Figures that are compared, most asked for first; True where more is better.
+COMPARED = {
+    "accuracy": True,
+    "macro_accuracy": True,
+    "f1": True,
+    "ece": False,
+    "smooth_ece": False,
+    "brier": False,
+    "log_loss": False,
+    "roc_auc": True,
+    "aurc": False,
+    "coverage_at_10_risk": True,
+    "format_rate": True,
+    "confidence_rate": True,
+}
+
+
+class ComparisonError(ValueError):
+    """Two runs that cannot be compared, and why."""
+
+
+@dataclass
+class Difference:
+    """One figure of one row in both runs; fractions.
+
+    Attributes:
+        difference: B − A; ``low`` and ``high`` bound it.
+        p: of no difference, two-sided; ``p_holm`` corrected for the rows of this figure.
+    """
+
+    row: str
+    kind: str
+    figure: str
+    a: float
+    b: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float = float("nan")
+
+    @property
+    def verdict(self) -> str:
+        if not self.p_holm < 1 - LEVEL:
+            return ""
+        return "better" if (self.difference > 0) == COMPARED[self.figure] else "worse"
+
+
+def read_run(folder: Path) -> list[dict[str, Any]]:
+    """The answered samples of an evaluated run.
+
+    Raises:
+        ComparisonError: when the folder holds no evaluated run.
+    """
+    path = folder / "merged.jsonl"
+    if not path.is_file():
+        raise ComparisonError(f"{path}: no such file. Run python -m inference.evaluate --output_path {folder}")
+    evaluable, failed = split_results(list(read_lines(path)), str(path))
+    if failed:
+        raise ComparisonError(failed[0]["error"])
+    return evaluable
+
+
+def paired_table(results_a: list[dict[str, Any]], results_b: list[dict[str, Any]]) -> pd.DataFrame:
+    """One row a sample that both runs answered: task, truth, image and each run's reading (``…_a``, ``…_b``).
+
+    Raises:
+        ComparisonError: when the runs share no sample, or disagree on the label of one.
+    """
+    a, b = (protocols.prediction_table(results) for results in (results_a, results_b))
+    for name, table in (("A", a), ("B", b)):
+        if table["sample_id"].isna().any() or table["sample_id"].duplicated().any():
+            raise ComparisonError(f"run {name}: expected one sample_id a line in merged.jsonl; evaluate the run again")
+    own = ["sample_id", "label", "confidence", "well_formed"]
+    both = a.merge(b[[*own, "truth", "task"]], on="sample_id", suffixes=("_a", "_b"))
+    if both.empty:
+        raise ComparisonError("the runs have no sample in common: were they made from the same data file?")
+    other = both[(both["truth_a"] != both["truth_b"]) | (both["task_a"] != both["task_b"])]
+    if len(other):
+        row = other.iloc[0]
+        raise ComparisonError(
+            f"sample {row['sample_id']}: {row['task_a']}, {row['truth_a']} in run A, "
+            f"{row['task_b']}, {row['truth_b']} in run B: expected the same task and label"
+        )
+    return both.rename(columns={"truth_a": "truth", "task_a": "task"}).drop(columns=["truth_b", "task_b"])
+
+
+def _view(cells: Cells, run: str) -> Cells:
+    names = {f"{column}_{run}": column for column in ("label", "confidence", "well_formed")}
+    return replace(cells, columns=cells.columns[["task", "truth", *names]].rename(columns=names))
+
+
+def differences(table: pd.DataFrame, n_resamples: int = 2000, seed: int = 0) -> list[Difference]:
+    """B − A of every compared figure of every task, group and Overall, both runs in the same resamples."""
+    columns = ["task", "truth", *(f"{name}_{run}" for run in "ab" for name in ("label", "confidence", "well_formed"))]
+    cells = Cells.of(table[columns].round(DECIMALS), table["image"])
+    views = {run: _view(cells, run) for run in "ab"}
+    chunks: dict[tuple[str, str], list[np.ndarray]] = {}
+    for weights in cells.resamples(n_resamples, seed):
+        a, b = (estimate_rows(views[run], weights) for run in "ab")
+        for (name, _, of_a), (_, _, of_b) in zip(a, b, strict=True):
+            for figure in COMPARED.keys() & of_a.keys():
+                chunks.setdefault((name, figure), []).append(of_b[figure] - of_a[figure])
+    found = []
+    a, b = (estimate_rows(views[run], cells.weights) for run in "ab")
+    for (name, kind, of_a), (_, _, of_b) in zip(a, b, strict=True):
+        for figure in COMPARED:
+            if figure not in of_a or not np.isfinite(of_a[figure][0] + of_b[figure][0]):
+                continue
+            point = float(of_b[figure][0] - of_a[figure][0])
+            resampled = np.concatenate(chunks[name, figure])
+            if figure in RAISED_BY_NOISE:
+                resampled = resampled - (np.nanmean(resampled) - point)
+            low, high = (float(bound) for bound in interval(resampled))
+            found.append(
+                Difference(name, kind, figure, float(of_a[figure][0]), float(of_b[figure][0]), point, low, high,
+                           float(two_sided_p(resampled)))
+            )  # fmt: skip
+    for figure in COMPARED:
+        family = [item for item in found if item.figure == figure]
+        for item, corrected in zip(family, holm(np.array([item.p for item in family])), strict=True):
+            item.p_holm = float(corrected)
+    return found
+
+
+def _number(value: float, figure: str, signed: bool = False) -> str:
+    _, number_format, factor = FIGURES[figure]
+    return format(factor * value, ("+" if signed else "") + number_format)
+
+
+def comparison_text(found: list[Difference], name_a: str, name_b: str, n_resamples: int) -> str:
+    """A block a figure, a line a row."""
+    lines = [
+        f"A: {name_a}",
+        f"B: {name_b}",
+        f"B - A with {LEVEL:.0%} intervals, {n_resamples} paired resamples of the images within their tasks;",
+        "p two-sided; better, worse: p below 0.05 after Holm's correction for the rows of the figure",
+    ]
+    for figure, higher in COMPARED.items():
+        items = [item for item in found if item.figure == figure]
+        if items:
+            direction = "higher" if higher else "lower"
+            lines += ["", f"{FIGURES[figure][0].strip()} ({direction} is better)"]
+            lines.append(f"  {'':<15} {'A':>7} {'B':>7} {'B - A':>8}  {'interval':<18} {'p':>6}")
+        for item in items:
+            bounds = f"[{_number(item.low, figure, True)}, {_number(item.high, figure, True)}]"
+            lines.append(
+                f"  {item.row:<15} {_number(item.a, figure):>7} {_number(item.b, figure):>7} "
+                f"{_number(item.difference, figure, True):>8}  {bounds:<18} {item.p:>6.3f} {item.verdict}".rstrip()
+            )
+    return "\n".join(lines) + "\n"
+
+
+def write_tsv(found: list[Difference], path: Path) -> None:
+    """Every difference, one a line, in fractions."""
+    names = ["row", "kind", "figure", "a", "b", "difference", "low", "high", "p", "p_holm", "verdict"]
+    with atomic_write(path) as handle:
+        writer = csv.writer(handle, delimiter="\t", lineterminator="\n")
+        writer.writerow(names)
+        for item in found:
+            writer.writerow([f"{x:.6f}" if isinstance(x, float) else x for x in (getattr(item, n) for n in names)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run_a", type=Path, help="an evaluated run's folder")
+    parser.add_argument("run_b", type=Path, nargs="?", help="another one of the same data")
+    parser.add_argument(
+        "--published", type=Path, nargs="?", const=PUBLISHED_FOLDER, help="hold RUN_A's (or B's) figures against these"
+    )
+    parser.add_argument("--n_resamples", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output_dir", type=Path)
+    args = parser.parse_args()
+    if args.run_b is None and args.published is None:
+        parser.error("expected a second run, or --published")
+    if args.n_resamples < 100:
+        parser.error(f"--n_resamples: expected at least 100, got {args.n_resamples}")
+    try:
+        results = [read_run(run) for run in (args.run_a, args.run_b) if run is not None]
+        for note in notices([item for run in results for item in run]):
+            print(f"NOTE: {note}")
+        if args.run_b is not None:
+            table = paired_table(*results)
+            only = [len(run) - len(table) for run in results]
+            print(f"{len(table)} samples in both runs; left out: {only[0]} only in A, {only[1]} only in B")
+            found = differences(table, args.n_resamples, args.seed)
+            output_dir = args.output_dir or args.run_b / f"compared_with_{args.run_a.resolve().name}"
+            output_dir.mkdir(parents=True, exist_ok=True)
+            print(comparison_text(found, str(args.run_a), str(args.run_b), args.n_resamples))
+            write_tsv(found, output_dir / "comparison.tsv")
+            print(f"files in {output_dir}")
+        if args.published is not None:
+            print(published_comparison(results[-1], args.published, args.n_resamples, args.seed))
+    except (ComparisonError, OSError, ValueError) as error:
+        sys.exit(f"cannot compare: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""A run beside published tables: does each published number lie within the run's interval?
+
+    python -m inference.compare infer_results/my_run --published
+
+The published protocol on both sides, quirks included (``protocols``): task rows from metric.log,
+group rows from metric_conf.log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from inference import confidence_metrics, protocols
+from inference.bootstrap import LEVEL, Cells
+from inference.estimates import OVERALL, f1_by_class, figure_interval, slices, tally_of
+from inference.protocols import Row
+from inference.tables import read_table
+
+PUBLISHED_FOLDER = Path(__file__).resolve().parent.parent / "infer_results" / "emocaliber_published"
+NAMES = {"accuracy": "Acc", "f1": "F1", "ece": "ECE", "brier": "Brier", "roc_auc": "ROC AUC"}
+
+
+def _resampled(cells: Cells, weights: np.ndarray) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """(row, figure → (resamples,)) under the published protocol."""
+    columns = cells.columns
+    truth = columns["truth"].to_numpy(dtype=object)
+    stated = columns["published_confidence"].to_numpy(dtype=float)
+    readable = ~columns["published_confidence_unreadable"].to_numpy(dtype=bool)
+    for name, kind, index in slices(cells):
+        if kind == "group":
+            index = index[readable[index]]
+        label = "published_overall_label" if name == OVERALL else "published_label"
+        predicted = columns[label].to_numpy(dtype=object)
+        correct = (truth == predicted).astype(float)[index]
+        w = weights[:, index]
+        if not w.sum():
+            continue
+        figures = {"accuracy": w @ correct / w.sum(axis=1), "f1": f1_by_class(truth[index], predicted[index], w)}
+        tally = tally_of(stated[index], correct, w)
+        if kind == "group" and tally.n.all():
+            figures["accuracy"] = confidence_metrics.accuracy(tally)
+            figures["ece"] = confidence_metrics.expected_calibration_error(tally, close_last=False)
+            figures["brier"] = confidence_metrics.brier_score(tally)
+            figures["roc_auc"] = confidence_metrics.roc_auc(tally)
+        yield name, figures
+
+
+def published_intervals(
+    table: pd.DataFrame, n_resamples: int, seed: int = 0
+) -> dict[tuple[str, str], tuple[float, float, float]]:
+    """(row, figure) → (value, low, high) of a run under the published protocol."""
+    names = ["published_label", "published_overall_label", "published_confidence", "published_confidence_unreadable"]
+    cells = Cells.of(table[["task", "truth", *names]], table["image"])
+    chunks: dict[tuple[str, str], list[np.ndarray]] = {}
+    for weights in cells.resamples(n_resamples, seed):
+        for name, figures in _resampled(cells, weights):
+            for figure, values in figures.items():
+                chunks.setdefault((name, figure), []).append(values)
+    found = {}
+    for name, figures in _resampled(cells, cells.weights):
+        for figure, values in figures.items():
+            point = float(values[0])
+            bounds = figure_interval(figure, point, np.concatenate(chunks[name, figure]))
+            if bounds is not None:
+                found[name, figure] = (point, *bounds)
+    return found
+
+
+def read_published(folder: Path) -> list[Row]:
+    """Task rows and Overall of metric.log, group rows of metric_conf.log.
+
+    Raises:
+        OSError: when a file is missing.
+        ValueError: when one is no such table.
+    """
+    rows = read_table(folder / "metric.log")
+    groups = [row for row in read_table(folder / "metric_conf.log") if row.kind == "group"]
+    return [*rows[:-1], *groups, rows[-1]]
+
+
+def published_comparison(results: list[dict[str, Any]], folder: Path, n_resamples: int, seed: int = 0) -> str:
+    """A line a published number: ours, its interval, and whether the published one is within, above or below."""
+    ours = published_intervals(protocols.prediction_table(results), n_resamples, seed)
+    lines = [
+        f"This run beside {folder}, published protocol; {LEVEL:.0%} intervals of this run, {n_resamples} resamples",
+        f"{'':<15} {'':<8} {'this run':>8}  {'interval':<16} {'published':>9}  published is",
+    ]
+    counts = {"within": 0, "above": 0, "below": 0}
+    for row in read_published(folder):
+        for figure, title in NAMES.items():
+            published = getattr(row, figure)
+            if published is None:
+                continue
+            if (row.name, figure) not in ours:
+                lines.append(f"{row.name:<15} {title:<8} {'N/A':>8}  {'':<16} {100 * published:>9.2f}  not comparable")
+                continue
+            value, low, high = ours[row.name, figure]
+            # The table has two decimals: what rounds to a bound is not outside it.
+            slack = 0.00005
+            verdict = "above" if published > high + slack else "below" if published < low - slack else "within"
+            counts[verdict] += 1
+            bounds = f"[{100 * low:.2f}, {100 * high:.2f}]"
+            lines.append(
+                f"{row.name:<15} {title:<8} {100 * value:>8.2f}  {bounds:<16} {100 * published:>9.2f}  {verdict}"
+            )
+    lines.append(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
+    return "\n".join(lines) + "\n"
