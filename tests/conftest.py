@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 REPO = Path(__file__).resolve().parent.parent
@@ -50,13 +51,23 @@ def toy_data(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def short_training(tmp_path_factory):
+def short_training(tmp_path_factory, worker_id):
     """train_all.sh with a few steps a stage: (its work folder, what it printed).
 
     Stage 3 starts from the shipped model: after four steps from random weights no response would
-    be well-formed, and every reward the same.
+    be well-formed, and every reward the same. Test processes share one run: the first does it.
     """
-    work = tmp_path_factory.mktemp("all stages") / "toy world"
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "all stages"
+    with FileLock(f"{folder}.lock"):
+        work, printed = folder / "toy world", folder / "printed.txt"
+        if not printed.exists():
+            folder.mkdir(exist_ok=True)
+            printed.write_text(_train_shortly(work), encoding="utf-8")
+    return work, printed.read_text(encoding="utf-8")
+
+
+def _train_shortly(work):
     settings = {
         "python": sys.executable, "work": work, "threads": 1, "seed": 3,
         "stage1_samples": 64, "stage2_samples": 64, "sft_batch_size": 16, "logging_steps": 1, "save_steps": 2,
@@ -65,4 +76,4 @@ def short_training(tmp_path_factory):
     }  # fmt: skip
     environment = {**os.environ, **{name: str(value) for name, value in settings.items()}}
     done = run("bash", REPO / "scripts" / "toy_world" / "train_all.sh", env=environment)
-    return work, done.stdout + done.stderr
+    return done.stdout + done.stderr
