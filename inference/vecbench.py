@@ -230,6 +230,18 @@ def parse_record(raw: Any, source: str, line_number: int, position: int = 0) -> 
     )
 
 
+def decode_line(line: bytes) -> tuple[Any, str | None]:
+    """(object, None) of one JSON line, or (None, what is wrong with it)."""
+    try:
+        return json.loads(line.decode("utf-8")), None
+    except UnicodeDecodeError as error:
+        return None, f"expected UTF-8 text, {error.reason} at byte {error.start}"
+    except json.JSONDecodeError as error:
+        return None, f"expected one JSON object, {error.msg} at column {error.colno}"
+    except (RecursionError, ValueError) as error:
+        return None, f"expected one JSON object, {error}"
+
+
 def read_lines(path: str | Path) -> Iterator[tuple[int, Any, str | None]]:
     """Decode a JSON-lines file: (line number, object, None), or (line number, None, what is wrong).
 
@@ -241,14 +253,8 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, Any, str | None]]:
                 line = line.removeprefix(b"\xef\xbb\xbf")
             if not line.strip():
                 continue
-            try:
-                yield line_number, json.loads(line.decode("utf-8")), None
-            except UnicodeDecodeError as error:
-                yield line_number, None, f"expected UTF-8 text, {error.reason} at byte {error.start}"
-            except json.JSONDecodeError as error:
-                yield line_number, None, f"expected one JSON object, {error.msg} at column {error.colno}"
-            except (RecursionError, ValueError) as error:
-                yield line_number, None, f"expected one JSON object, {error}"
+            value, problem = decode_line(line)
+            yield line_number, value, problem
 
 
 def read_records(path: str | Path, limit: int | None = None) -> Iterator[Record | BrokenRecord]:

@@ -1,0 +1,258 @@
+"""A run's results as one table, whatever their number: read by pieces, in parallel, lines left on disk.
+
+    results = read_shards(Path("infer_results/my_run"))
+    results.table        # one row a sample, see protocols.prediction_table
+    results.failed       # a dict a sample that has no usable response, with its ``error``
+
+Memory: the table (about 0.5 kB a row) and one piece of lines a process. Nothing is dropped: a
+line that cannot be evaluated is in ``failed``, with file, line, field and what was expected.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from inference.confidence_sources import add_sources
+from inference.protocols import prediction_table
+from inference.results import SHARD_PATTERN, shard_paths, to_line
+from inference.vecbench import RecordError, check_labels, content_id, decode_line, describe
+
+PIECE_BYTES = 8 * 2**20
+SMALL_BYTES = 64 * 2**20  # below it, starting processes costs more than they save
+
+
+class Piece(NamedTuple):
+    """Whole lines of a file, from byte ``start`` to byte ``end``."""
+
+    path: Path
+    start: int
+    end: int
+
+
+@dataclass
+class Results:
+    """Everything that evaluation reads of a run.
+
+    Attributes:
+        table: ``prediction_table`` with the other confidences' columns; one row an evaluable result.
+        failed: the other results, each a dict with ``error``.
+        notices: what must stand beside any number of this run (data or model is synthetic).
+        known: sample ids of all results, evaluable or failed.
+    """
+
+    table: pd.DataFrame
+    failed: list[dict[str, Any]]
+    notices: list[str]
+    known: set[str]
+    _files: list[Path] = field(default_factory=list)
+    _memory: list[str] | None = None
+
+    @classmethod
+    def of(cls, evaluable: list[dict[str, Any]], failed: list[dict[str, Any]] | None = None) -> Results:
+        """From results in memory that were checked already."""
+        failed = failed or []
+        table = add_sources(prediction_table(evaluable), evaluable)
+        known = {str(result.get("sample_id")) for result in evaluable + failed}
+        return cls(table, failed, notices(evaluable), known, _memory=[to_line(result) for result in evaluable])
+
+    def lines(self) -> Iterator[bytes]:
+        """The JSON line of each row of the table, in order, without its line break."""
+        if self._memory is not None:
+            yield from (line.encode("utf-8") for line in self._memory)
+            return
+        with ExitStack() as stack:
+            handles = [stack.enter_context(open(path, "rb")) for path in self._files]
+            columns = ("_file", "_offset", "_length", "_named", "sample_id")
+            for file, offset, length, named, sample_id in zip(*(self.table[c] for c in columns), strict=True):
+                handles[file].seek(offset)
+                line = handles[file].read(length)
+                if not named:
+                    line = line[:-1].rstrip() + b', "sample_id": ' + to_line(sample_id).encode("utf-8") + b"}"
+                yield line
+
+
+def notices(results: Iterable[dict[str, Any]]) -> list[str]:
+    """What must stand beside any number of these results: that data or model is synthetic, for instance."""
+    found = (
+        result[key] for result in results for key in ("notice", "model_notice") if isinstance(result.get(key), str)
+    )
+    return sorted(set(found))
+
+
+def check_result(result: Any, source: str, line_number: int) -> str | None:
+    """What keeps a result line from being evaluated, or None when it can be."""
+
+    def fail(field: str, expected: str):
+        raise RecordError(source, line_number, field, expected)
+
+    if isinstance(result, dict) and "error" in result:
+        return str(result["error"])
+    try:
+        check_labels(result, fail)
+        if not isinstance(result.get("response"), str):
+            fail("response", f"the model's text, got {describe(result.get('response'))}")
+    except RecordError as error:
+        return str(error)
+    return None
+
+
+def pieces_of(path: Path, size: int = PIECE_BYTES) -> Iterator[Piece]:
+    """The file in pieces of whole lines, each of about ``size`` bytes."""
+    total = path.stat().st_size
+    with open(path, "rb") as handle:
+        start = 0
+        while start < total:
+            handle.seek(min(start + size, total))
+            handle.readline()
+            end = min(handle.tell(), total)
+            yield Piece(path, start, end)
+            start = end
+
+
+class _PieceResult(NamedTuple):
+    table: pd.DataFrame
+    failed: list[tuple[int, bytes]]  # (line in the piece from 0, the line)
+    notices: list[str]
+    n_lines: int
+
+
+def _read_piece(piece: Piece) -> _PieceResult:
+    evaluable, places, failed = [], [], []
+    with open(piece.path, "rb") as handle:
+        handle.seek(piece.start)
+        lines = handle.read(piece.end - piece.start).split(b"\n")
+    if lines and not lines[-1]:
+        lines.pop()
+    offset = piece.start
+    for number, line in enumerate(lines):
+        start, offset = offset, offset + len(line) + 1
+        mark = 3 if start == 0 and line.startswith(b"\xef\xbb\xbf") else 0
+        content = line[mark:].rstrip()
+        if not content.strip():
+            continue
+        result, problem = decode_line(content)
+        if problem is not None or check_result(result, "", 0) is not None:
+            failed.append((number, content))
+            continue
+        named = isinstance(result.get("sample_id"), str)
+        if not named:
+            result["sample_id"] = str(result.get("id", "")) or content_id(result)
+        position = result.get("position")
+        known_position = position if isinstance(position, int) and not isinstance(position, bool) else -1
+        places.append((start + mark, len(content), named, known_position))
+        evaluable.append(result)
+    table = add_sources(prediction_table(evaluable), evaluable)
+    for name, values in zip(("_offset", "_length", "_named", "_position"), zip(*places, strict=True), strict=False):
+        table[name] = np.array(values)
+    # As categories the text of a column crosses the process boundary once.
+    for name in ("task", "group", "truth", "label", "published_label", "published_overall_label", "majority_label"):
+        table[name] = table[name].astype("category")
+    return _PieceResult(table, failed, notices(evaluable), len(lines))
+
+
+def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """One table of the pieces' tables; equal text is one object."""
+    columns = {}
+    for name in tables[0].columns:
+        parts = [table[name] for table in tables]
+        if isinstance(parts[0].dtype, pd.CategoricalDtype):
+            known: dict[Any, Any] = {}
+            arrays = []
+            for part in parts:
+                # One more entry for code −1: no value
+                texts = np.array([*(known.setdefault(text, text) for text in part.cat.categories), None], dtype=object)
+                arrays.append(texts[part.cat.codes.to_numpy()])
+            columns[name] = np.concatenate(arrays)
+        else:
+            columns[name] = np.concatenate([part.to_numpy() for part in parts])
+    return pd.DataFrame(columns)
+
+
+def _read(paths: list[Path]) -> tuple[pd.DataFrame, list[tuple[Path, int, bytes]], list[str]]:
+    """(table with ``_file``, lines that are no result with file and line number, notices) of whole files."""
+    pieces = [piece for path in paths for piece in pieces_of(path)]
+    total = sum(piece.end - piece.start for piece in pieces)
+    if total <= SMALL_BYTES or len(pieces) < 2:
+        return _gather(paths, pieces, map(_read_piece, pieces))
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(_read_piece, pieces)
+        return _gather(paths, pieces, tqdm(found, total=len(pieces), desc="read", unit="piece", mininterval=1.0))
+
+
+def _gather(paths: list[Path], pieces: list[Piece], found: Iterable[_PieceResult]):
+    tables, failed, notes = [], [], set()
+    line = dict.fromkeys(paths, 1)
+    for piece, (table, bad, its_notices, n_lines) in zip(pieces, found, strict=True):
+        table["_file"] = paths.index(piece.path)
+        if len(table):
+            tables.append(table)
+        failed += [(piece.path, line[piece.path] + number, content) for number, content in bad]
+        notes.update(its_notices)
+        line[piece.path] += n_lines
+    return _joined(tables) if tables else add_sources(prediction_table([]), []), failed, sorted(notes)
+
+
+def _failure(path: Path, line_number: int, content: bytes) -> dict[str, Any]:
+    """The error record of a line that cannot be evaluated."""
+    result, problem = decode_line(content)
+    problem = problem or check_result(result, str(path), line_number)
+    kept = result if isinstance(result, dict) else {"line": line_number}
+    return {**kept, "error": problem}
+
+
+def read_file(path: Path) -> Results:
+    """Every line of one JSON-lines file of results, in the file's order.
+
+    Raises:
+        OSError: when the file cannot be read.
+    """
+    table, bad, notes = _read([path])
+    failed = [_failure(*item) for item in bad]
+    known = set(table["sample_id"]) | {str(result.get("sample_id")) for result in failed}
+    return Results(table, failed, notes, known, [path])
+
+
+def read_shards(output_path: Path) -> Results:
+    """One result a sample from all shards of a run, in the data's order; a response outweighs an error.
+
+    Torn and foreign lines are passed over, as resume does: their samples count as not inferred.
+
+    Raises:
+        FileNotFoundError: when the folder has no shard.
+    """
+    paths = shard_paths(output_path)
+    if not paths:
+        raise FileNotFoundError(f"{output_path}: expected result shards ({SHARD_PATTERN}), found none")
+    table, bad, notes = _read(paths)
+    if len(table):
+        table = table[table["_named"].to_numpy(dtype=bool)].drop_duplicates("sample_id", keep="first")
+        table = table.sort_values("_position", kind="stable", ignore_index=True)
+    known = set(table["sample_id"])
+    failed: dict[str, dict[str, Any]] = {}
+    for path, line_number, content in bad:
+        result = json_object(content)
+        sample_id = result.get("sample_id") if result else None
+        if isinstance(sample_id, str) and ("response" in result or "error" in result) and sample_id not in known:
+            failed.setdefault(sample_id, _failure(path, line_number, content))
+    ordered = sorted(failed.values(), key=lambda result: _rank(result.get("position")))
+    return Results(table, ordered, notes, known | set(failed), paths)
+
+
+def json_object(content: bytes) -> dict[str, Any] | None:
+    result, problem = decode_line(content)
+    return result if problem is None and isinstance(result, dict) else None
+
+
+def _rank(position: Any) -> int:
+    return position if isinstance(position, int) else sys.maxsize
