@@ -217,7 +217,9 @@ def cross_fitted(
 ) -> np.ndarray:
     """Recalibrated confidences (n,), each by a map fitted on the other folds only.
 
-    What a map is judged by: no sample has a part in the map that is applied to it.
+    What a map is judged by: no sample has a part in the map that is applied to it. As folds have
+    equal shares of right answers, a map meets the mean of the fold it is judged on better than that
+    of new data: an ECE below the standard error of the accuracy means no more than that error.
 
     Args:
         groups: (n,) ids of what belongs together, as the images: never on both sides of a fold.
