@@ -102,6 +102,7 @@ def save_figure(figure: Figure, path: str | Path, formats: Sequence[str] = ("png
         target = Path(f"{path}.{name}")
         with atomic_path(target) as temporary:
             figure.savefig(temporary, format=name, metadata=METADATA[name])
+        figure.set_layout_engine("none")  # one layout for all formats, computed once
         written.append(target)
     return written
 
