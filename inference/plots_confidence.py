@@ -183,7 +183,7 @@ def risk_coverage(
         panel.set_xlabel("coverage: share of answers kept (%)")
     for panel in panels[:, 0]:
         panel.set_ylabel("risk: error rate (%)")
-    panels[0, 0].set_ylim(0, min(100, 1.1 * panels[0, 0].get_ylim()[1]))
+    panels[0, 0].set_ylim(0, min(100, max(5, 1.1 * panels[0, 0].get_ylim()[1])))
     marks = [Line2D([], [], **ALL_ANSWERS), Patch(**BEST_POSSIBLE)]
     words = ["error rate of all answers", "out of reach: below the best possible order"]
     figure.legend(marks, words, loc="outside upper center", ncols=2)

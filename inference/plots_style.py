@@ -121,4 +121,5 @@ def head_panel(panel: Axes, name: str, words: str = "") -> None:
 
 def say_in_panel(panel: Axes, text: str) -> None:
     """Words in place of data that are not there."""
-    panel.text(0.5, 0.5, text, transform=panel.transAxes, ha="center", va="center", color=FAINT, fontsize=9)
+    look = {"ha": "center", "va": "center", "color": FAINT, "backgroundcolor": "white"}
+    panel.text(0.5, 0.5, text, transform=panel.transAxes, **look)
