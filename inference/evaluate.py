@@ -72,6 +72,16 @@ def load(output_path: Path | None, input_file: Path | None) -> tuple[list[dict],
     return split_results([(i, result, None) for i, result in enumerate(merged, 1)], str(output_path))
 
 
+def load_run(folder: Path) -> tuple[list[dict], list[dict]]:
+    """(evaluable, failed) results of a run that was evaluated (its merged.jsonl), or else of its shards.
+
+    Raises:
+        OSError: when the folder has neither.
+    """
+    merged = folder / "merged.jsonl"
+    return load(None, merged) if merged.exists() else load(folder, None)
+
+
 def missing_samples(data_path: Path, results: list[dict], limit: int | None = None) -> list[dict]:
     """An error record for each sample of the data file that no worker has written a line for."""
     known = {result.get("sample_id") for result in results}

@@ -1,7 +1,8 @@
-"""Formulas on arrays: accuracy, F1, calibration error, Brier score, ROC AUC, threshold analysis.
+"""Formulas on arrays: accuracy, F1, calibration error, Brier score, log loss, ROC AUC, risk and coverage.
 
-Every function takes one value a sample and returns a fraction (not a percentage); None stands
-for "not defined" (no sample, one class only). scikit-learn has F1 and the area under the curve.
+Every function takes one value a sample and returns a fraction (not a percentage; log loss is in
+nats); None stands for "not defined" (no sample, one class only). scikit-learn and SciPy have the
+F1 score, the log loss, the areas under curves and the Wilson interval.
 
     from inference.metrics import expected_calibration_error
     expected_calibration_error([0.9, 0.8], [1, 0])
@@ -13,13 +14,18 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import sklearn.metrics
 from numpy.typing import ArrayLike
+from scipy.stats import binomtest
 from sklearn.metrics import f1_score, roc_auc_score
 
 from inference import confidence_metrics
 from inference.confidence_metrics import Tally
 
 THRESHOLDS = tuple(round(0.1 * step, 1) for step in range(1, 10))
+
+# A wrong answer with a confidence of 1 would make the log loss infinite, and its logit, too.
+CONFIDENCE_CLIP = 0.001
 
 
 def accuracy(truth: Sequence[str], predicted: Sequence[str]) -> float | None:
@@ -89,6 +95,22 @@ def brier_score(confidence: ArrayLike, correctness: ArrayLike) -> float | None:
     return float(confidence_metrics.brier_score(tally)) if tally.n else None
 
 
+def clip_confidence(confidence: ArrayLike) -> np.ndarray:
+    """Confidences moved into [0.001, 0.999], where logarithm and logit are finite; NaN stays NaN."""
+    return np.clip(np.asarray(confidence, dtype=float), CONFIDENCE_CLIP, 1 - CONFIDENCE_CLIP)
+
+
+def log_loss(confidence: ArrayLike, correctness: ArrayLike) -> float | None:
+    """Mean negative logarithm of the probability given to what happened, in nats (Good, 1952).
+
+    Confidences are first moved into [0.001, 0.999].
+    """
+    correctness = np.asarray(correctness, dtype=int)
+    if not len(correctness):
+        return None
+    return float(sklearn.metrics.log_loss(correctness, clip_confidence(confidence), labels=[0, 1]))
+
+
 def confidence_roc_auc(confidence: ArrayLike, correctness: ArrayLike) -> float | None:
     """Area under the ROC curve of correctness by confidence; None when only one class is there."""
     correctness = np.asarray(correctness, dtype=int)
@@ -120,3 +142,56 @@ def threshold_analysis(
             }
         )
     return rows
+
+
+def wilson_interval(successes: ArrayLike, counts: ArrayLike, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Interval of a share by Wilson's score method (Wilson, 1927; recommended by Brown, Cai and DasGupta, 2001).
+
+    Args:
+        successes, counts: (n,) whole numbers, one pair a share.
+
+    Returns:
+        lower and upper ends, (n,) each; NaN where the count is 0.
+    """
+    ends = np.full((2, len(np.asarray(counts))), np.nan)
+    for i, (success, count) in enumerate(zip(successes, counts, strict=True)):
+        if count:
+            ends[:, i] = binomtest(round(success), int(count)).proportion_ci(level, method="wilson")
+    return ends[0], ends[1]
+
+
+def risk_coverage_curve(confidence: ArrayLike, correctness: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Error rate of the answers kept when the k most confident are kept (El-Yaniv and Wiener, 2010).
+
+    Answers of equal confidence come in together, as nothing tells which is first: the curve has
+    one point for each distinct confidence. Answers without one (NaN) come last, all together.
+
+    Args:
+        confidence: (n,) any numbers, more is surer.
+        correctness: (n,) of 0 and 1.
+
+    Returns:
+        coverage (share of the n answers kept, ascending, ends at 1) and risk, one value a point.
+    """
+    doubt = -np.nan_to_num(np.asarray(confidence, dtype=float), nan=-np.inf, neginf=-np.inf)
+    correctness = np.asarray(correctness, dtype=float)
+    _, step = np.unique(doubt, return_inverse=True)
+    kept = np.cumsum(np.bincount(step))
+    errors = np.cumsum(np.bincount(step, 1 - correctness))
+    return kept / max(len(doubt), 1), errors / kept
+
+
+def area_under_risk_coverage(coverage: ArrayLike, risk: ArrayLike) -> float | None:
+    """AURC: the mean risk over all coverages (Geifman, Uziel and El-Yaniv, 2019); 0 is never wrong.
+
+    Between the points the curve is a straight line; before the first it is level, since keeping
+    part of a group of equal confidence has the risk of the whole group.
+    """
+    if not len(np.asarray(risk)):
+        return None
+    return float(sklearn.metrics.auc([0.0, *coverage], [risk[0], *risk]))
+
+
+def best_risk(accuracy: float, coverage: ArrayLike) -> np.ndarray:
+    """Risk at each coverage > 0 of a confidence that puts every right answer before every wrong one."""
+    return np.maximum(0.0, 1 - accuracy / np.asarray(coverage, dtype=float))

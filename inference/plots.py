@@ -1,30 +1,45 @@
-"""The two figures of an evaluation: accuracy and coverage by threshold, calibration curves.
+"""The figures of an evaluation: accuracy and coverage by threshold, calibration curves, and all others in one call.
 
-Colours are Okabe and Ito's (distinct for colour-blind eyes); line styles and markers keep the
-groups apart in grey.
+    python -m inference.plots --output_path infer_results/my_run --formats png pdf svg
 
-    from inference.plots import plot_calibration_curves
+draws a run's figures again, for print or after a change, into its folder: ``confidence_thresholds``,
+``calibration_curves``, ``reliability``, ``risk_coverage``, ``confidence_histograms`` and one
+``confusion_<task>`` a task. The two first follow the tables; the others are in
+``plots_confidence`` and ``plots_labels``.
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
-from inference.vecbench import GROUPS
+from inference import protocols
+from inference.plots_confidence import confidence_histograms, reliability_diagram, risk_coverage
+from inference.plots_labels import confusion_matrices
+from inference.plots_style import FORMATS, METADATA, MIN_BIN_COUNT, SETTINGS, STYLES, check_formats
+from inference.results import atomic_path
+from inference.vecbench import canonical_task
 
-STYLES = dict(zip(GROUPS, (("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^")), strict=True))
+__all__ = ["MIN_BIN_COUNT", "STYLES", "draw_all", "draw_figures", "plot_calibration_curves", "plot_thresholds"]
 
-MIN_BIN_COUNT = 5
+# Only what concerns the file: these two figures keep matplotlib's own type sizes.
+FILE_SETTINGS = ("pdf.fonttype", "svg.fonttype", "svg.hashsalt")
 
 
 def _save(figure: Figure, path: Path, note: str) -> None:
-    figure.text(0.5, 0.01, note, ha="center", va="bottom", fontsize=5.5, color="#444444", linespacing=1.3)
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, dpi=120, format=path.suffix[1:])
-    temporary.replace(path)
+    figure.text(
+        0.5, 0.01, note, ha="center", va="bottom", fontsize=5.5, color="#444444", linespacing=1.3, parse_math=False
+    )
+    file_format = path.suffix[1:]
+    with matplotlib.rc_context({key: SETTINGS[key] for key in FILE_SETTINGS}), atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120, format=file_format, metadata=METADATA[file_format])
 
 
 def plot_thresholds(analysis: dict[str, list[dict[str, float]]], path: Path, note: str = "") -> None:
@@ -77,7 +92,74 @@ def draw_figures(
     curves: dict[str, dict[str, np.ndarray]],
     output_dir: Path,
     note: str = "",
-) -> None:
-    """Both figures of an evaluation, under their names in the run's folder."""
-    plot_thresholds(thresholds, output_dir / "confidence_thresholds.png", note)
-    plot_calibration_curves(curves, output_dir / "calibration_curves.png", note)
+    formats: Sequence[str] = ("png",),
+) -> list[Path]:
+    """The two figures that follow the tables, under their names in the run's folder."""
+    written = []
+    for name in formats:
+        for draw, data, stem in (
+            (plot_thresholds, thresholds, "confidence_thresholds"),
+            (plot_calibration_curves, curves, "calibration_curves"),
+        ):
+            written.append(output_dir / f"{stem}.{name}")
+            draw(data, written[-1], note)
+    return written
+
+
+def draw_all(
+    table: pd.DataFrame,
+    output_dir: Path,
+    note: str = "",
+    formats: Sequence[str] = ("png",),
+    candidates: Mapping[str, Sequence[str]] | None = None,
+) -> list[Path]:
+    """Every figure of a run, from the table of ``protocols.prediction_table``; returns the files written.
+
+    Args:
+        note: what must stand on every figure, as that the data are synthetic.
+        candidates: task → labels in the record's order, for tasks outside VECBench.
+
+    Raises:
+        ValueError: on a format that is none of png, pdf, svg.
+    """
+    check_formats(formats)
+    thresholds, curves = protocols.published_thresholds(table), protocols.calibration_curves(table)
+    written = draw_figures(thresholds, curves, output_dir, note, formats)
+    for draw, stem in (
+        (reliability_diagram, "reliability"),
+        (risk_coverage, "risk_coverage"),
+        (confidence_histograms, "confidence_histograms"),
+    ):
+        written += draw(table, output_dir / stem, formats, note)
+    return written + confusion_matrices(table, output_dir / "confusion", formats, note, candidates)
+
+
+def candidates_of(results: list[dict]) -> dict[str, list[str]]:
+    """task → its candidates, in the order of the first record that has them, then of the others."""
+    found: dict[str, dict[str, None]] = {}
+    for result in results:
+        found.setdefault(canonical_task(result["task"]), {}).update(dict.fromkeys(result["candidates"]))
+    return {task: list(labels) for task, labels in found.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output_path", type=Path, required=True, help="a run's folder, evaluated or with its shards")
+    parser.add_argument("--output_dir", type=Path, help="where to write (default: --output_path)")
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=["png"], help="one or more")
+    args = parser.parse_args()
+    from inference.evaluate import load_run, notices  # evaluation draws by this module
+
+    try:
+        results, _ = load_run(args.output_path)
+    except OSError as error:
+        sys.exit(f"cannot draw: {error}")
+    output_dir = args.output_dir or args.output_path
+    output_dir.mkdir(parents=True, exist_ok=True)
+    table, note = protocols.prediction_table(results), "\n".join(notices(results))
+    for path in draw_all(table, output_dir, note, args.formats, candidates_of(results)):
+        print(path)
+
+
+if __name__ == "__main__":
+    main()

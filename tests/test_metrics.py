@@ -139,3 +139,56 @@ def test_empty_bins_are_nan_not_zero():
     bins = metrics.calibration_bins([0.55], [1])
     assert math.isnan(bins["confidence"][0])
     assert bins["correctness"][5] == 1
+
+
+@given(scored)
+def test_log_loss_is_the_mean_negative_logarithm_of_the_clipped_confidence(rows):
+    confidence, correctness = zip(*rows, strict=True)
+    clipped = [min(max(c, 0.001), 0.999) for c in confidence]
+    by_hand = [-math.log(c if y else 1 - c) for c, y in zip(clipped, correctness, strict=True)]
+    assert metrics.log_loss(confidence, correctness) == pytest.approx(sum(by_hand) / len(by_hand))
+
+
+def test_log_loss_of_nothing_is_none_and_of_one_class_a_number():
+    assert metrics.log_loss([], []) is None
+    assert metrics.log_loss([1.0], [0]) == pytest.approx(-math.log(0.001))
+
+
+def test_wilson_interval_by_its_formula():
+    """(p + z²/2n ± z √(p(1 − p)/n + z²/4n²)) / (1 + z²/n), z = 1.96 (Wilson, 1927)."""
+    z, n, p = 1.959963984540054, 40, 0.25
+    middle, half = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    low, high = metrics.wilson_interval([10, 0, 0], [40, 0, 5])
+    assert (low[0], high[0]) == pytest.approx(((middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)))
+    assert math.isnan(low[1]) and math.isnan(high[1])
+    assert low[2] == 0 and 0 < high[2] < 1
+
+
+def test_equal_confidences_are_one_step_of_the_risk_coverage_curve():
+    coverage, risk = metrics.risk_coverage_curve([0.9, 0.9, 0.5, 0.5, 0.5], [1, 0, 1, 0, 0])
+    assert coverage.tolist() == pytest.approx([0.4, 1.0])
+    assert risk.tolist() == pytest.approx([0.5, 0.6])
+    assert metrics.area_under_risk_coverage(coverage, risk) == pytest.approx(0.4 * 0.5 + 0.6 * 0.55)
+
+
+def test_answers_without_a_confidence_are_kept_last():
+    coverage, risk = metrics.risk_coverage_curve([math.nan, 0.0, math.nan], [0, 1, 0])
+    assert coverage.tolist() == pytest.approx([1 / 3, 1.0])
+    assert risk.tolist() == pytest.approx([0.0, 2 / 3])
+    assert metrics.area_under_risk_coverage(*metrics.risk_coverage_curve([], [])) is None
+
+
+@given(scored)
+def test_the_risk_coverage_curve_ends_at_the_error_rate_and_is_never_below_the_best_possible(rows):
+    confidence, correctness = zip(*rows, strict=True)
+    coverage, risk = metrics.risk_coverage_curve(confidence, correctness)
+    accuracy = sum(correctness) / len(correctness)
+    assert (coverage[-1], risk[-1]) == (1.0, pytest.approx(1 - accuracy))
+    assert np.all(np.diff(coverage) > 0)
+    assert np.all(risk >= metrics.best_risk(accuracy, coverage) - 1e-12)
+
+
+@given(st.lists(st.integers(0, 1), min_size=1, max_size=60))
+def test_a_confidence_that_knows_the_truth_has_the_best_possible_risk(correctness):
+    coverage, risk = metrics.risk_coverage_curve(correctness, correctness)
+    assert risk == pytest.approx(metrics.best_risk(sum(correctness) / len(correctness), coverage))

@@ -1,0 +1,125 @@
+"""How every figure looks: colours, type sizes, the notice at its foot, and the files it is written to.
+
+Colours are Okabe and Ito's (2008), distinct for colour-blind eyes; line styles, markers and
+hatches keep things apart in grey. Figures are 7 inches wide, the text of a page; type is 8 to 10
+points there. PDF and SVG keep text as text, and the same data give the same bytes.
+
+    from inference.plots_style import new_figure, save_figure, styled
+"""
+
+from __future__ import annotations
+
+import functools
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from inference.protocols import OVERALL, group_slices
+from inference.results import atomic_path
+from inference.vecbench import GROUPS
+
+# colour, line style, marker
+STYLES = dict(zip(GROUPS, (("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^")), strict=True))
+PANEL_STYLES = {**STYLES, OVERALL: ("#333333", "-", "D")}
+RIGHT_COLOUR, WRONG_COLOUR = "#56B4E9", "#D55E00"
+FAINT = "#777777"
+
+# A bin of fewer samples says little: it is drawn hollow and off the line.
+MIN_BIN_COUNT = 5
+
+WIDTH = 7.0  # inches
+FORMATS = ("png", "pdf", "svg")
+# Without a date, a figure drawn again is the same file.
+METADATA = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+
+SETTINGS = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9.5,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "hatch.linewidth": 0.6,
+    "savefig.dpi": 200,
+    # A dollar sign in a label or notice is a dollar sign.
+    "text.parse_math": False,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "inference.plots",
+}
+
+
+def styled(draw: Callable) -> Callable:
+    """Run a drawing function under ``SETTINGS``, and leave the caller's own settings as they were."""
+
+    @functools.wraps(draw)
+    def with_settings(*args: Any, **kwargs: Any) -> Any:
+        with matplotlib.rc_context(SETTINGS):
+            return draw(*args, **kwargs)
+
+    return with_settings
+
+
+def new_figure(height: float, width: float = WIDTH) -> Figure:
+    """A figure of so many inches that makes room for its own labels."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.05)
+    return figure
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Raise ValueError when a format is none of ``FORMATS``."""
+    for name in formats:
+        if name not in FORMATS:
+            raise ValueError(f"formats: expected some of {', '.join(FORMATS)}, got {name!r}")
+
+
+def save_figure(figure: Figure, path: str | Path, formats: Sequence[str] = ("png",), note: str = "") -> list[Path]:
+    """Write ``<path>.png`` and so on, with ``note`` at the foot; returns the paths.
+
+    Raises:
+        ValueError: on a format that is none of ``FORMATS``.
+    """
+    check_formats(formats)
+    if note:
+        width = int(18 * figure.get_figwidth())
+        lines = [part for line in note.splitlines() for part in textwrap.wrap(line, width)]
+        figure.supxlabel("\n".join(lines), fontsize=7, color="#444444", linespacing=1.3)
+    written = []
+    for name in formats:
+        target = Path(f"{path}.{name}")
+        with atomic_path(target) as temporary:
+            figure.savefig(temporary, format=name, metadata=METADATA[name])
+        figure.set_layout_engine("none")  # one layout for all formats, computed once
+        written.append(target)
+    return written
+
+
+def group_panels(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """(name, samples) of the panels of a figure by group: the three groups, then all samples."""
+    yield from group_slices(table)
+    yield OVERALL, table
+
+
+def head_panel(panel: Axes, name: str, words: str = "") -> None:
+    """A panel's name, and its numbers in words under it: above the data, where they cover none of it."""
+    panel.set_title(name, loc="left", fontweight="bold", pad=17 if words else 5)
+    panel.annotate(words, (0, 1), (0, 5), xycoords="axes fraction", textcoords="offset points", fontsize=8.5)
+
+
+def say_in_panel(panel: Axes, text: str) -> None:
+    """Words in place of data that are not there."""
+    look = {"ha": "center", "va": "center", "color": FAINT, "backgroundcolor": "white"}
+    panel.text(0.5, 0.5, text, transform=panel.transAxes, **look)

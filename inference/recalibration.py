@@ -1,0 +1,260 @@
+"""Recalibrate a run's confidences after the fact: compare methods, save the fitted maps, apply them.
+
+    python -m inference.recalibration --output_path infer_results/my_run [--method isotonic]
+
+prints ECE, Brier score, log loss and ROC AUC before and after each method, by group, every sample
+judged by a map that was fitted without it and without any other sample of its image
+(``recalibration_maps.cross_fitted``), and writes ``recalibration.json`` into the run's folder: the
+maps of one method, fitted on all samples. Correctness and confidence are the corrected protocol's.
+
+    from inference.recalibration import load_recalibration
+    load_recalibration("infer_results/my_run/recalibration.json").apply([0.9, 0.95], group="OOD VER")
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from inference import metrics, protocols
+from inference.evaluate import load_run, notices
+from inference.recalibration_maps import (
+    IDENTITY,
+    METHODS,
+    Recalibration,
+    cross_fitted,
+    fit_recalibration,
+    folds,
+    recalibrate_held_out,
+)
+from inference.results import atomic_write
+from inference.tables import NOT_AVAILABLE
+from inference.vecbench import describe, images_in
+
+__all__ = ["Recalibration", "cross_fitted", "fit_recalibration", "load_recalibration", "save_recalibration"]
+
+FILE_NAME = "recalibration.json"
+FORMAT = "confidence recalibration, version 1"
+AS_STATED = "as stated"
+BY_GROUP = f"{protocols.OVERALL}, a map a group"
+
+
+class RecalibrationFileError(ValueError):
+    """A file that does not hold recalibration maps: names the file, the field and what was expected."""
+
+    def __init__(self, path: str | Path, field: str, expected: str):
+        super().__init__(f"{path}, field '{field}': expected {expected}")
+
+
+@dataclass(frozen=True)
+class Recalibrations:
+    """The maps of a file, by group, and the facts that they were fitted on."""
+
+    maps: dict[str, Recalibration]
+    facts: dict[str, Any]
+
+    def apply(self, confidence: ArrayLike, group: str | None = None) -> np.ndarray:
+        """Recalibrated confidences by the group's map; without a group by that of "Overall".
+
+        Raises:
+            KeyError: when the file has no map of that name.
+        """
+        name = protocols.OVERALL if group is None else group
+        if name not in self.maps:
+            raise KeyError(f"no recalibration for {name!r}, there is one for: {', '.join(self.maps)}")
+        return self.maps[name].apply(confidence)
+
+
+def save_recalibration(maps: Mapping[str, Recalibration], path: str | Path, facts: Mapping[str, Any]) -> None:
+    """Write maps by group, and the facts they were fitted on (n, data, notices), as readable JSON."""
+    defaults = asdict(Recalibration("", -1))
+    content = {
+        "format": FORMAT,
+        "facts": dict(facts),
+        "maps": {
+            group: {key: value for key, value in asdict(fitted).items() if value != defaults[key]}
+            for group, fitted in maps.items()
+        },
+    }
+    with atomic_write(path) as handle:
+        handle.write(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _check_map(path: str | Path, where: str, fields: Any) -> Recalibration:
+    """One map of a file.
+
+    Raises:
+        RecalibrationFileError: when a field is missing, unknown, of another kind or out of range.
+    """
+
+    def expect(holds: bool, field: str, expected: str) -> None:
+        if not holds:
+            value = fields.get(field) if field and isinstance(fields, dict) else fields
+            raise RecalibrationFileError(path, f"{where}.{field}".rstrip("."), f"{expected}, got {describe(value)}")
+
+    def is_number(value: Any) -> bool:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+    expect(isinstance(fields, dict), "", "an object")
+    for field in fields:
+        expect(field in Recalibration.__dataclass_fields__, field, "no such field")
+    expect(fields.get("method") in (*METHODS, IDENTITY), "method", f"one of {', '.join((*METHODS, IDENTITY))}")
+    expect(is_number(fields.get("n")) and fields["n"] == int(fields["n"]) >= 0, "n", "a count of samples")
+    expect(isinstance(fields.get("remark", ""), str), "remark", "a text")
+    if fields["method"] in ("temperature", "platt"):
+        expect(is_number(fields.get("slope", 1.0)) and fields.get("slope", 1.0) >= 0, "slope", "a number of 0 or more")
+        expect(is_number(fields.get("intercept", 0.0)), "intercept", "a number")
+    for field in ("x", "y"):
+        values = fields.get(field, [])
+        is_list = isinstance(values, list) and all(is_number(value) and 0 <= value <= 1 for value in values)
+        expect(is_list, field, "a list of numbers in [0, 1]")
+        if fields["method"] in ("isotonic", "histogram"):
+            expect(len(values) > 0, field, "at least one number")
+    x, y = fields.get("x", []), fields.get("y", [])
+    expect(x == sorted(x), "x", "ascending numbers")
+    expect(len(x) == len(y), "y", f"as many numbers as in x, {len(x)}")
+    return Recalibration(**{**fields, "x": tuple(x), "y": tuple(y)})
+
+
+def load_recalibration(path: str | Path) -> Recalibrations:
+    """Read what ``save_recalibration`` wrote.
+
+    Raises:
+        RecalibrationFileError: on a broken or foreign file, naming the file and the field.
+        OSError: when the file cannot be read.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise RecalibrationFileError(path, "(file)", f"JSON, {error}") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else content
+        raise RecalibrationFileError(path, "format", f"{FORMAT!r}, got {describe(found)}")
+    for field in ("facts", "maps"):
+        if not isinstance(content.get(field), dict):
+            raise RecalibrationFileError(path, field, f"an object, got {describe(content.get(field))}")
+    maps = {group: _check_map(path, f"maps.{group}", fields) for group, fields in content["maps"].items()}
+    return Recalibrations(maps, content["facts"])
+
+
+def image_key(result: dict[str, Any], row: int) -> str:
+    """What names the image of a result line; lines without a readable image are each their own."""
+    image = result.get("image")
+    # Evaluation does not need a conversation: one of another form than a record's is no error here.
+    with suppress(AttributeError, KeyError, TypeError):
+        image = next(iter(images_in(result.get("conversations") or result.get("messages") or [])), image)
+    return image if isinstance(image, str) and image else f"(line {row})"
+
+
+def confidence_samples(results: list[dict[str, Any]]) -> pd.DataFrame:
+    """The answers with a valid confidence: columns task, group, confidence, correctness, image."""
+    table = protocols.prediction_table(results)
+    table["correctness"] = (table["label"] == table["truth"]).astype(int)
+    table["image"] = [image_key(result, row) for row, result in enumerate(results)]
+    return table.loc[table["confidence"].notna(), ["task", "group", "confidence", "correctness", "image"]]
+
+
+def scores(confidence: np.ndarray, correctness: np.ndarray) -> dict[str, float | None]:
+    """ECE, Brier score, log loss (nats) and ROC AUC of one column of confidences."""
+    return {
+        "ece": metrics.expected_calibration_error(confidence, correctness),
+        "brier": metrics.brier_score(confidence, correctness),
+        "log_loss": metrics.log_loss(confidence, correctness),
+        "roc_auc": metrics.confidence_roc_auc(confidence, correctness),
+    }
+
+
+def compare_methods(samples: pd.DataFrame, n_splits: int = 5, seed: int = 0) -> dict[str, dict[str, dict]]:
+    """group → method → scores of the cross-fitted confidences, "as stated" first.
+
+    "Overall" uses one map for all samples; the entry after it pools what the groups' own maps
+    gave (samples outside VECBench's groups stay as stated there).
+    """
+    report: dict[str, dict[str, dict]] = {}
+    by_group = {method: samples["confidence"].to_numpy().copy() for method in METHODS}
+    for name, part in (*protocols.group_slices(samples), (protocols.OVERALL, samples)):
+        confidence, correctness = part["confidence"].to_numpy(), part["correctness"].to_numpy()
+        splits = folds(correctness, part["image"], n_splits, seed)
+        report[name] = {AS_STATED: scores(confidence, correctness)}
+        for method in METHODS:
+            recalibrated = recalibrate_held_out(method, confidence, correctness, splits)
+            report[name][method] = scores(recalibrated, correctness)
+            if name != protocols.OVERALL:
+                by_group[method][(samples["group"] == name).to_numpy()] = recalibrated
+    correctness = samples["correctness"].to_numpy()
+    stated = {AS_STATED: samples["confidence"].to_numpy()}
+    report[BY_GROUP] = {method: scores(values, correctness) for method, values in {**stated, **by_group}.items()}
+    return report
+
+
+def format_comparison(report: dict[str, dict[str, dict]], counts: Mapping[str, int]) -> Iterator[str]:
+    """The table that the command prints; ECE, Brier and ROC AUC in percent, log loss in nats."""
+    yield f"{'':<14}{'ECE':>8}{'Brier':>8}{'log loss':>10}{'ROC AUC':>9}"
+    for name, by_method in report.items():
+        yield f"-- {name} ({counts.get(name, counts[protocols.OVERALL])} answers with a confidence)"
+        for method, values in by_method.items():
+            cells = ((values["ece"], 8, 100, 2), (values["brier"], 8, 100, 2))
+            cells += ((values["log_loss"], 10, 1, 3), (values["roc_auc"], 9, 100, 2))
+            yield f"{method:<14}" + "".join(
+                f"{NOT_AVAILABLE if value is None else format(scale * value, f'.{digits}f'):>{width}}"
+                for value, width, scale, digits in cells
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output_path", type=Path, required=True, help="a run's folder, evaluated or with its shards")
+    parser.add_argument("--method", choices=list(METHODS), default="isotonic", help="whose maps are saved")
+    parser.add_argument("--n_splits", type=int, default=5, help="folds of the comparison")
+    parser.add_argument("--seed", type=int, default=0, help="of the folds")
+    args = parser.parse_args()
+    if args.n_splits < 2:
+        parser.error(f"--n_splits: expected 2 or more, got {args.n_splits}")
+    try:
+        results, _ = load_run(args.output_path)
+    except OSError as error:
+        sys.exit(f"cannot recalibrate: {error}")
+    samples = confidence_samples(results)
+    if samples.empty:
+        sys.exit(f"cannot recalibrate: none of the {len(results)} responses in {args.output_path} states a confidence")
+    notes = notices(results)
+    for note in notes:
+        print(f"NOTE: {note}")
+    parts = dict([*protocols.group_slices(samples), (protocols.OVERALL, samples)])
+    counts = {name: len(part) for name, part in parts.items()}
+    report = compare_methods(samples, args.n_splits, args.seed)
+    print(f"\nEvery answer is judged by a map fitted on other images ({args.n_splits} folds, seed {args.seed})")
+    print("\n".join(format_comparison(report, counts)))
+
+    maps = {
+        name: fit_recalibration(args.method, part["confidence"], part["correctness"]) for name, part in parts.items()
+    }
+    facts = {
+        "run": args.output_path.resolve().name,
+        "models": sorted({str(result["model"]) for result in results if "model" in result}),
+        "notices": notes,
+        "responses": len(results),
+        "responses_with_a_confidence": {**samples["task"].value_counts(sort=False).to_dict(), **counts},
+        "correctness": "corrected protocol",
+        "cross_fitted": {"n_splits": args.n_splits, "seed": args.seed, "scores": report},
+    }
+    save_recalibration(maps, args.output_path / FILE_NAME, facts)
+    print(f"\n{args.method} maps, fitted on all of them: {args.output_path / FILE_NAME}")
+    for name, fitted in maps.items():
+        if fitted.remark:
+            print(f"  {name}: {fitted.remark}")
+
+
+if __name__ == "__main__":
+    main()
