@@ -17,19 +17,16 @@ import csv
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from inference import protocols
 from inference.bootstrap import LEVEL, Cells, holm, interval, two_sided_p
 from inference.compare_published import PUBLISHED_FOLDER, published_comparison
 from inference.confidence_tables import FIGURES
 from inference.estimates import DECIMALS, RAISED_BY_NOISE, estimate_rows
-from inference.evaluate import notices, split_results
+from inference.result_table import Results, read_file
 from inference.results import atomic_write
-from inference.vecbench import read_lines
 
 # Figures that are compared, most asked for first; True where more is better.
 COMPARED = {
@@ -46,6 +43,7 @@ COMPARED = {
     "format_rate": True,
     "confidence_rate": True,
 }
+DRAWN = ("accuracy", "ece", "brier", "roc_auc")
 
 
 class ComparisonError(ValueError):
@@ -79,7 +77,7 @@ class Difference:
         return "better" if (self.difference > 0) == COMPARED[self.figure] else "worse"
 
 
-def read_run(folder: Path) -> list[dict[str, Any]]:
+def read_evaluated(folder: Path) -> Results:
     """The answered samples of an evaluated run.
 
     Raises:
@@ -88,19 +86,20 @@ def read_run(folder: Path) -> list[dict[str, Any]]:
     path = folder / "merged.jsonl"
     if not path.is_file():
         raise ComparisonError(f"{path}: no such file. Run python -m inference.evaluate --output_path {folder}")
-    evaluable, failed = split_results(list(read_lines(path)), str(path))
-    if failed:
-        raise ComparisonError(failed[0]["error"])
-    return evaluable
+    results = read_file(path)
+    if results.failed:
+        raise ComparisonError(results.failed[0]["error"])
+    return results
 
 
-def paired_table(results_a: list[dict[str, Any]], results_b: list[dict[str, Any]]) -> pd.DataFrame:
-    """One row a sample that both runs answered: task, truth, image and each run's reading (``…_a``, ``…_b``).
+def paired_table(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    """From two runs' ``prediction_table``, one row a sample that both answered.
+
+    Columns: sample_id, task, truth, image, and each run's reading (``label_a``, ``label_b``, …).
 
     Raises:
         ComparisonError: when the runs share no sample, or disagree on the label of one.
     """
-    a, b = (protocols.prediction_table(results) for results in (results_a, results_b))
     for name, table in (("A", a), ("B", b)):
         if table["sample_id"].isna().any() or table["sample_id"].duplicated().any():
             raise ComparisonError(f"run {name}: expected one sample_id a line in merged.jsonl; evaluate the run again")
@@ -156,6 +155,11 @@ def differences(table: pd.DataFrame, n_resamples: int = 2000, seed: int = 0) -> 
     return found
 
 
+def title(figure: str) -> str:
+    """The figure's short name."""
+    return FIGURES[figure][0].strip().split(",")[0]
+
+
 def _number(value: float, figure: str, signed: bool = False) -> str:
     _, number_format, factor = FIGURES[figure]
     return format(factor * value, ("+" if signed else "") + number_format)
@@ -194,6 +198,20 @@ def write_tsv(found: list[Difference], path: Path) -> None:
             writer.writerow([f"{x:.6f}" if isinstance(x, float) else x for x in (getattr(item, n) for n in names)])
 
 
+def draw_comparison(found: list[Difference], path: Path, notes: list[str]) -> None:
+    """comparison.png: the differences of the main figures with their intervals."""
+    from inference.plots_comparison import run_comparison  # matplotlib: not for the library's users
+
+    shown = [item for item in found if item.figure in DRAWN]
+    rows = [
+        (item.row, title(item.figure), *(FIGURES[item.figure][2] * x for x in (item.difference, item.low, item.high)))
+        for item in sorted(shown, key=lambda item: DRAWN.index(item.figure))
+    ]
+    better = {title(figure): "higher" if COMPARED[figure] else "lower" for figure in DRAWN}
+    note = "\n".join(sorted(set(notes)))
+    run_comparison(rows, path, "change from A to B (points)", note=note, better=better)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run_a", type=Path, help="an evaluated run's folder")
@@ -210,21 +228,22 @@ def main() -> None:
     if args.n_resamples < 100:
         parser.error(f"--n_resamples: expected at least 100, got {args.n_resamples}")
     try:
-        results = [read_run(run) for run in (args.run_a, args.run_b) if run is not None]
-        for note in notices([item for run in results for item in run]):
+        runs = [read_evaluated(run) for run in (args.run_a, args.run_b) if run is not None]
+        for note in sorted({note for run in runs for note in run.notices}):
             print(f"NOTE: {note}")
         if args.run_b is not None:
-            table = paired_table(*results)
-            only = [len(run) - len(table) for run in results]
+            table = paired_table(*(run.table for run in runs))
+            only = [len(run.table) - len(table) for run in runs]
             print(f"{len(table)} samples in both runs; left out: {only[0]} only in A, {only[1]} only in B")
             found = differences(table, args.n_resamples, args.seed)
             output_dir = args.output_dir or args.run_b / f"compared_with_{args.run_a.resolve().name}"
             output_dir.mkdir(parents=True, exist_ok=True)
             print(comparison_text(found, str(args.run_a), str(args.run_b), args.n_resamples))
             write_tsv(found, output_dir / "comparison.tsv")
+            draw_comparison(found, output_dir / "comparison", runs[0].notices + runs[1].notices)
             print(f"files in {output_dir}")
         if args.published is not None:
-            print(published_comparison(results[-1], args.published, args.n_resamples, args.seed))
+            print(published_comparison(runs[-1].table, args.published, args.n_resamples, args.seed))
     except (ComparisonError, OSError, ValueError) as error:
         sys.exit(f"cannot compare: {error}")
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from inference import confidence_metrics, protocols
+from inference import confidence_metrics
 from inference.bootstrap import LEVEL, Cells
 from inference.estimates import OVERALL, f1_by_class, figure_interval, slices, tally_of
 from inference.protocols import Row
@@ -83,9 +82,9 @@ def read_published(folder: Path) -> list[Row]:
     return [*rows[:-1], *groups, rows[-1]]
 
 
-def published_comparison(results: list[dict[str, Any]], folder: Path, n_resamples: int, seed: int = 0) -> str:
+def published_comparison(table: pd.DataFrame, folder: Path, n_resamples: int, seed: int = 0) -> str:
     """A line a published number: ours, its interval, and whether the published one is within, above or below."""
-    ours = published_intervals(protocols.prediction_table(results), n_resamples, seed)
+    ours = published_intervals(table, n_resamples, seed)
     lines = [
         f"This run beside {folder}, published protocol; {LEVEL:.0%} intervals of this run, {n_resamples} resamples",
         f"{'':<15} {'':<8} {'this run':>8}  {'interval':<16} {'published':>9}  published is",

@@ -21,6 +21,7 @@ from scipy.special import digamma
 
 N_BINS = 10
 # Stated confidences have two decimals, so 0 and 1 mean "within half a hundredth".
+# Beyond that, a wrong answer with a confidence of 1 would make log loss and logit infinite.
 LEAST_DOUBT = 0.005
 COSINES = 256  # modes of the smoothed residual: kernels down to a width of about 0.004 are resolved
 
@@ -230,9 +231,14 @@ def brier_decomposition(tally: Tally, n_bins: int = N_BINS) -> dict[str, np.ndar
     }
 
 
+def clip_confidence(confidence: ArrayLike) -> np.ndarray:
+    """Confidences moved into [0.005, 0.995], where logarithm and logit are finite; NaN stays NaN."""
+    return np.clip(np.asarray(confidence, dtype=float), LEAST_DOUBT, 1 - LEAST_DOUBT)
+
+
 def log_loss(tally: Tally) -> np.ndarray:
     """Mean of −ln(probability given to what happened), in nats; confidences are kept 0.005 away from 0 and 1."""
-    value = np.clip(tally.value, LEAST_DOUBT, 1 - LEAST_DOUBT)
+    value = clip_confidence(tally.value)
     return _ratio(-(tally.correct @ np.log(value) + (tally.count - tally.correct) @ np.log1p(-value)), tally.n)
 
 

@@ -6,8 +6,8 @@
 Writes into the run's folder: ``merged.jsonl`` (every response), ``error.jsonl`` (every sample
 without one, and why), ``merged_conf.jsonl`` (with prediction, confidence, correctness),
 ``metric.log``, ``metric_conf.log``, ``thresholds.tsv``, ``metrics.json``, ``metrics.tsv`` (every
-figure with its interval), ``confidence_thresholds.png``, ``calibration_curves.png``. About four
-seconds for the 8,032 samples of VECBench.
+figure with its interval) and the figures of ``inference.plots``. About five seconds for the 8,032
+samples of VECBench.
 """
 
 from __future__ import annotations
@@ -16,75 +16,21 @@ import argparse
 import importlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from inference import confidence_sources, confidence_tables, protocols, tables
 from inference.confidence_sources import VERBALIZED
 from inference.protocols import Row
-from inference.results import atomic_write, merge_shards, to_line
-from inference.vecbench import RecordError, check_labels, content_id, describe, read_lines, read_records
+from inference.result_table import Results, read_file, read_shards
+from inference.results import atomic_path, atomic_write, to_line
+from inference.vecbench import read_records
 
 
-def check_result(result: Any, source: str, line_number: int) -> str | None:
-    """What keeps a result line from being evaluated, or None when it can be."""
-
-    def fail(field: str, expected: str):
-        raise RecordError(source, line_number, field, expected)
-
-    if isinstance(result, dict) and "error" in result:
-        return str(result["error"])
-    try:
-        check_labels(result, fail)
-        if not isinstance(result.get("response"), str):
-            fail("response", f"the model's text, got {describe(result.get('response'))}")
-    except RecordError as error:
-        return str(error)
-    return None
-
-
-def split_results(lines: list[tuple[int, Any, str | None]], source: str) -> tuple[list[dict], list[dict]]:
-    """(evaluable, failed): every line is in one of the two, failed ones with an ``error``."""
-    evaluable, failed = [], []
-    for line_number, result, problem in lines:
-        problem = problem or check_result(result, source, line_number)
-        if problem is None:
-            evaluable.append(result)
-        else:
-            kept = result if isinstance(result, dict) else {"line": line_number}
-            failed.append({**kept, "error": problem})
-    return evaluable, failed
-
-
-def load(output_path: Path | None, input_file: Path | None) -> tuple[list[dict], list[dict]]:
-    """(evaluable, failed) results of a run's shards or of one file.
-
-    Raises:
-        OSError: when there is nothing to read.
-    """
-    if input_file is not None:
-        return split_results(list(read_lines(input_file)), str(input_file))
-    merged = merge_shards(output_path)
-    return split_results([(i, result, None) for i, result in enumerate(merged, 1)], str(output_path))
-
-
-def load_run(folder: Path) -> tuple[list[dict], list[dict]]:
-    """(evaluable, failed) results of a run that was evaluated (its merged.jsonl), or else of its shards.
-
-    Raises:
-        OSError: when the folder has neither.
-    """
-    merged = folder / "merged.jsonl"
-    return load(None, merged) if merged.exists() else load(folder, None)
-
-
-def missing_samples(data_path: Path, results: list[dict], limit: int | None = None) -> list[dict]:
+def missing_samples(data_path: Path, known: set[str], limit: int | None = None) -> list[dict]:
     """An error record for each sample of the data file that no worker has written a line for."""
-    known = {result.get("sample_id") for result in results}
     return [
         {
             **item.raw,
@@ -97,14 +43,6 @@ def missing_samples(data_path: Path, results: list[dict], limit: int | None = No
     ]
 
 
-def notices(results: list[dict]) -> list[str]:
-    """What must stand beside any number of this run: that data or model is synthetic, for instance."""
-    found = (
-        result[key] for result in results for key in ("notice", "model_notice") if isinstance(result.get(key), str)
-    )
-    return sorted(set(found))
-
-
 def metric_log(counts: str, notes: Sequence[str], published: str, tsv: str, corrected: str, more: str = "") -> str:
     """The text of metric.log and metric_conf.log: published protocol first, corrected below."""
     head = "".join(f"NOTE: {note}\n" for note in notes)
@@ -114,60 +52,64 @@ def metric_log(counts: str, notes: Sequence[str], published: str, tsv: str, corr
     )
 
 
-def confidence_lines(lines: list[str], table: pd.DataFrame) -> Iterator[str]:
-    """merged_conf.jsonl: each line of merged.jsonl with the published prediction, confidence and correctness.
+def write_merged(results: Results, output_dir: Path) -> None:
+    """merged.jsonl, each result's line as it is, and merged_conf.jsonl, the same lines with three keys more.
 
-    The three stand at the end of the line, where they outweigh a record's own keys of the
-    same name. As published, samples whose confidence is not a number are left out.
+    The published prediction, confidence and correctness stand at the end of the line, where they
+    outweigh a record's own keys of the same name. As published, samples whose confidence is not a
+    number are left out of merged_conf.jsonl.
     """
     columns = ("published_confidence_unreadable", "published_label", "published_confidence", "truth")
-    for line, unreadable, label, confidence, truth in zip(lines, *(table[name] for name in columns), strict=True):
-        if not unreadable:
-            known = None if confidence != confidence else confidence
-            added = to_line({"prediction": label, "confidence": known, "correctness": int(label == truth)})
-            yield f"{line[:-1]}, {added[1:]}"
+    with (
+        atomic_path(output_dir / "merged.jsonl") as plain,
+        atomic_path(output_dir / "merged_conf.jsonl") as extended,
+        open(plain, "wb") as merged,
+        open(extended, "wb") as merged_conf,
+    ):
+        rows = zip(results.lines(), *(results.table[name] for name in columns), strict=True)
+        for line, unreadable, label, confidence, truth in rows:
+            merged.write(line + b"\n")
+            if not unreadable:
+                known = None if confidence != confidence else confidence
+                added = to_line({"prediction": label, "confidence": known, "correctness": int(label == truth)})
+                merged_conf.write(line[:-1] + b", " + added[1:].encode("utf-8") + b"\n")
 
 
 def evaluate(
-    evaluable: list[dict],
-    failed: list[dict],
-    output_dir: Path,
-    draw: Callable[..., None] | None = None,
-    n_resamples: int = 0,
+    results: Results, output_dir: Path, draw: Callable[..., None] | None = None, n_resamples: int = 0
 ) -> dict[str, Any]:
     """Write every file of an evaluation into ``output_dir``; returns what metrics.json holds.
 
-    ``n_resamples`` of the bootstrap give the corrected figures 95 % intervals.
-    ``draw`` is called with the data of the figures (the arguments of ``plots.draw_figures``)
-    as soon as they are known, before the files are written; without it no figure is drawn.
+    ``n_resamples`` of the bootstrap give the corrected figures 95 % intervals. ``draw`` is called
+    with the arguments of ``plots.draw_all`` before the files are written; without it no figure is
+    drawn.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
-    notes = notices(evaluable)
-    n_read = len(evaluable) + len(failed)
-    counts = f"{n_read} samples read = {len(evaluable)} predicted + {len(failed)} failed"
+    table, failed, notes = results.table, results.failed, results.notices
+    n_read = len(table) + len(failed)
+    counts = f"{n_read} samples read = {len(table)} predicted + {len(failed)} failed"
     if failed:
         counts += " (error.jsonl; not in the tables)"
+    if draw is not None:
+        shown = ["task", "group", "truth", "label", "confidence", "published_label", "published_confidence"]
+        drawn = table[[*shown, "published_confidence_unreadable"]]
+        draw(drawn, output_dir, "\n".join(notes), ("png",), results.candidates)
 
-    table = confidence_sources.add_sources(protocols.prediction_table(evaluable), evaluable)
     published = protocols.published_rows(table)
     published_confidence = protocols.published_confidence_rows(table)
     thresholds = protocols.published_thresholds(table)
     curves = protocols.calibration_curves(table)
-    if draw is not None:
-        draw(thresholds, curves, output_dir, "\n".join(notes))
-
     corrected = protocols.corrected_rows(table, n_resamples)
     others = confidence_sources.source_rows(table, n_resamples)
     sources = {VERBALIZED: corrected} | {name: [Row.of(row) for row in rows] for name, rows in others.items()}
-    full = confidence_tables.full_table(corrected, n_resamples)
-    compared = confidence_tables.sources_table(sources)
 
-    merged = [to_line(result) for result in evaluable]
     threshold_lines = tables.thresholds_tsv(thresholds)
     corrected_text = tables.corrected_table(corrected)
     confidence_tsv = tables.group_tsv(published_confidence) + (
         "\nAcc, F1, Coverage of ID VSA, ID VER, OOD VER for confidence >= threshold\n" + threshold_lines
     )
+    full = confidence_tables.full_table(corrected, n_resamples)
+    compared = confidence_tables.sources_table(sources)
     files = {
         "metric.log": metric_log(
             counts, notes, tables.published_table(published), tables.metric_tsv(published), corrected_text
@@ -182,13 +124,11 @@ def evaluate(
         ),
         "metrics.tsv": confidence_tables.metrics_tsv(sources),
         "thresholds.tsv": threshold_lines,
-        "merged.jsonl": "".join(line + "\n" for line in merged),
         "error.jsonl": "".join(to_line(result) + "\n" for result in failed),
-        "merged_conf.jsonl": "".join(line + "\n" for line in confidence_lines(merged, table)),
     }
     summary = {
         "notices": notes,
-        "counts": {"read": n_read, "predicted": len(evaluable), "failed": len(failed)},
+        "counts": {"read": n_read, "predicted": len(table), "failed": len(failed)},
         "published": {
             "metric": [row.to_json() for row in published],
             "metric_conf": [row.to_json() for row in published_confidence],
@@ -210,6 +150,7 @@ def evaluate(
         "confidence": {name: [row.to_json() for row in rows] for name, rows in sources.items()},
     }
     files["metrics.json"] = json.dumps(summary, indent=1, allow_nan=False) + "\n"
+    write_merged(results, output_dir)
     for name, text in files.items():
         with atomic_write(output_dir / name) as handle:
             handle.write(text)
@@ -217,9 +158,9 @@ def evaluate(
 
 
 def _draw_figures(*data) -> None:
-    from inference.plots import draw_figures
+    from inference.plots import draw_all
 
-    draw_figures(*data)
+    draw_all(*data)
 
 
 def log_to_wandb(project: str, name: str, summary: dict[str, Any]) -> None:
@@ -268,14 +209,12 @@ def main() -> None:
         drawn.append(pool.submit(_draw_figures, *data))
 
     try:
-        evaluable, failed = load(args.output_path, args.input_file)
+        results = read_file(args.input_file) if args.input_file else read_shards(args.output_path)
         if args.data_path:
-            failed += missing_samples(args.data_path, evaluable + failed, args.limit)
+            results.failed += missing_samples(args.data_path, results.known, args.limit)
     except OSError as error:
         sys.exit(f"cannot evaluate: {error}")
-    for result in evaluable:
-        result.setdefault("sample_id", str(result.get("id", "")) or content_id(result))
-    summary = evaluate(evaluable, failed, output_dir, draw if pool else None, args.n_resamples)
+    summary = evaluate(results, output_dir, draw if pool else None, args.n_resamples)
     for figures in drawn:
         figures.result()
     if not args.quiet:

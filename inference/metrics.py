@@ -1,8 +1,8 @@
 """Formulas on arrays: accuracy, F1, calibration error, Brier score, log loss, ROC AUC, risk and coverage.
 
 Every function takes one value a sample and returns a fraction (not a percentage; log loss is in
-nats); None stands for "not defined" (no sample, one class only). scikit-learn and SciPy have the
-F1 score, the log loss, the areas under curves and the Wilson interval.
+nats); None stands for "not defined" (no sample, one class only). scikit-learn and SciPy have the F1 score, the area
+under the ROC curve and the Wilson interval; ``confidence_metrics`` has what is also resampled.
 
     from inference.metrics import expected_calibration_error
     expected_calibration_error([0.9, 0.8], [1, 0])
@@ -14,7 +14,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import sklearn.metrics
 from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score, roc_auc_score
@@ -23,9 +22,6 @@ from inference import confidence_metrics
 from inference.confidence_metrics import Tally
 
 THRESHOLDS = tuple(round(0.1 * step, 1) for step in range(1, 10))
-
-# A wrong answer with a confidence of 1 would make the log loss infinite, and its logit, too.
-CONFIDENCE_CLIP = 0.001
 
 
 def accuracy(truth: Sequence[str], predicted: Sequence[str]) -> float | None:
@@ -95,20 +91,10 @@ def brier_score(confidence: ArrayLike, correctness: ArrayLike) -> float | None:
     return float(confidence_metrics.brier_score(tally)) if tally.n else None
 
 
-def clip_confidence(confidence: ArrayLike) -> np.ndarray:
-    """Confidences moved into [0.001, 0.999], where logarithm and logit are finite; NaN stays NaN."""
-    return np.clip(np.asarray(confidence, dtype=float), CONFIDENCE_CLIP, 1 - CONFIDENCE_CLIP)
-
-
 def log_loss(confidence: ArrayLike, correctness: ArrayLike) -> float | None:
-    """Mean negative logarithm of the probability given to what happened, in nats (Good, 1952).
-
-    Confidences are first moved into [0.001, 0.999].
-    """
-    correctness = np.asarray(correctness, dtype=int)
-    if not len(correctness):
-        return None
-    return float(sklearn.metrics.log_loss(correctness, clip_confidence(confidence), labels=[0, 1]))
+    """Mean negative logarithm of the probability given to what happened, as ``confidence_metrics`` defines it."""
+    tally = Tally.of(confidence, correctness)
+    return float(confidence_metrics.log_loss(tally)) if tally.n else None
 
 
 def confidence_roc_auc(confidence: ArrayLike, correctness: ArrayLike) -> float | None:
@@ -179,17 +165,6 @@ def risk_coverage_curve(confidence: ArrayLike, correctness: ArrayLike) -> tuple[
     kept = np.cumsum(np.bincount(step))
     errors = np.cumsum(np.bincount(step, 1 - correctness))
     return kept / max(len(doubt), 1), errors / kept
-
-
-def area_under_risk_coverage(coverage: ArrayLike, risk: ArrayLike) -> float | None:
-    """AURC: the mean risk over all coverages (Geifman, Uziel and El-Yaniv, 2019); 0 is never wrong.
-
-    Between the points the curve is a straight line; before the first it is level, since keeping
-    part of a group of equal confidence has the risk of the whole group.
-    """
-    if not len(np.asarray(risk)):
-        return None
-    return float(sklearn.metrics.auc([0.0, *coverage], [risk[0], *risk]))
 
 
 def best_risk(accuracy: float, coverage: ArrayLike) -> np.ndarray:

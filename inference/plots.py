@@ -24,8 +24,8 @@ from inference import protocols
 from inference.plots_confidence import confidence_histograms, reliability_diagram, risk_coverage
 from inference.plots_labels import confusion_matrices
 from inference.plots_style import FORMATS, METADATA, MIN_BIN_COUNT, SETTINGS, STYLES, check_formats
+from inference.result_table import read_run
 from inference.results import atomic_path
-from inference.vecbench import canonical_task
 
 __all__ = ["MIN_BIN_COUNT", "STYLES", "draw_all", "draw_figures", "plot_calibration_curves", "plot_thresholds"]
 
@@ -134,30 +134,19 @@ def draw_all(
     return written + confusion_matrices(table, output_dir / "confusion", formats, note, candidates)
 
 
-def candidates_of(results: list[dict]) -> dict[str, list[str]]:
-    """task → its candidates, in the order of the first record that has them, then of the others."""
-    found: dict[str, dict[str, None]] = {}
-    for result in results:
-        found.setdefault(canonical_task(result["task"]), {}).update(dict.fromkeys(result["candidates"]))
-    return {task: list(labels) for task, labels in found.items()}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_path", type=Path, required=True, help="a run's folder, evaluated or with its shards")
     parser.add_argument("--output_dir", type=Path, help="where to write (default: --output_path)")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=["png"], help="one or more")
     args = parser.parse_args()
-    from inference.evaluate import load_run, notices  # evaluation draws by this module
-
     try:
-        results, _ = load_run(args.output_path)
+        results = read_run(args.output_path)
     except OSError as error:
         sys.exit(f"cannot draw: {error}")
     output_dir = args.output_dir or args.output_path
     output_dir.mkdir(parents=True, exist_ok=True)
-    table, note = protocols.prediction_table(results), "\n".join(notices(results))
-    for path in draw_all(table, output_dir, note, args.formats, candidates_of(results)):
+    for path in draw_all(results.table, output_dir, "\n".join(results.notices), args.formats, results.candidates):
         print(path)
 
 

@@ -23,6 +23,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from inference import metrics
+from inference.confidence_metrics import Tally, area_under_risk_coverage
 from inference.plots_style import (
     FAINT,
     MIN_BIN_COUNT,
@@ -159,7 +160,7 @@ def _draw_risk(panel: Axes, name: str, part: pd.DataFrame) -> None:
     if len(coverage) <= MAX_RISK_POINTS:
         look = {"marker": marker, "markersize": 4.5, "clip_on": False, "in_layout": False, "zorder": 3}
         panel.plot(100 * coverage, 100 * risk, color=colour, linestyle="", **look)
-    area = metrics.area_under_risk_coverage(coverage, risk)
+    area = float(area_under_risk_coverage(Tally.of(*with_confidence(part))))
     head_panel(panel, name, f"AURC {100 * area:.1f} %, all answers {100 * (1 - accuracy):.1f} %, n = {len(part):,}")
 
 
@@ -171,8 +172,8 @@ def risk_coverage(
 
     One point for each distinct confidence, as equal ones cannot be told apart
     (``metrics.risk_coverage_curve``); answers without a confidence are kept last. Dotted: the error
-    rate of all answers; grey: below the best possible order of the same answers. AURC is the area
-    under the curve, the mean error rate over all coverages. Points are drawn for up to 40 distinct
+    rate of all answers; grey: below the best possible order of the same answers. AURC is that of
+    ``confidence_metrics``, over the answers with a confidence. Points are drawn for up to 40 distinct
     values, beyond that the line alone.
     """
     figure = new_figure(height=5.9)

@@ -17,6 +17,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from inference.plots_style import FAINT, check_formats, new_figure, save_figure, styled
+from inference.protocols import label_order
 from inference.response import UNKNOWN
 from inference.vecbench import TASKS
 
@@ -26,18 +27,6 @@ COLOUR_MAP = "Blues"
 MAX_LABELS_WITH_COUNTS = 8
 MIN_PERCENT_SHOWN = 10
 MAX_NAME = 24  # characters
-
-
-def label_order(task: str, part: pd.DataFrame, candidates: Sequence[str] | None = None) -> list[str]:
-    """Labels of a task's rows: the candidates, or else VECBench's; then any other label of the data, sorted.
-
-    ``unknown`` is not among them unless a truth says so.
-    """
-    if candidates is None:
-        candidates = TASKS[task].labels if task in TASKS else ()
-    order = list(dict.fromkeys(label.lower() for label in candidates))
-    others = set(part["truth"]) | (set(part["label"]) - {UNKNOWN})
-    return order + sorted(others - set(order))
 
 
 def confusion_counts(part: pd.DataFrame, labels: Sequence[str]) -> tuple[np.ndarray, list[str]]:

@@ -10,7 +10,7 @@ return rows of fractions; ``inference.tables`` turns them into text.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -20,7 +20,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from inference import metrics
 from inference.estimates import OVERALL, Estimate, estimate
-from inference.response import Reading, read_response
+from inference.response import UNKNOWN, Reading, read_response
 from inference.vecbench import GROUPS, TASKS, canonical_task, group_of, image_of
 
 
@@ -157,6 +157,18 @@ def corrected_rows(table: pd.DataFrame, n_resamples: int = 0, seed: int = 0) -> 
     return [Row.of(row) for row in estimate(table, n_resamples, seed)]
 
 
+def label_order(task: str, part: pd.DataFrame, candidates: Sequence[str] | None = None) -> list[str]:
+    """Labels of a task's rows: the candidates, or else VECBench's; then any other label of the data, sorted.
+
+    ``unknown`` is not among them unless a truth says so.
+    """
+    if candidates is None:
+        candidates = TASKS[task].labels if task in TASKS else ()
+    order = list(dict.fromkeys(label.lower() for label in candidates))
+    others = set(part["truth"]) | (set(part["label"]) - {UNKNOWN})
+    return order + sorted(others - set(order))
+
+
 def label_reports(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """task → labels, confusion matrix (rows: truth, columns: prediction), precision, recall, F1, support.
 
@@ -167,8 +179,8 @@ def label_reports(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     tasks = [name for name in TASKS if (table["task"] == name).any()]
     for name in [*tasks, *sorted(set(table["task"]) - set(tasks))]:
         part = table[table["task"] == name]
-        known = list(TASKS[name].labels) if name in TASKS else []
-        labels = known + sorted((set(part["truth"]) | set(part["label"])) - set(known))
+        labels = label_order(name, part)
+        labels += [UNKNOWN] if UNKNOWN not in labels and (part["label"] == UNKNOWN).any() else []
         truth, predicted = part["truth"].to_numpy(), part["label"].to_numpy()
         precision, recall, f1, support = precision_recall_fscore_support(
             truth, predicted, labels=labels, zero_division=np.nan

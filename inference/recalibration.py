@@ -18,7 +18,6 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,6 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from inference import metrics, protocols
-from inference.evaluate import load_run, notices
 from inference.recalibration_maps import (
     IDENTITY,
     METHODS,
@@ -38,9 +36,10 @@ from inference.recalibration_maps import (
     folds,
     recalibrate_held_out,
 )
+from inference.result_table import read_run
 from inference.results import atomic_write
 from inference.tables import NOT_AVAILABLE
-from inference.vecbench import describe, images_in
+from inference.vecbench import describe
 
 __all__ = ["Recalibration", "cross_fitted", "fit_recalibration", "load_recalibration", "save_recalibration"]
 
@@ -148,21 +147,17 @@ def load_recalibration(path: str | Path) -> Recalibrations:
     return Recalibrations(maps, content["facts"])
 
 
-def image_key(result: dict[str, Any], row: int) -> str:
-    """What names the image of a result line; lines without a readable image are each their own."""
-    image = result.get("image")
-    # Evaluation does not need a conversation: one of another form than a record's is no error here.
-    with suppress(AttributeError, KeyError, TypeError):
-        image = next(iter(images_in(result.get("conversations") or result.get("messages") or [])), image)
-    return image if isinstance(image, str) and image else f"(line {row})"
+def confidence_samples(table: pd.DataFrame) -> pd.DataFrame:
+    """The answers with a valid confidence: columns task, group, confidence, correctness, image.
 
-
-def confidence_samples(results: list[dict[str, Any]]) -> pd.DataFrame:
-    """The answers with a valid confidence: columns task, group, confidence, correctness, image."""
-    table = protocols.prediction_table(results)
-    table["correctness"] = (table["label"] == table["truth"]).astype(int)
-    table["image"] = [image_key(result, row) for row, result in enumerate(results)]
-    return table.loc[table["confidence"].notna(), ["task", "group", "confidence", "correctness", "image"]]
+    Samples whose image is not named are each their own.
+    """
+    own = pd.Series([f"(row {row})" for row in range(len(table))], index=table.index)
+    samples = table.assign(
+        correctness=(table["label"].to_numpy() == table["truth"].to_numpy()).astype(int),
+        image=table["image"].where(table["image"].notna(), own),
+    )
+    return samples.loc[samples["confidence"].notna(), ["task", "group", "confidence", "correctness", "image"]]
 
 
 def scores(confidence: np.ndarray, correctness: np.ndarray) -> dict[str, float | None]:
@@ -222,14 +217,14 @@ def main() -> None:
     if args.n_splits < 2:
         parser.error(f"--n_splits: expected 2 or more, got {args.n_splits}")
     try:
-        results, _ = load_run(args.output_path)
+        results = read_run(args.output_path)
     except OSError as error:
         sys.exit(f"cannot recalibrate: {error}")
-    samples = confidence_samples(results)
+    samples = confidence_samples(results.table)
     if samples.empty:
-        sys.exit(f"cannot recalibrate: none of the {len(results)} responses in {args.output_path} states a confidence")
-    notes = notices(results)
-    for note in notes:
+        n = len(results.table)
+        sys.exit(f"cannot recalibrate: none of the {n} responses in {args.output_path} states a confidence")
+    for note in results.notices:
         print(f"NOTE: {note}")
     parts = dict([*protocols.group_slices(samples), (protocols.OVERALL, samples)])
     counts = {name: len(part) for name, part in parts.items()}
@@ -242,9 +237,9 @@ def main() -> None:
     }
     facts = {
         "run": args.output_path.resolve().name,
-        "models": sorted({str(result["model"]) for result in results if "model" in result}),
-        "notices": notes,
-        "responses": len(results),
+        "models": results.models,
+        "notices": results.notices,
+        "responses": len(results.table),
         "responses_with_a_confidence": {**samples["task"].value_counts(sort=False).to_dict(), **counts},
         "correctness": "corrected protocol",
         "cross_fitted": {"n_splits": args.n_splits, "seed": args.seed, "scores": report},

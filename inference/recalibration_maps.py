@@ -4,7 +4,7 @@
     honest = fit_recalibration("isotonic", confidence, correctness).apply(confidence)
 
 A confidence enters temperature and Platt scaling by its logit, after it was moved into
-[0.001, 0.999] (``metrics.clip_confidence``). Data that say too little give a defined map:
+[0.005, 0.995] (``confidence_metrics.clip_confidence``). Data that say too little give a defined map:
 
 * fewer than 10 samples: the identity, whatever the method;
 * all right or all wrong, or one distinct confidence only: the smoothed base rate
@@ -25,7 +25,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from inference.metrics import clip_confidence
+from inference.confidence_metrics import clip_confidence
 
 MIN_SAMPLES = 10
 # Histogram binning: at most so many bins, each of at least MIN_SAMPLES samples on average.

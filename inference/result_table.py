@@ -26,7 +26,7 @@ from tqdm import tqdm
 from inference.confidence_sources import add_sources
 from inference.protocols import prediction_table
 from inference.results import SHARD_PATTERN, shard_paths, to_line
-from inference.vecbench import RecordError, check_labels, content_id, decode_line, describe
+from inference.vecbench import RecordError, canonical_task, check_labels, content_id, decode_line, describe
 
 PIECE_BYTES = 8 * 2**20
 SMALL_BYTES = 64 * 2**20  # below it, starting processes costs more than they save
@@ -49,12 +49,16 @@ class Results:
         failed: the other results, each a dict with ``error``.
         notices: what must stand beside any number of this run (data or model is synthetic).
         known: sample ids of all results, evaluable or failed.
+        models: names of the models that answered.
+        candidates: task → its labels, in the order of the first record that has them.
     """
 
     table: pd.DataFrame
     failed: list[dict[str, Any]]
     notices: list[str]
     known: set[str]
+    models: list[str] = field(default_factory=list)
+    candidates: dict[str, list[str]] = field(default_factory=dict)
     _files: list[Path] = field(default_factory=list)
     _memory: list[str] | None = None
 
@@ -64,7 +68,9 @@ class Results:
         failed = failed or []
         table = add_sources(prediction_table(evaluable), evaluable)
         known = {str(result.get("sample_id")) for result in evaluable + failed}
-        return cls(table, failed, notices(evaluable), known, _memory=[to_line(result) for result in evaluable])
+        lines = [to_line(result) for result in evaluable]
+        noted = notices(evaluable), known, models_of(evaluable), candidates_of(evaluable)
+        return cls(table, failed, *noted, _memory=lines)
 
     def lines(self) -> Iterator[bytes]:
         """The JSON line of each row of the table, in order, without its line break."""
@@ -88,6 +94,19 @@ def notices(results: Iterable[dict[str, Any]]) -> list[str]:
         result[key] for result in results for key in ("notice", "model_notice") if isinstance(result.get(key), str)
     )
     return sorted(set(found))
+
+
+def models_of(results: Iterable[dict[str, Any]]) -> list[str]:
+    """Names of the models that gave these results."""
+    return sorted({result["model"] for result in results if isinstance(result.get("model"), str)})
+
+
+def candidates_of(results: Iterable[dict[str, Any]]) -> dict[str, list[str]]:
+    """task → its candidates, in the order of the first record that has them, then of the others."""
+    found: dict[str, dict[str, None]] = {}
+    for result in results:
+        found.setdefault(canonical_task(result["task"]), {}).update(dict.fromkeys(result["candidates"]))
+    return {task: list(labels) for task, labels in found.items()}
 
 
 def check_result(result: Any, source: str, line_number: int) -> str | None:
@@ -124,6 +143,8 @@ class _PieceResult(NamedTuple):
     table: pd.DataFrame
     failed: list[tuple[int, bytes]]  # (line in the piece from 0, the line)
     notices: list[str]
+    models: list[str]
+    candidates: dict[str, list[str]]
     n_lines: int
 
 
@@ -158,7 +179,8 @@ def _read_piece(piece: Piece) -> _PieceResult:
     # As categories the text of a column crosses the process boundary once.
     for name in ("task", "group", "truth", "label", "published_label", "published_overall_label", "majority_label"):
         table[name] = table[name].astype("category")
-    return _PieceResult(table, failed, notices(evaluable), len(lines))
+    noted = notices(evaluable), models_of(evaluable), candidates_of(evaluable)
+    return _PieceResult(table, failed, *noted, len(lines))
 
 
 def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
@@ -179,28 +201,41 @@ def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _read(paths: list[Path]) -> tuple[pd.DataFrame, list[tuple[Path, int, bytes]], list[str]]:
-    """(table with ``_file``, lines that are no result with file and line number, notices) of whole files."""
+class _Gathered(NamedTuple):
+    table: pd.DataFrame  # with ``_file``
+    bad: list[tuple[Path, int, bytes]]  # file, line number, line
+    notices: list[str]
+    models: list[str]
+    candidates: dict[str, list[str]]
+
+
+def _read(paths: list[Path]) -> _Gathered:
+    """Whole files, piece by piece; in parallel when that pays."""
     pieces = [piece for path in paths for piece in pieces_of(path)]
-    total = sum(piece.end - piece.start for piece in pieces)
-    if total <= SMALL_BYTES or len(pieces) < 2:
+    if sum(piece.end - piece.start for piece in pieces) <= SMALL_BYTES:
         return _gather(paths, pieces, map(_read_piece, pieces))
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(_read_piece, pieces)
         return _gather(paths, pieces, tqdm(found, total=len(pieces), desc="read", unit="piece", mininterval=1.0))
 
 
-def _gather(paths: list[Path], pieces: list[Piece], found: Iterable[_PieceResult]):
-    tables, failed, notes = [], [], set()
+def _gather(paths: list[Path], pieces: list[Piece], found: Iterable[_PieceResult]) -> _Gathered:
+    tables, bad, notes, models, candidates = [], [], set(), set(), {}
     line = dict.fromkeys(paths, 1)
-    for piece, (table, bad, its_notices, n_lines) in zip(pieces, found, strict=True):
-        table["_file"] = paths.index(piece.path)
-        if len(table):
-            tables.append(table)
-        failed += [(piece.path, line[piece.path] + number, content) for number, content in bad]
-        notes.update(its_notices)
-        line[piece.path] += n_lines
-    return _joined(tables) if tables else add_sources(prediction_table([]), []), failed, sorted(notes)
+    for piece, read in zip(pieces, found, strict=True):
+        read.table["_file"] = paths.index(piece.path)
+        if len(read.table):
+            tables.append(read.table)
+        bad += [(piece.path, line[piece.path] + number, content) for number, content in read.failed]
+        line[piece.path] += read.n_lines
+        notes.update(read.notices)
+        models.update(read.models)
+        for task, labels in read.candidates.items():
+            candidates.setdefault(task, {}).update(dict.fromkeys(labels))
+    table = _joined(tables) if tables else add_sources(prediction_table([]), [])
+    return _Gathered(
+        table, bad, sorted(notes), sorted(models), {task: list(labels) for task, labels in candidates.items()}
+    )
 
 
 def _failure(path: Path, line_number: int, content: bytes) -> dict[str, Any]:
@@ -217,10 +252,10 @@ def read_file(path: Path) -> Results:
     Raises:
         OSError: when the file cannot be read.
     """
-    table, bad, notes = _read([path])
+    table, bad, notes, *facts = _read([path])
     failed = [_failure(*item) for item in bad]
     known = set(table["sample_id"]) | {str(result.get("sample_id")) for result in failed}
-    return Results(table, failed, notes, known, [path])
+    return Results(table, failed, notes, known, *facts, [path])
 
 
 def read_shards(output_path: Path) -> Results:
@@ -234,24 +269,30 @@ def read_shards(output_path: Path) -> Results:
     paths = shard_paths(output_path)
     if not paths:
         raise FileNotFoundError(f"{output_path}: expected result shards ({SHARD_PATTERN}), found none")
-    table, bad, notes = _read(paths)
+    table, bad, notes, *facts = _read(paths)
     if len(table):
         table = table[table["_named"].to_numpy(dtype=bool)].drop_duplicates("sample_id", keep="first")
         table = table.sort_values("_position", kind="stable", ignore_index=True)
     known = set(table["sample_id"])
     failed: dict[str, dict[str, Any]] = {}
     for path, line_number, content in bad:
-        result = json_object(content)
-        sample_id = result.get("sample_id") if result else None
+        result, _ = decode_line(content)
+        result = result if isinstance(result, dict) else {}
+        sample_id = result.get("sample_id")
         if isinstance(sample_id, str) and ("response" in result or "error" in result) and sample_id not in known:
             failed.setdefault(sample_id, _failure(path, line_number, content))
     ordered = sorted(failed.values(), key=lambda result: _rank(result.get("position")))
-    return Results(table, ordered, notes, known | set(failed), paths)
+    return Results(table, ordered, notes, known | set(failed), *facts, paths)
 
 
-def json_object(content: bytes) -> dict[str, Any] | None:
-    result, problem = decode_line(content)
-    return result if problem is None and isinstance(result, dict) else None
+def read_run(folder: Path) -> Results:
+    """The results of a run that was evaluated (its merged.jsonl), or else of its shards.
+
+    Raises:
+        OSError: when the folder has neither.
+    """
+    merged = folder / "merged.jsonl"
+    return read_file(merged) if merged.exists() else read_shards(folder)
 
 
 def _rank(position: Any) -> int:

@@ -8,7 +8,8 @@ from conftest import run, write_jsonl
 from test_bootstrap import results_of
 
 from inference import tables
-from inference.compare import differences, paired_table
+from inference.compare import differences
+from inference.compare import paired_table as paired_tables
 from inference.compare_published import PUBLISHED_FOLDER, published_comparison, published_intervals, read_published
 from inference.protocols import prediction_table, published_confidence_rows, published_rows
 from inference.vecbench import TASKS
@@ -27,6 +28,10 @@ def improved(rows):
     """Every answer right, in the words of the first run otherwise."""
     return [{**row, "response": f"<answer>{row['ground_truth']}</answer>" + row["response"].split("</answer>")[1]}
             for row in rows]  # fmt: skip
+
+
+def paired_table(rows_a, rows_b):
+    return paired_tables(prediction_table(rows_a), prediction_table(rows_b))
 
 
 def by_key(found):
@@ -140,12 +145,12 @@ def test_each_published_number_is_within_above_or_below(tmp_path):
     metric, confidence = published_rows(table), published_confidence_rows(table)
     (tmp_path / "metric.log").write_text(tables.published_table(metric))
     (tmp_path / "metric_conf.log").write_text(tables.published_confidence_table(confidence))
-    text = published_comparison(rows, tmp_path, 200)
+    text = published_comparison(table, tmp_path, 200)
     assert "35 within, 0 above, 0 below" in text
     for row in metric:
         row.accuracy -= 0.3
     (tmp_path / "metric.log").write_text(tables.published_table(metric))
-    assert "25 within, 0 above, 10 below" in published_comparison(rows, tmp_path, 200)
+    assert "25 within, 0 above, 10 below" in published_comparison(table, tmp_path, 200)
 
 
 def test_a_reference_that_is_no_table_names_file_and_line(tmp_path):

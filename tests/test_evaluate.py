@@ -10,8 +10,9 @@ from conftest import read_jsonl, run, write_jsonl
 
 from inference import protocols, tables
 from inference.evaluate import evaluate
+from inference.result_table import Results
 from inference.results import ShardWriter
-from inference.vecbench import TASKS
+from inference.vecbench import TASK_ALIASES, TASKS
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -55,7 +56,12 @@ def test_thresholds_equal_the_published_ones_byte_for_byte(golden_run):
 
 
 def test_every_file_of_an_evaluation_is_there_and_no_temporary_one(golden_run):
+    tasks = {json.loads(line)["task"] for line in (GOLDEN / "records.jsonl").read_text().splitlines()}
     assert {path.name for path in golden_run.iterdir()} == {
+        *(f"confusion_{TASK_ALIASES.get(task, task)}.png" for task in tasks),
+        "reliability.png",
+        "risk_coverage.png",
+        "confidence_histograms.png",
         "merged.jsonl",
         "error.jsonl",
         "merged_conf.jsonl",
@@ -160,7 +166,7 @@ def test_macro_accuracy_is_the_mean_of_the_tasks():
 
 
 def test_no_result_at_all_still_prints_tables(tmp_path):
-    summary = evaluate([], [], tmp_path)
+    summary = evaluate(Results.of([]), tmp_path)
     assert summary["counts"] == {"read": 0, "predicted": 0, "failed": 0}
     assert "| Overall         | N/A | N/A | 0" in (tmp_path / "metric.log").read_text()
 
@@ -194,13 +200,14 @@ def test_samples_that_no_worker_wrote_are_reported_as_failed(tmp_path):
 
 
 def test_merged_conf_has_prediction_confidence_and_correctness(tmp_path):
-    evaluate([a_result(response=answer("awe", 0.5)), a_result(response=answer("fear"))], [], tmp_path)
+    results = [a_result(response=answer("awe", 0.5)), a_result(response=answer("fear"))]
+    evaluate(Results.of(results), tmp_path)
     rows = read_jsonl(tmp_path / "merged_conf.jsonl")
     assert [(r["prediction"], r["confidence"], r["correctness"]) for r in rows] == [("awe", 0.5, 1), ("fear", None, 0)]
 
 
 def test_a_notice_in_the_data_stands_above_the_numbers(tmp_path):
-    evaluate([a_result(notice="made up", model_notice="tiny model")], [], tmp_path)
+    evaluate(Results.of([a_result(notice="made up", model_notice="tiny model")]), tmp_path)
     for name in ("metric.log", "metric_conf.log"):
         assert (tmp_path / name).read_text().startswith("NOTE: made up\nNOTE: tiny model\n")
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from test_evaluate import a_result, answer
 
 from inference import metrics
-from inference.plots import candidates_of, draw_all
+from inference.plots import draw_all
 from inference.plots_comparison import confidence_sources, heights, leaves_out, run_comparison
 from inference.plots_confidence import (
     confidence_histograms,
@@ -24,6 +24,7 @@ from inference.plots_confidence import (
 )
 from inference.plots_labels import confusion_counts, confusion_matrices, file_part, label_order, row_shares
 from inference.protocols import prediction_table
+from inference.result_table import candidates_of
 from inference.vecbench import TASKS
 
 NOTICE = "made-up results: they say nothing of any model"
@@ -167,8 +168,8 @@ def test_reliability_intervals_hold_the_accuracy_of_their_bin(table):
 def test_the_risk_coverage_figure_shows_area_and_error_rate(tmp_path):
     table = a_table(*[("EmoSet-8", "awe", "awe", 0.9)] * 3, ("EmoSet-8", "awe", "fear", 0.6))
     (path,) = risk_coverage(table, tmp_path / "figure", ("svg",))
-    # Level at 0 up to coverage 3/4, then straight up to 1/4.
-    assert words_in(path).count(f"AURC {100 * 0.25 * 0.25 / 2:.1f} %, all answers 25.0 %, n = 4") == 2
+    # The mean error rate of the first one, two, three and four answers: 0, 0, 0, 1/4.
+    assert words_in(path).count(f"AURC {100 * 0.25 / 4:.1f} %, all answers 25.0 %, n = 4") == 2
 
 
 @pytest.mark.parametrize("step", range(21))

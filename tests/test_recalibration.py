@@ -11,6 +11,7 @@ from scipy.special import expit, logit
 from test_evaluate import a_result, answer
 
 from inference.metrics import brier_score, confidence_roc_auc, expected_calibration_error, log_loss
+from inference.protocols import prediction_table
 from inference.recalibration import (
     RecalibrationFileError,
     confidence_samples,
@@ -275,8 +276,8 @@ def test_results_of_one_image_belong_together_whatever_the_form_of_the_record():
         a_result(response=answer("awe", 0.9)),
         a_result(response=answer("fear", 0.9), conversations="no conversation"),
     ]
-    samples = confidence_samples(results)
-    assert samples["image"].tolist() == ["a.jpg", "a.jpg", "(line 3)", "(line 4)"]
+    samples = confidence_samples(prediction_table(results))
+    assert samples["image"].tolist() == ["a.jpg", "a.jpg", "(row 3)", "(row 4)"]
     assert samples["correctness"].tolist() == [1, 1, 1, 0]
 
 
