@@ -209,7 +209,7 @@ def draw_comparison(found: list[Difference], path: Path, notes: list[str]) -> No
     ]
     better = {title(figure): "higher" if COMPARED[figure] else "lower" for figure in DRAWN}
     note = "\n".join(sorted(set(notes)))
-    run_comparison(rows, path, "change from A to B (points)", note=note, better=better)
+    run_comparison(rows, path, "B − A (points)", note=note, better=better)
 
 
 def main() -> None:
