@@ -108,6 +108,18 @@ class ImageSource:
                 image.load()
             return size
 
+    def thumbnail(self, reference: str, size: int) -> Image.Image:
+        """The image as RGB within ``size`` × ``size`` pixels, upright, never enlarged.
+
+        Raises:
+            ImageError: whatever is wrong with it.
+        """
+        with self._opened(reference) as image:
+            image.draft("RGB", (2 * size, 2 * size))  # a JPEG is decoded at a fraction of its size
+            small = _to_rgb(ImageOps.exif_transpose(image))
+            small.thumbnail((size, size))
+            return small
+
     @contextmanager
     def _opened(self, reference: str) -> Iterator[Image.Image]:
         """The image, opened; whatever goes wrong inside becomes an ImageError that names it."""

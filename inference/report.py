@@ -1,0 +1,278 @@
+"""One file that shows a run: its tables, its figures, and every sample with image, reasoning and answer.
+
+    python -m inference.report --output_path infer_results/my_run --data_path input_data/test_8k.jsonl
+
+Reads the folder of an evaluated run (``metrics.json``, ``merged.jsonl``, ``error.jsonl``, ``*.png``)
+and writes ``report.html`` there. The file opens from disk and needs no network: images are small
+copies inside it, and its policy lets nothing but its own script run. ``--data_path`` is where relative
+image paths start; an image that is not found is shown as such. ``thumbnails.json`` keeps the small
+copies, so that a second report decodes no image again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from inference.images import ImageError, ImageSource
+from inference.report_tables import escape, pictures_html, tables_html
+from inference.response import REASONING_STEPS, reasoning_steps
+from inference.result_table import Results, read_file
+from inference.results import atomic_write, to_line
+from inference.thumbnails import make_thumbnails
+from inference.vecbench import GROUPS, TASKS, canonical_task, content_id, decode_line, group_of, image_of, read_lines
+
+PAGE = Path(__file__).with_name("report_page")
+SCRIPTS = ("sample.js", "page.js")  # in the order in which they run
+THUMBNAIL_BLOCK = 200  # small copies in one script element: the page decodes a block when it shows one of it
+MAX_SHOWN = 200  # characters of an image's path
+
+
+class ReportError(Exception):
+    """A run that cannot be reported on; the message says what is missing."""
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """What evaluation wrote into metrics.json.
+
+    Raises:
+        ReportError: when it is not there or no JSON object.
+    """
+    path = folder / "metrics.json"
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        again = f"evaluate the run first: python -m inference.evaluate --output_path {folder}"
+        raise ReportError(f"{path}: {error.strerror}; {again}") from None
+    except ValueError as error:
+        raise ReportError(f"{path}: expected the JSON that evaluation writes, {error}") from None
+    if not isinstance(metrics, dict):
+        raise ReportError(f"{path}: expected a JSON object, got {type(metrics).__name__}")
+    return metrics
+
+
+def read_failures(path: Path) -> list[dict[str, Any]]:
+    """The samples of error.jsonl; a line that is none is a failure, too."""
+    if not path.exists():
+        return []
+    return [
+        value if isinstance(value, dict) else {"error": problem or "expected an object", "line": number}
+        for number, value, problem in read_lines(path)
+    ]
+
+
+def _common(result: dict[str, Any]) -> dict[str, Any]:
+    """What a sample with and one without a response have: id, task, label, candidates, image, place in the data."""
+    labels, task, truth = result.get("candidates"), result.get("task"), result.get("ground_truth")
+    position = result.get("position")
+    return {
+        "id": str(result.get("sample_id") or result.get("id") or content_id(result)),
+        "position": position if isinstance(position, int) else sys.maxsize,
+        "task": canonical_task(task) if isinstance(task, str) else "(no task)",
+        "truth": truth if isinstance(truth, str) else "",
+        "candidates": [str(label) for label in labels] if isinstance(labels, list) else [],
+        "image": image_of(result),
+    }
+
+
+def answered_samples(results: Results) -> list[dict[str, Any]]:
+    """One object a response, read by the corrected protocol as ``prediction_table`` has it."""
+    columns = ("label", "confidence", "truth", "published_label", "well_formed")
+    rows = zip(results.lines(), *(results.table[name] for name in columns), strict=True)
+    samples = []
+    for line, label, confidence, truth, published, well_formed in rows:
+        result, _ = decode_line(line)
+        found = reasoning_steps(result["response"])
+        samples.append(
+            _common(result)
+            | {
+                "answer": label,
+                "published": published,
+                "correct": int(label == truth),
+                "confidence": None if confidence != confidence else float(confidence),
+                "malformed": not well_formed,
+                "steps": [found.get(step) for step in REASONING_STEPS],
+                "response": result["response"],
+                "finish": str(result.get("finish_reason") or ""),
+            }
+        )
+    return samples
+
+
+def failed_samples(failures: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One object a sample without a usable response."""
+    samples = []
+    for result in failures:
+        response = result.get("response")
+        text = response if isinstance(response, str) else ""
+        samples.append(_common(result) | {"error": str(result.get("error") or "no response"), "response": text})
+    return samples
+
+
+def attach_images(samples: list[dict[str, Any]], found: dict[str, str | ImageError] | None) -> list[str]:
+    """Give each sample the index of its small copy, or why it has none; returns the copies."""
+    index: dict[str, int] = {}
+    for sample in samples:
+        reference = sample["image"]
+        result = found.get(reference) if found is not None and reference is not None else None
+        if isinstance(result, str):
+            sample["thumbnail"] = index.setdefault(result, len(index))
+        elif found is not None:
+            sample["problem"] = str(result) if result else "the record names no image"
+        if reference is not None and len(reference) > MAX_SHOWN:
+            sample["image"] = reference[:MAX_SHOWN] + "…"
+    return list(index)
+
+
+def browser_data(samples: list[dict[str, Any]], n_total: int) -> dict[str, Any]:
+    """What the page's script reads: samples, and the tasks that it filters by, in VECBench's order."""
+    labels: dict[tuple[str, ...], int] = {}
+    for sample in samples:
+        sample["candidates"] = labels.setdefault(tuple(sample["candidates"]), len(labels))
+        del sample["position"]
+    names = dict.fromkeys(sample["task"] for sample in samples)
+    ordered = [name for name in TASKS if name in names] + [name for name in names if name not in TASKS]
+    return {
+        "samples": samples,
+        "candidates": list(labels),
+        "tasks": [{"name": name, "group": group_of(name)} for name in ordered],
+        "groups": [group for group in GROUPS if any(group_of(name) == group for name in ordered)],
+        "steps": REASONING_STEPS,
+        "total": n_total,
+        "thumbnailBlock": THUMBNAIL_BLOCK,
+    }
+
+
+def script_json(value: Any) -> str:
+    """JSON that may stand inside a script element: no ``<``, and no line break that only JavaScript knows."""
+    text = to_line(value).replace("<", "\\u003c")
+    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def data_element(name: str, value: Any) -> str:
+    return f'<script type="application/json" id="{name}">{script_json(value)}</script>\n'
+
+
+def _source_hash(text: str) -> str:
+    """A Content-Security-Policy source: the SHA-256 of an inline element's text."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}'"
+
+
+def page_html(
+    title: str, facts: str, metrics: dict[str, Any], pictures: str, data: dict[str, Any], small: list[str]
+) -> str:
+    """The whole file. Its policy names our own style and script by hash: nothing else runs, nothing is fetched."""
+    style = (PAGE / "page.css").read_text(encoding="utf-8")
+    script = "\n".join((PAGE / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {_source_hash(style)}; script-src {_source_hash(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    notes = metrics.get("notices")
+    lines = "".join(f"<p>{escape(note)}</p>" for note in notes) if isinstance(notes, list) else ""
+    blocks = [small[start : start + THUMBNAIL_BLOCK] for start in range(0, len(small), THUMBNAIL_BLOCK)]
+    elements = [data_element("data", data), *(data_element(f"thumbnails-{i}", block) for i, block in enumerate(blocks))]
+    return Template((PAGE / "page.html").read_text(encoding="utf-8")).substitute(
+        policy=policy,
+        title=escape(title),
+        facts=escape(facts),
+        notices=f'<aside class="notice" aria-label="Notice">{lines}</aside>' if lines else "",
+        tables=tables_html(metrics),
+        pictures=pictures,
+        data="".join(elements),
+        style=style,
+        script=script,
+    )
+
+
+def facts_line(folder: Path, metrics: dict[str, Any], models: list[str]) -> str:
+    """Who answered, how many samples, when they were evaluated."""
+    counts = metrics.get("counts")
+    counts = counts if isinstance(counts, dict) else {}
+    parts = [f"Model: {', '.join(models)}"] if models else []
+    if {"read", "predicted", "failed"} <= counts.keys():
+        parts.append("{read} samples read = {predicted} predicted + {failed} failed".format(**counts))
+    day = time.strftime("%Y-%m-%d %H:%M", time.localtime((folder / "metrics.json").stat().st_mtime))
+    return " · ".join([*parts, f"evaluated {day}"])
+
+
+def make_report(
+    folder: Path, source: ImageSource, thumbnail_size: int | None, processes: int, max_samples: int
+) -> tuple[Path, int]:
+    """Write report.html into a run's folder; returns its path and the number of samples in it.
+
+    Args:
+        thumbnail_size: pixels a side; None leaves images out.
+        max_samples: of a longer run, the first so many samples are in the browser, and it says so.
+
+    Raises:
+        ReportError: when the run was not evaluated.
+        OSError: when a file cannot be read or written.
+    """
+    metrics = read_metrics(folder)
+    if not (folder / "merged.jsonl").exists():
+        raise ReportError(f"{folder / 'merged.jsonl'}: no such file; evaluate the run first")
+    results = read_file(folder / "merged.jsonl")
+    failures = results.failed + read_failures(folder / "error.jsonl")
+    n_total = len(results.table) + len(failures)
+    results.table = results.table.head(max_samples)
+    samples = answered_samples(results) + failed_samples(failures[:max_samples])
+    samples = sorted(samples, key=lambda sample: sample["position"])[:max_samples]
+    found = None
+    if thumbnail_size is not None:
+        references = [sample["image"] for sample in samples if sample["image"] is not None]
+        found = make_thumbnails(source, references, thumbnail_size, folder / "thumbnails.json", processes)
+    small = attach_images(samples, found)
+    data = browser_data(samples, n_total)
+    facts = facts_line(folder, metrics, results.models)
+    page = page_html(folder.resolve().name, facts, metrics, pictures_html(folder), data, small)
+    with atomic_write(folder / "report.html") as handle:
+        handle.write(page)
+    return folder / "report.html", len(samples)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--output_path", type=Path, required=True, help="the folder of an evaluated run")
+    add("--data_path", type=Path, help="the data file: relative image paths start in its folder")
+    add("--image_root", type=Path, action="append", default=[], help="another folder where images are; repeatable")
+    add("--thumbnail_size", type=int, default=128, help="pixels a side of the small copies (16 to 1024)")
+    add("--no_thumbnails", action="store_true", help="leave the images out")
+    add("--processes", type=int, default=len(os.sched_getaffinity(0)), help="that decode images")
+    add("--allow_url", action="store_true", help="fetch images that are http(s) URLs, while the report is made")
+    add("--max_samples", type=int, default=20_000, help="so many samples in the browser; tables are of all")
+    args = parser.parse_args()
+    if not 16 <= args.thumbnail_size <= 1024:
+        parser.error(f"expected --thumbnail_size from 16 to 1024, got {args.thumbnail_size}")
+    if args.max_samples < 1:
+        parser.error(f"expected --max_samples of at least 1, got {args.max_samples}")
+    if args.data_path and not args.data_path.is_file():
+        parser.error(f"--data_path: no such file: {args.data_path}")
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    start = time.monotonic()
+    roots = [args.data_path.resolve().parent] if args.data_path else []
+    source = ImageSource([*roots, *args.image_root, Path.cwd()], allow_url=args.allow_url)
+    size = None if args.no_thumbnails else args.thumbnail_size
+    try:
+        path, n_samples = make_report(args.output_path, source, size, args.processes, args.max_samples)
+    except (ReportError, OSError) as error:
+        sys.exit(f"no report: {error}")
+    seconds, megabytes = time.monotonic() - start, path.stat().st_size / 1e6
+    print(f"{path}: {n_samples} samples, {megabytes:.1f} MB, made in {seconds:.1f} s")
+
+
+if __name__ == "__main__":
+    main()
