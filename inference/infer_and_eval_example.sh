@@ -23,6 +23,7 @@ project_name="${project_name:-}"                                     # wandb pro
 temperature="${temperature:-0.7}"                                    # 0 is greedy decoding
 n_gpu="${n_gpu:-}"                                                   # empty: all there are, or 1 CPU worker
 limit="${limit:-}"                                                   # only the first so many records
+report="${report:-true}"                                             # report.html with tables, figures, samples; or false
 # More settings stand in infer.sh: max_new_tokens seed min_pixels max_pixels inference_args
 
 { # read whole before it runs: bash would otherwise follow an edit of this file in mid-run
@@ -107,6 +108,13 @@ fi
   ${limit:+--limit "$limit"} --wandb_project "$project_name"
 if [[ "$data_path" == "$toy_data" ]]; then
   "$python" -m scripts.toy_world.report --output_path "$output_path"
+fi
+if [[ "$report" == true ]]; then
+  show_run=("$python" -m inference.report --output_path "$output_path" --data_path "$data_path")
+  if ! "${show_run[@]}"; then
+    echo "WARNING: there is no report.html; the numbers above stand without it. To try again:" >&2
+    echo "  ${show_run[*]@Q}" >&2
+  fi
 fi
 exit 0
 }

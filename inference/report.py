@@ -271,7 +271,8 @@ def main() -> None:
     except (ReportError, OSError) as error:
         sys.exit(f"no report: {error}")
     seconds, megabytes = time.monotonic() - start, path.stat().st_size / 1e6
-    print(f"{path}: {n_samples} samples, {megabytes:.1f} MB, made in {seconds:.1f} s")
+    print(f"report: {path}")
+    print(f"{n_samples} samples, {megabytes:.1f} MB, made in {seconds:.1f} s", file=sys.stderr)
 
 
 if __name__ == "__main__":

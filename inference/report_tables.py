@@ -61,7 +61,7 @@ def is_number(value: Any) -> bool:
 
 
 def name_of(figure: str) -> str:
-    """A figure's name as metric_conf.log has it, or its field's name; spaces at the start mark a part of the last one."""
+    """A figure's name as metric_conf.log has it, or its field's; spaces at its start mark a part of the one above."""
     return FIGURES.get(figure, (MAIN_COLUMNS.get(figure, figure.replace("_", " ")),))[0]
 
 
@@ -80,8 +80,9 @@ def cell(row: dict[str, Any], figure: str) -> str:
         return '<td class="none">–</td>'
     intervals = row.get("intervals")
     bounds = intervals.get(figure) if isinstance(intervals, dict) else None
+    bounds = bounds if isinstance(bounds, dict) else {}
     interval = ""
-    if isinstance(bounds, dict) and is_number(bounds.get("low")) and is_number(bounds.get("high")):
+    if is_number(bounds.get("low")) and is_number(bounds.get("high")):
         low, high = (number_text(figure, float(bounds[end])) for end in ("low", "high"))
         interval = f"<small>{low} to {high}</small>"
     return f"<td>{number_text(figure, value)}{interval}</td>"

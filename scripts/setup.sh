@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Set up the environment at .venv. Nothing outside the repository is changed, except that on a
-# Debian or Ubuntu without python3-venv, libnuma1 or libgomp1, run as root, these are installed.
+# Debian or Ubuntu without python3-venv, libnuma1 or libgomp1, run as root, these are installed
+# (and Chromium, when the tests are run).
 #
 #   bash scripts/setup.sh              GPU environment if nvidia-smi finds one, else CPU
 #   bash scripts/setup.sh --gpu        the paper's pins (requirement.txt)
 #   bash scripts/setup.sh --cpu        everything on CPU: inference, training, tests (8.5 GB)
 #   bash scripts/setup.sh --eval-only  evaluation only, no torch (0.5 GB)
+#   bash scripts/setup.sh --browser    Chromium, which only the tests of report.html need
 #   bash scripts/setup.sh --print-python ENGINE
 #       print a Python that can run ENGINE (vllm, transformers, openai): the running one if
 #       it has what is needed, otherwise .venv's, which is set up first if it must be
@@ -133,6 +135,7 @@ case "${1:-}" in
   --gpu) setup gpu ;;
   --cpu) setup cpu ;;
   --eval-only) setup eval ;;
+  --browser) need_package chromium "the tests of report.html drive it; 110 MB to fetch" command -v chromium > /dev/null ;;
   "") setup "$(default_mode)" ;;
   --print-python)
     engine="${2:?usage: bash scripts/setup.sh --print-python ENGINE}"
@@ -144,7 +147,7 @@ case "${1:-}" in
     fi
     ;;
   *)
-    sed -n '2,13p' "${BASH_SOURCE[0]}" | cut -c3-
+    sed -n '2,15p' "${BASH_SOURCE[0]}" | cut -c3-
     exit 2
     ;;
 esac

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import REPO, read_jsonl, run, write_jsonl
@@ -27,6 +28,7 @@ def environment(**settings):
         "python",
         "limit",
         "engine",
+        "report",
     )
     kept = {name: value for name, value in os.environ.items() if name not in names}
     return {**kept, **{name: str(value) for name, value in settings.items()}}
@@ -80,6 +82,14 @@ def test_the_main_job_says_that_it_is_the_toy_world(main_job):
     assert main_job.stdout.count("NOTE: toy model") == 2
 
 
+def test_the_main_job_ends_with_a_report_of_the_run(main_job):
+    (path,) = re.findall(r"^report: (.*)$", main_job.stdout, re.MULTILINE)
+    page = Path(path).read_text(encoding="utf-8")
+    assert "toy world: generated scenes, not VECBench" in page.split("<h1>")[0]
+    assert "540 samples" in main_job.stderr
+    assert "no such file" not in page  # every image was found
+
+
 def test_the_toy_model_is_above_chance_in_every_task_and_near_the_best_possible(main_job):
     rows = re.findall(r"^(\S+) +\d+ +([\d.]+) +([\d.]+) +([\d.]+) +[\d.]+$", main_job.stdout, re.MULTILINE)
     accuracy = {name: tuple(map(float, numbers)) for name, *numbers in rows}
@@ -124,11 +134,25 @@ def test_relative_paths_are_the_callers_and_a_limit_holds_for_inference_and_eval
         python=sys.executable, data_path="test.jsonl",
         checkpoint=os.path.relpath(clone / "scripts/toy_world/checkpoint", data),
         output_path=os.path.relpath(tmp_path / "run", data), engine="transformers", limit=3, max_new_tokens=8,
-        min_pixels=3136, max_pixels=12544,
+        min_pixels=3136, max_pixels=12544, report="false",
     )  # fmt: skip
     done = run("bash", clone / "inference/infer_and_eval_example.sh", cwd=data, env=settings)
     assert "read 3 = predicted 3 + failed 0" in done.stdout
     assert (tmp_path / "run" / "metric.log").exists()
+    assert not (tmp_path / "run" / "report.html").exists()
+
+
+def test_without_a_report_the_numbers_still_stand_and_the_job_says_how_to_try_again(clone, main_job):
+    (run_folder,) = clone.glob("infer_results/toy_world*")
+    report = run_folder / "report.html"
+    report.unlink()
+    report.mkdir()  # nothing can be moved into its place
+    done = run("bash", "inference/infer_and_eval_example.sh", cwd=clone, env=environment(python=sys.executable))
+    report.rmdir()
+    assert "read 540 = predicted 540 + failed 0" in done.stdout
+    warning, again = done.stderr.split("WARNING: ")[1].strip().splitlines()
+    assert warning.startswith("there is no report.html; the numbers above stand without it")
+    assert "report: " in run("bash", "-c", again, cwd=clone).stdout  # as it was printed
 
 
 def test_a_failed_worker_makes_the_job_fail_and_shows_the_end_of_its_log(clone, main_job, tmp_path):

@@ -16,11 +16,9 @@ function readAddress() {
   const given = new URLSearchParams(location.hash.slice(1));
   state = Object.fromEntries(Object.entries(DEFAULTS).map(([name, value]) => [name, given.get(name) ?? value]));
   if (!VIEWS.includes(state.view)) state.view = DEFAULTS.view;
-  for (const name of CONTROLS) {
-    byId(name).value = state[name];
-    state[name] = byId(name).value; // a value that the control does not know is dropped
-  }
-  for (const name of ["task", "result", "sort"]) {
+  for (const name of ["low", "high"]) if (Number.isNaN(Number(state[name]))) state[name] = "";
+  for (const name of CONTROLS) byId(name).value = state[name];
+  for (const name of ["task", "result", "sort"]) { // a choice that there is not
     if (byId(name).selectedIndex < 0) byId(name).value = state[name] = DEFAULTS[name];
   }
 }

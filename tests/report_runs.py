@@ -1,0 +1,121 @@
+"""Runs for the tests of report.html: one of VECBench's size, and one that attacks whoever looks at it.
+
+Both are made up: labels, responses and images are random or hostile, and carry a notice.
+"""
+
+import base64
+import io
+import json
+
+import numpy as np
+from conftest import run, write_jsonl
+from PIL import Image
+
+from inference.vecbench import TASKS
+
+NOTICE = "made up for a test: random labels, random images"
+N_IMAGES = 1004  # eight samples share one, as tasks of one source do
+STEPS = ("element", "human", "context", "interaction", "analysis")
+WORDS = ["light", "street", "crowd", "shadow", "smile", "grey", "water", "child", "storm", "quiet", "window", "road"]
+
+SCRIPT = "<script>window.hacked = 1</script>"
+IMAGE = "<img src=x onerror=window.hacked=1>"
+CLOSING = f"</script>{SCRIPT}<!--<script>"
+TASK = f"{IMAGE}{CLOSING}\"'&amp;"
+TRUTH = 'awe" onmouseover="window.hacked=1'
+
+
+def response(words, answer, confidence):
+    steps = "".join(f"<{name}>{' '.join(words[i::5])}.</{name}>" for i, name in enumerate(STEPS))
+    stated = "" if confidence is None else f"<confidence>{confidence}</confidence>"
+    return f"<think>{steps}</think><answer>{answer}</answer>{stated}"
+
+
+def write_images(folder, count):
+    """Noise of 48 × 48 pixels: small files, none like the other."""
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for i in range(count):
+        Image.fromarray(random.integers(0, 256, (48, 48, 3), dtype=np.uint8)).save(
+            folder / f"{i}.png", compress_level=1
+        )
+
+
+def vecbench_sized(folder):
+    """(run folder, data file): VECBench's tasks in their numbers; 7 samples failed, one in 50 has no confidence."""
+    random = np.random.default_rng(0)
+    write_images(folder / "data" / "images", N_IMAGES)
+    records, results = [], []
+    for task in TASKS.values():
+        for _ in range(task.n_test):
+            number = len(records)
+            truth, wrong = random.choice(task.labels, 2, replace=False)
+            confidence = None if number % 50 == 7 else round(float(random.beta(4, 2)), 2)
+            right = random.random() < (confidence or 0.5)
+            words = [*random.choice(WORDS, 90), *(["zebra"] if number % 1000 == 3 else [])]
+            record = {
+                "id": f"s-{number}", "image": f"images/{number % N_IMAGES}.png", "task": task.name,
+                "ground_truth": str(truth), "candidates": list(task.labels), "notice": NOTICE,
+            }  # fmt: skip
+            records.append(record)
+            known = {"sample_id": f"s-{number}", "position": number, "model": "a-model"}
+            if number % 1147 == 5:
+                results.append({**record, **known, "error": "the engine returned nothing"})
+            else:
+                text = response(words, truth if right else wrong, confidence)
+                results.append({**record, **known, "response": text})
+    data = write_jsonl(folder / "data" / "test.jsonl", records)
+    shard = write_jsonl(folder / "results.jsonl", results)
+    command = ("-m", "inference.evaluate", "--input_file", shard, "--output_dir", folder / "run", "--quiet")
+    run(*command, "--no_plots", "--n_resamples", "0")
+    return folder / "run", data
+
+
+def hostile(folder):
+    """(run folder, data file): script in every place that a name or a text can come from; odd images; other tasks."""
+    images = folder / "data"
+    write_images(images / "images", 2)
+    strange = '"><img src=x onerror=window.hacked=1>.png'
+    (images / strange).write_bytes((images / "images" / "0.png").read_bytes())
+    (images / "torn.png").write_bytes((images / "images" / "1.png").read_bytes()[:400])
+    buffer = io.BytesIO()
+    Image.new("RGB", (30, 20), "red").save(buffer, "JPEG")
+    embedded = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    candidates = ["awe", TRUTH, f"fear{SCRIPT}"]
+    common = {
+        "task": TASK,
+        "ground_truth": TRUTH,
+        "candidates": candidates,
+        "notice": f"made up {SCRIPT}",
+        "model": IMAGE,
+    }
+    said = response([CLOSING, "\u2028\u2029", IMAGE, "javascript:window.hacked=1", "<b>bold</b>"], "awe", 0.9)
+    rows = [
+        {**common, "sample_id": f"id{CLOSING}", "image": strange, "response": said},
+        {**common, "sample_id": "embedded", "image": embedded, "response": f"{said}\udc80 \x00 end"},
+        {**common, "sample_id": "torn", "image": "torn.png", "response": CLOSING},
+        {**common, "sample_id": "missing", "image": "no-such-file.png", "response": "<answer>awe</answer>"},
+        {**common, "sample_id": "web", "image": "http://127.0.0.1:9/pixel.png", "response": "<answer>awe</answer>"},
+        {**common, "sample_id": "imageless", "response": "<answer>awe</answer><confidence>high</confidence>"},
+        {**common, "sample_id": "long", "image": "x" * 5000, "response": "y" * 3000, "task": "Long-" + "z" * 150},
+        {**common, "sample_id": f"failed{SCRIPT}", "image": "images/1.png", "error": f"broken {IMAGE} {CLOSING}"},
+        {"error": "not even an id"},
+    ]  # fmt: skip
+    output = folder / "run <b>&name"
+    shard = folder / "results.jsonl"
+    shard.write_text("".join(json.dumps(row) + "\n" for row in rows) + "{torn\n", encoding="utf-8")
+    run(
+        "-m",
+        "inference.evaluate",
+        "--input_file",
+        shard,
+        "--output_dir",
+        output,
+        "--quiet",
+        "--no_plots",
+        "--n_resamples",
+        "20",
+    )
+    for name in ("reliability", IMAGE):
+        Image.new("RGB", (900, 400), "lightblue").save(output / f"{name}.png")
+    return output, write_jsonl(images / "test.jsonl", [])

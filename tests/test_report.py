@@ -1,0 +1,505 @@
+"""report.html in a real browser: what it shows, how it is used, and that nothing in it can act."""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+import urllib.parse
+from contextlib import contextmanager
+
+import pytest
+import report_runs
+from conftest import read_jsonl, run
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+WHY_SKIPPED = "Chromium drives the page: sudo apt-get install chromium (scripts/test.sh does so as root)"
+
+
+def make(folder, data, *more):
+    """Make a report; returns what the command said."""
+    return run("-m", "inference.report", "--output_path", folder, "--data_path", data, *more)
+
+
+@pytest.fixture(scope="module")
+def big_run(tmp_path_factory):
+    return report_runs.vecbench_sized(tmp_path_factory.mktemp("big"))
+
+
+@pytest.fixture(scope="module")
+def big_report(big_run):
+    done = make(*big_run)
+    print(done.stderr.splitlines()[-1])
+    return big_run[0] / "report.html"
+
+
+@pytest.fixture(scope="module")
+def hostile_run(tmp_path_factory):
+    return report_runs.hostile(tmp_path_factory.mktemp("hostile"))
+
+
+@pytest.fixture(scope="module")
+def hostile_report(hostile_run):
+    make(*hostile_run)
+    return hostile_run[0] / "report.html"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None or subprocess.run([CHROMIUM, "--version"], capture_output=True, check=False).returncode:
+        pytest.skip(WHY_SKIPPED)
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM)
+        yield chromium
+        chromium.close()
+
+
+@contextmanager
+def opened(browser, path, address="", **context):
+    """The report in a page of its own; afterwards: no console error, and no request but for the file itself."""
+    context = browser.new_context(**context)
+    page = context.new_page()
+    requests, complaints = [], []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("dialog", lambda dialog: complaints.append(dialog.message))
+    page.goto(path.as_uri() + address)
+    yield page
+    page.wait_for_timeout(50)
+    fetched = {urllib.parse.urldefrag(url).url for url in requests if not url.startswith("data:")}
+    context.close()
+    assert complaints == []
+    assert fetched == {path.as_uri()}
+
+
+def count(page):
+    return page.locator("#count").inner_text()
+
+
+def shown_ids(page):
+    return page.locator(".row .where").evaluate_all("all => all.map(e => e.textContent.split(' · ').pop())")
+
+
+def answered(folder):
+    """(task, correct, confidence, id) of each response, from what evaluation wrote, independently of the report."""
+    rows = read_jsonl(folder / "merged_conf.jsonl")
+    return [(row["task"], row["correctness"], row["confidence"], row["sample_id"]) for row in rows]
+
+
+# What the page shows
+
+
+def test_every_sample_of_a_benchmark_sized_run_is_there(browser, big_run, big_report):
+    with opened(browser, big_report, "#view=samples") as page:
+        assert count(page).startswith("8,032 of 8,032 samples · ")
+        assert shown_ids(page)[:3] == ["s-0", "s-1", "s-2"]
+        assert page.locator("#page").inner_text() == "Page 1 of 161"
+        assert page.locator(".row img").evaluate_all("all => all.every(e => e.src.startsWith('data:image/'))")
+        page.wait_for_function("[...document.querySelectorAll('.row img')].every(e => e.naturalWidth === 48)")
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        ({"task": "task:FI-2"}, lambda task, correct, confidence: task == "FI-2"),
+        ({"task": "group:ID VSA"}, lambda task, correct, confidence: task in ("FI-2", "WebEmo-2")),
+        ({"result": "right"}, lambda task, correct, confidence: correct == 1),
+        ({"result": "wrong"}, lambda task, correct, confidence: correct == 0),
+        ({"result": "malformed"}, lambda task, correct, confidence: confidence is None),
+        ({"low": "0.8"}, lambda task, correct, confidence: confidence is not None and confidence >= 0.8),
+        (
+            {"low": "0.2", "high": "0.4", "result": "wrong", "task": "task:WebEmo-25"},
+            lambda task, correct, confidence: (
+                task == "WebEmo-25" and not correct and confidence is not None and 0.2 <= confidence <= 0.4
+            ),
+        ),
+    ],
+    ids=str,
+)
+def test_a_filter_leaves_the_samples_that_evaluation_says(browser, big_run, big_report, choice, expected):
+    n_expected = sum(expected(*sample[:3]) for sample in answered(big_run[0]))
+    n_failed = 0
+    if "task" in choice and len(choice) == 1:  # samples that failed belong to a task, too
+        names = ("FI-2",) if choice["task"] == "task:FI-2" else ("FI-2", "WebEmo-2")
+        n_failed = sum(row["task"] in names for row in read_jsonl(big_run[0] / "error.jsonl"))
+    with opened(browser, big_report, "#view=samples") as page:
+        for name, value in choice.items():
+            control = page.locator(f"#{name}")
+            control.select_option(value) if name in ("task", "result") else control.fill(value)
+        assert count(page).startswith(f"{n_expected + n_failed:,} of 8,032 samples")
+        assert n_expected > 0
+
+
+def test_failed_samples_are_shown_with_their_reason(browser, big_report):
+    with opened(browser, big_report, "#view=samples&result=failed") as page:
+        assert count(page) == "7 of 8,032 samples"
+        page.locator(".row").first.click()
+        assert page.locator(".error").inner_text() == "the engine returned nothing"
+
+
+def test_the_worst_calibrated_sample_comes_first_and_those_without_a_confidence_last(browser, big_run, big_report):
+    gaps = {name: (conf - right) ** 2 for _, right, conf, name in answered(big_run[0]) if conf is not None}
+    with opened(browser, big_report, "#view=samples&sort=worst") as page:
+        shown = [gaps[name] for name in shown_ids(page)]
+        assert shown == sorted(gaps.values(), reverse=True)[:50]
+        page.evaluate("location.hash = 'view=samples&sort=worst&page=161'")
+        page.wait_for_function("document.getElementById('page').textContent === 'Page 161 of 161'")
+        assert not set(shown_ids(page)) & set(gaps)
+
+
+def test_orders_by_confidence_go_both_ways(browser, big_run, big_report):
+    confidences = {name: conf for _, _, conf, name in answered(big_run[0]) if conf is not None}
+    with opened(browser, big_report, "#view=samples") as page:
+        for order, key in (("most", max), ("least", min)):
+            page.locator("#sort").select_option(order)
+            assert confidences[shown_ids(page)[0]] == key(confidences.values())
+
+
+def test_the_search_finds_words_in_the_reasoning_wherever_they_stand(browser, big_report):
+    with opened(browser, big_report, "#view=samples") as page:
+        page.locator("#q").fill("ZEBRA")
+        assert shown_ids(page) == [f"s-{n}" for n in range(3, 8032, 1000)]
+        page.locator("#q").fill("zebra s-2003")
+        assert shown_ids(page) == ["s-2003"]
+        page.get_by_role("button", name="Clear").click()
+        assert count(page).startswith("8,032 of 8,032")
+
+
+def test_an_open_sample_shows_the_five_steps_in_order_and_the_whole_response(browser, big_run, big_report):
+    result = read_jsonl(big_run[0] / "merged.jsonl")[0]
+    with opened(browser, big_report, "#view=samples") as page:
+        page.locator(".row").first.click()
+        assert page.locator(".steps dt").all_inner_texts() == list(report_runs.STEPS)
+        assert page.locator("pre").evaluate("e => e.textContent") == result["response"]
+        said = page.locator("dl.facts").inner_text().split("\n")
+        assert said[said.index("label") + 1] == result["ground_truth"]
+
+
+def test_filters_search_and_orders_of_8032_samples_react_at_once(browser, big_report):
+    """The times are printed, not judged: machines differ."""
+    script = """([id, value]) => {
+        const control = document.getElementById(id);
+        const start = performance.now();
+        control.value = value;
+        control.dispatchEvent(new Event('input', {bubbles: true}));
+        document.body.offsetHeight; // layout belongs to it
+        return performance.now() - start;
+    }"""
+    start = time.monotonic()
+    with opened(browser, big_report, "#view=samples") as page:
+        print(f"opened in {time.monotonic() - start:.2f} s")
+        actions = (
+            ("q", "shadow", "first"),
+            ("q", "shadow storm", "next"),
+            ("sort", "worst", ""),
+            ("result", "wrong", ""),
+        )
+        for name, value, which in actions:
+            milliseconds = page.evaluate(script, [name, value])
+            print(f"{which} {name} = {value}: {milliseconds:.0f} ms")
+            assert milliseconds < 5000
+        assert page.locator(".row").count() == 50
+
+
+# Keyboard, addresses, small screens, paper
+
+
+def test_the_keyboard_reaches_everything(browser, big_report):
+    with opened(browser, big_report) as page:
+        focused = "document.activeElement.textContent"
+        page.keyboard.press("/")  # from another view
+        page.keyboard.type("s-1/")
+        assert page.locator("#q").input_value() == "s-1/"
+        page.locator("#q").fill("")
+        page.keyboard.press("Escape")
+        page.keyboard.press("j")
+        assert page.evaluate(focused).endswith("s-0") or "s-0" in page.evaluate(focused)
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("j")
+        page.keyboard.press("k")
+        assert "s-1" in page.evaluate(focused)
+        page.keyboard.press("Enter")
+        assert page.locator(".details").count() == 1
+        assert page.locator(".row[aria-expanded=true]").count() == 1
+        page.keyboard.press("Enter")
+        assert page.locator(".details").count() == 0
+        for _ in range(49):
+            page.keyboard.press("j")
+        assert page.locator("#page").inner_text() == "Page 2 of 161"
+        assert "s-50" in page.evaluate(focused)
+        page.keyboard.press("ArrowUp")
+        assert page.locator("#page").inner_text() == "Page 1 of 161"
+        assert "s-49" in page.evaluate(focused)
+
+
+def test_tab_goes_through_the_controls_in_the_order_in_which_they_stand(browser, big_report):
+    with opened(browser, big_report, "#view=samples") as page:
+        page.locator("#q").focus()
+        visited = []
+        for _ in range(7):
+            visited.append(page.evaluate("document.activeElement.id || document.activeElement.type"))
+            page.keyboard.press("Tab")
+        assert visited == ["q", "task", "result", "low", "high", "sort", "reset"]
+        assert page.evaluate("document.activeElement.className") == "row"
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_every_control_has_a_name_and_the_count_is_announced(browser, big_report):
+    with opened(browser, big_report, "#view=samples") as page:
+        for name in ("Search", "Task", "Result", "lowest confidence", "highest confidence", "Order"):
+            assert page.get_by_label(name, exact=True).is_visible(), name
+        assert page.locator("#count").get_attribute("aria-live") == "polite"
+
+
+def test_a_shared_address_shows_the_same_view(browser, big_report):
+    with opened(browser, big_report, "#view=samples") as page:
+        page.locator("#task").select_option("group:OOD VER")
+        page.locator("#high").fill("0.5")
+        page.locator("#sort").select_option("least")
+        page.locator("#next").click()
+        page.locator(".row").nth(4).click()
+        address, expected = page.evaluate("location.hash"), (count(page), shown_ids(page))
+        opened_sample = page.locator(".details").inner_text()
+    with opened(browser, big_report, address) as page:
+        assert (count(page), shown_ids(page)) == expected
+        assert page.locator(".details").inner_text() == opened_sample
+
+
+def test_an_address_with_nonsense_shows_the_report_all_the_same(browser, big_report):
+    with opened(browser, big_report, "#view=samples&task=nothing&sort=nothing&low=abc&page=-3&sample=none") as page:
+        assert count(page).startswith("8,032 of 8,032")
+        assert page.locator("#page").inner_text() == "Page 1 of 161"
+
+
+def test_a_name_in_a_table_leads_to_its_samples_and_back_leads_to_the_table(browser, big_report):
+    with opened(browser, big_report) as page:
+        page.get_by_role("link", name="ID VSA").first.click()
+        page.locator("#samples").wait_for()
+        assert count(page).startswith("2,000 of 8,032 samples")
+        page.go_back()
+        page.locator("#tables").wait_for()
+
+
+@pytest.mark.parametrize("view", ["tables", "pictures", "samples"])
+def test_a_phone_never_scrolls_sideways(browser, hostile_report, view):
+    phone = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
+    with opened(browser, hostile_report, f"#view={view}", **phone) as page:
+        for row in page.locator(".row").all():
+            row.click() if view == "samples" else None
+        assert page.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [360, 360]
+        assert page.locator(f"#{view}").is_visible()
+
+
+@pytest.mark.parametrize("view", ["tables", "pictures", "samples"])
+def test_the_notice_stands_above_every_view(browser, big_report, view):
+    with opened(browser, big_report, f"#view={view}") as page:
+        notice = page.locator(".notice")
+        assert notice.inner_text() == report_runs.NOTICE
+        assert notice.bounding_box()["y"] == 0
+        page.mouse.wheel(0, 3000)
+        page.wait_for_timeout(100)
+        assert notice.bounding_box()["y"] == 0
+
+
+def test_paper_gets_tables_and_pictures(browser, hostile_report):
+    with opened(browser, hostile_report, "#view=samples") as page:
+        page.emulate_media(media="print")
+        visible = [name for name in ("tables", "pictures", "samples") if page.locator(f"#{name}").is_visible()]
+        assert visible == ["tables", "pictures"]
+
+
+def test_tables_and_pictures_need_no_javascript(browser, hostile_report):
+    with opened(browser, hostile_report, java_script_enabled=False) as page:
+        assert page.get_by_role("heading", name="Corrected protocol").is_visible()
+        assert page.locator("figure img").first.is_visible()
+
+
+# Nothing in it can act
+
+
+def test_hostile_text_is_shown_as_text_and_never_runs(browser, hostile_report):
+    with opened(browser, hostile_report) as page:
+        page.locator("[data-view=samples]").click()
+        for row in page.locator(".row").all():
+            row.click()
+        for folded in page.locator("details > summary").all():
+            folded.evaluate("e => { e.parentElement.open = true; }")
+        page.locator("#task").select_option(f"task:{report_runs.TASK}")
+        assert count(page).startswith("7 of 10 samples")
+        page.wait_for_timeout(200)
+        assert page.evaluate("window.hacked === undefined")
+        assert (
+            page.locator("#list script, #list b, #list img[src='x'], .notice script, h1 b, figure img[src='x']").count()
+            == 0
+        )
+        assert page.locator("h1").inner_text() == "run <b>&name"
+        assert page.locator(".notice").inner_text() == f"made up {report_runs.SCRIPT}"
+        assert page.locator(".where").first.inner_text().startswith(report_runs.TASK)
+        assert f"label: {report_runs.TRUTH}" in page.locator(".row").first.inner_text()
+        assert report_runs.IMAGE in page.locator("figcaption").last.evaluate("e => e.textContent")
+
+
+def test_even_script_that_got_into_the_file_does_not_run_and_fetches_nothing(browser, hostile_report, tmp_path):
+    """The second lock: should escaping ever have a hole, the page's own policy holds."""
+    holed = tmp_path / "holed.html"
+    attack = (
+        f"{report_runs.SCRIPT}<img src=x onerror='window.hacked=2'><img src='http://127.0.0.1:9/a.png'>"
+        "<style>h1 { color: rgb(1, 2, 3) }</style><iframe src='http://127.0.0.1:9/'></iframe></body>"
+    )
+    text = hostile_report.read_text(encoding="utf-8")
+    head, end = text.rsplit("</body>", 1)
+    holed.write_text(head + attack + end, encoding="utf-8")
+    page = browser.new_page()
+    refused, finished = [], []
+    page.on("console", lambda message: refused.append(message.text))
+    page.on("response", lambda answer: finished.append(answer.url))
+    page.goto(holed.as_uri())
+    page.wait_for_timeout(200)
+    assert page.evaluate("window.hacked === undefined")
+    assert page.evaluate("getComputedStyle(document.querySelector('h1')).color") != "rgb(1, 2, 3)"
+    assert any("Content Security Policy" in text for text in refused)
+    assert [url for url in finished if url.startswith("http")] == []
+    page.close()
+
+
+def test_the_data_in_the_file_cannot_end_their_own_element(hostile_report):
+    text = hostile_report.read_text(encoding="utf-8")
+    data = text.split('<script type="application/json" id="data">')[1].split("</script>")[0]
+    assert "<" not in data and "\u2028" not in data and "\u2029" not in data
+    samples = {sample["id"]: sample for sample in json.loads(data)["samples"]}
+    assert samples["torn"]["response"] == report_runs.CLOSING
+    assert samples["embedded"]["response"].endswith("\udc80 \x00 end")
+
+
+# Samples that are not as they should be
+
+
+def test_an_image_that_cannot_be_shown_says_why_and_all_others_are_there(browser, hostile_report):
+    reasons = {
+        "torn": "image torn.png: cannot be read",
+        "missing": "no such file",
+        "web": "is a URL: give --allow_url",
+        "imageless": "the record names no image",
+        "long": "cannot be read: File name too long",
+    }
+    with opened(browser, hostile_report, "#view=samples") as page:
+        for name, reason in reasons.items():
+            page.locator("#q").fill(name)
+            row = page.locator(".row", has_text=f" · {name}")
+            assert row.locator(".missing").inner_text() == "no image"
+            row.click()
+            assert reason in page.locator(".details dl.facts").inner_text(), name
+        page.locator("#q").fill("embedded")
+        page.wait_for_function("document.querySelector('.row img').naturalWidth === 30")
+
+
+def test_a_response_without_steps_or_confidence_says_so(browser, hostile_report):
+    with opened(browser, hostile_report, "#view=samples&q=imageless") as page:
+        assert "no confidence" in page.locator(".row").inner_text()
+        assert "malformed" in page.locator(".row").inner_text()
+        page.locator(".row").click()
+        assert page.locator(".steps dd.none").all_inner_texts() == ["not in the response"] * 5
+
+
+def test_lines_without_task_or_id_are_in_the_report_too(browser, hostile_report):
+    with opened(browser, hostile_report, "#view=samples&task=task:(no+task)") as page:
+        assert count(page) == "2 of 10 samples"
+        page.locator(".row").first.click()
+        assert page.locator(".error").inner_text() == "not even an id"
+
+
+# The tables
+
+
+def test_figures_that_the_report_never_heard_of_and_intervals_and_other_confidences_are_shown(browser, hostile_run):
+    folder, data = hostile_run
+    kept = (folder / "metrics.json").read_text()
+    metrics = json.loads(kept)
+    row = {
+        "name": "FI-2", "kind": "task", "n_samples": 1234, "accuracy": 0.5, "novel_error": -0.125, "log_loss": 0.6931,
+        "intervals": {"accuracy": {"low": 0.25, "high": 0.75}}, "odd": "text", "flag": True,
+    }  # fmt: skip
+    metrics["confidence"] = {"answer probability": [row], "broken": "text", "empty": []}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    make(folder, data)
+    (folder / "metrics.json").write_text(kept)
+    with opened(browser, folder / "report.html") as page:
+        region = page.get_by_role("region", name="Confidence: answer probability", exact=True)
+        assert region.locator("tbody tr").all_inner_texts() == ["FI-2\t50.00\n25.00 to 75.00\n\t1,234"]
+        region.locator("xpath=following-sibling::details[1]").locator("summary").click()
+        full = page.get_by_role("region", name="Confidence: answer probability: all figures")
+        lines = dict(line.split("\t", 1) for line in full.locator("tbody tr").all_inner_texts())
+        assert lines["novel error"] == "−12.50" and lines["Log loss, nats"] == "0.693"
+        assert "odd" not in lines and "flag" not in lines
+    make(folder, data)
+
+
+def test_the_tables_hold_the_numbers_of_metric_conf_log(browser, big_run, big_report):
+    log = (big_run[0] / "metric_conf.log").read_text()
+    with opened(browser, big_report) as page:
+        region = page.get_by_role("region", name="Published protocol, with confidence")
+        for line in region.locator("tbody tr").all_inner_texts():
+            name, *numbers = line.split("\t")
+            (printed,) = [text for text in log.split("Tab-separated")[0].splitlines() if text.startswith(f"| {name} ")]
+            cells = [cell.strip().replace("N/A", "–") for cell in printed.strip("|").split("|")]
+            assert cells[1:-1] == numbers[:-1] and cells[-1] == numbers[-1].replace(",", "")
+
+
+# The command
+
+
+def test_a_second_report_decodes_no_image_again_and_a_changed_image_is_made_anew(hostile_run, tmp_path):
+    folder, data = tmp_path / "run", tmp_path / "data" / "test.jsonl"
+    shutil.copytree(hostile_run[0], folder, ignore=shutil.ignore_patterns("thumbnails.json"))
+    shutil.copytree(hostile_run[1].parent, data.parent)
+    assert "thumbnails: 100%" in make(folder, data, "--processes", "2").stderr
+    first = (folder / "report.html").read_bytes()
+    again = make(folder, data, "--processes", "1")
+    assert "4/4" not in again.stderr and "1/1" in again.stderr  # the torn one is tried again
+    assert (folder / "report.html").read_bytes() == first
+    image = tmp_path / "data" / "torn.png"
+    shutil.copy(tmp_path / "data" / "images" / "0.png", image)
+    os.utime(image)
+    assert "cannot be read: OSError" not in make(folder, data).stdout
+    assert "image torn.png: cannot be read" not in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_cache_that_is_torn_is_made_anew(hostile_run):
+    folder, data = hostile_run
+    make(folder, data)
+    expected = (folder / "report.html").read_bytes()
+    (folder / "thumbnails.json").write_text('{"torn')
+    make(folder, data)
+    assert (folder / "report.html").read_bytes() == expected
+
+
+def test_images_are_found_in_further_folders_and_can_be_left_out(hostile_run, tmp_path):
+    folder, data = hostile_run
+    without = run("-m", "inference.report", "--output_path", folder, "--no_thumbnails")
+    assert "thumbnails" not in without.stderr
+    assert 'id="thumbnails-0"' not in (folder / "report.html").read_text(encoding="utf-8")
+    run("-m", "inference.report", "--output_path", folder, "--image_root", tmp_path, "--image_root", data.parent)
+    assert 'id="thumbnails-0"' in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_run_that_is_longer_than_the_report_says_so(browser, hostile_run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(hostile_run[0], folder)
+    make(folder, hostile_run[1], "--max_samples", "3")
+    with opened(browser, folder / "report.html", "#view=samples") as page:
+        assert count(page).startswith("3 of 3 samples")
+        assert count(page).endswith("the run has 10; the first are here")
+
+
+def test_a_folder_that_was_not_evaluated_is_one_clear_line(tmp_path):
+    done = run("-m", "inference.report", "--output_path", tmp_path, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        f"no report: {tmp_path / 'metrics.json'}: No such file or directory; evaluate the run"
+    )
+    (tmp_path / "metrics.json").write_text("{torn")
+    done = run("-m", "inference.report", "--output_path", tmp_path, check=False)
+    assert "metrics.json: expected the JSON that evaluation writes" in done.stderr
+    assert not (tmp_path / "report.html").exists()
