@@ -220,7 +220,3 @@ for (const [id, step] of [["previous", -1], ["next", 1]]) {
     byId("controls").scrollIntoView();
   });
 }
-// On paper, folded tables are open.
-window.addEventListener("beforeprint", () => {
-  for (const folded of document.querySelectorAll("#tables details")) folded.open = true;
-});
