@@ -66,13 +66,14 @@ def write_merged(results: Results, output_dir: Path) -> None:
         open(plain, "wb") as merged,
         open(extended, "wb") as merged_conf,
     ):
+        as_json = {label: to_line(label) for label in results.table["published_label"].unique()}
         rows = zip(results.lines(), *(results.table[name] for name in columns), strict=True)
         for line, unreadable, label, confidence, truth in rows:
             merged.write(line + b"\n")
             if not unreadable:
-                known = None if confidence != confidence else confidence
-                added = to_line({"prediction": label, "confidence": known, "correctness": int(label == truth)})
-                merged_conf.write(line[:-1] + b", " + added[1:].encode("utf-8") + b"\n")
+                known = "null" if confidence != confidence else repr(confidence)
+                added = f', "prediction": {as_json[label]}, "confidence": {known}, "correctness": '
+                merged_conf.write(line[:-1] + f"{added}{int(label == truth)}}}\n".encode())
 
 
 def evaluate(

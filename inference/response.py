@@ -76,13 +76,20 @@ def reasoning_steps(response: str) -> dict[str, str]:
 
 
 def _first_candidate(text: str, candidates: tuple[str, ...]) -> str:
-    return next((candidate for candidate in candidates if candidate in text), UNKNOWN)
+    for candidate in candidates:  # a loop: a generator costs more than the search itself
+        if candidate in text:
+            return candidate
+    return UNKNOWN
+
+
+@lru_cache(maxsize=1024)
+def _lowered(candidates: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(candidate.lower() for candidate in candidates)
 
 
 def _published_label(lowered: str, candidates: tuple[str, ...]) -> str:
     answer = tag_text(lowered, "answer", newlines=False)
-    lowered_candidates = tuple(candidate.lower() for candidate in candidates)
-    return _first_candidate(answer or lowered, lowered_candidates)
+    return _first_candidate(answer or lowered, _lowered(candidates))
 
 
 def _published_confidence(response: str) -> tuple[float | None, bool]:
