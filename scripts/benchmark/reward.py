@@ -1,6 +1,6 @@
 """Speed of train/cus_reward.py against the published procedure, as a ratio in one run.
 
-    python scripts/benchmark_reward.py
+    python -m scripts.benchmark.reward
 
 The published procedure searches each pair of tags with a lazy regular expression; it is written
 down here from its specification, for comparison only. Both must give the same dict for every
@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "train"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "train"))
 
 from cus_reward import MALFORMED, STEPS, compute_score
 
