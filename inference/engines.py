@@ -12,6 +12,7 @@ only the engine that is asked for.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,7 +63,8 @@ class EngineSettings:
             raise ValueError(f"expected n_responses >= 1, got {self.n_responses}")
         if self.n_responses > 1 and self.temperature == 0:
             raise ValueError(
-                f"n_responses {self.n_responses} needs a temperature above 0: greedy responses are all the same"
+                f"n_responses {self.n_responses} needs a temperature above 0, for instance 0.7: "
+                "greedy responses are all the same"
             )
 
 
@@ -143,6 +145,32 @@ def checkpoint_notice(checkpoint: str) -> str | None:
     """What must be said beside any output of this checkpoint (a toy model says that it is one)."""
     path = Path(checkpoint) / NOTICE_FILE
     return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+
+
+def toy_limits(checkpoint: str) -> dict[str, int]:
+    """min_pixels, max_pixels and max_new_tokens as a toy model's own files name them.
+
+    Empty for a checkpoint without a notice: what the released models' files say about pixels is not
+    the published budget.
+
+    Raises:
+        ValueError: naming the file, when one of a toy model's files does not tell its limits.
+    """
+    if checkpoint_notice(checkpoint) is None:
+        return {}
+    limits = {}
+    for file, names in (
+        ("preprocessor_config.json", ("min_pixels", "max_pixels")),
+        ("generation_config.json", ("max_new_tokens",)),
+    ):
+        path = Path(checkpoint) / file
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            limits.update({name: int(content[name]) for name in names})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            problem = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{path}: expected the numbers {' and '.join(names)} ({problem})") from None
+    return limits
 
 
 def load_engine(name: str, settings: EngineSettings) -> Engine:
