@@ -3,7 +3,6 @@
 import http.client
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -14,18 +13,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
 import pytest
-from conftest import TOY_CHECKPOINT, TOY_PIXELS, run
+from conftest import TOY_CHECKPOINT, TOY_PIXELS, free_port, run
 
 from inference.results import read_results, shard_path
 
 LOG_PROBABILITIES = ("mean_log_probability", "answer_log_probability")
 KEY = "a-key-that-must-not-be-written"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
