@@ -46,7 +46,10 @@ class VllmEngine:
         # On CPU a seeded request whose prompt is prefilled in two parts ends the engine (vLLM
         # 0.11: "CPU Generator does not use offset"), and 0.11 cannot switch chunked prefill off.
         # With room for a full batch of prompts in every step, no prompt is ever cut.
+        # Sequences that share a cached block end the CPU's attention kernel, too ("Sliding window
+        # unsupported"): several responses to one prompt, or tasks that share images.
         cpu_only = {
+            "enable_prefix_caching": False,
             "dtype": "float32" if settings.dtype == "auto" else settings.dtype,
             "enforce_eager": True,
             "max_num_batched_tokens": self.max_num_seqs * settings.max_model_len,

@@ -17,7 +17,7 @@ from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from inference.plots import STYLES
+from inference.plots_style import STYLES
 from inference.response import read_response, reasoning_steps
 from inference.vecbench import GROUPS, TASKS
 from scripts.toy_world.world import NOTICE
