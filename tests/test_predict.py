@@ -12,6 +12,7 @@ from inference.engines import EngineSettings, toy_limits
 from inference.images import PixelBudget
 from inference.predict import to_json, to_text
 from inference.predictor import Prediction, Predictor, check_candidates
+from inference.recalibration import fit_recalibration, load_recalibration, save_recalibration
 from inference.response import REASONING_STEPS, read_response
 from inference.results import read_results, shard_path
 from inference.vecbench import MIKELS_8, TASKS
@@ -132,25 +133,32 @@ def test_options_that_cannot_work_are_refused_in_one_line(images, arguments, mes
 
 
 @pytest.fixture(scope="module")
-def predictor():
-    """The toy model in this process, its confidence halved by a recalibration."""
+def recalibration(tmp_path_factory):
+    """A file of maps as ``inference.recalibration`` saves it: of an overconfident model."""
+    random = np.random.default_rng(0)
+    stated = random.choice([0.6, 0.7, 0.8, 0.9, 0.95], 400)
+    fitted = fit_recalibration("platt", stated, (random.random(400) < stated - 0.2).astype(int))
+    path = tmp_path_factory.mktemp("maps") / "recalibration.json"
+    save_recalibration({"Overall": fitted}, path, {})
+    return path
 
-    class Halved:
-        def apply(self, confidence):
-            return np.asarray(confidence) / 2
 
+@pytest.fixture(scope="module")
+def predictor(recalibration):
+    """The toy model in this process, its confidence recalibrated."""
     settings = EngineSettings(
         str(TOY_CHECKPOINT), "toy", temperature=0, max_new_tokens=192, budget=PixelBudget(3136, 12544)
     )
-    return Predictor("transformers", settings, recalibration=Halved())
+    return Predictor("transformers", settings, recalibration=load_recalibration(recalibration))
 
 
-def test_stated_and_recalibrated_confidence_stand_side_by_side(predictor, images):
+def test_stated_and_recalibrated_confidence_stand_side_by_side(predictor, recalibration, images):
     (prediction,) = predictor.predict([images[0]], TASKS["EmoSet-8"].labels)
-    assert prediction.confidence > 0
-    assert prediction.recalibrated_confidence == prediction.confidence / 2
-    assert json.loads(to_json(prediction))["recalibrated_confidence"] == prediction.confidence / 2
-    assert re.search(rf"^  recalibrated +{prediction.confidence / 2:.2f}  █", to_text(prediction), re.MULTILINE)
+    expected = float(load_recalibration(recalibration).apply([prediction.confidence])[0])
+    assert prediction.confidence - 0.4 < expected < prediction.confidence - 0.05
+    assert prediction.recalibrated_confidence == expected
+    assert json.loads(to_json(prediction))["recalibrated_confidence"] == expected
+    assert re.search(rf"^  recalibrated +{expected:.2f}  █", to_text(prediction), re.MULTILINE)
 
 
 def test_a_label_that_spells_an_image_token_is_this_images_error(predictor, images):
