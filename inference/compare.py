@@ -23,7 +23,7 @@ import pandas as pd
 
 from inference.bootstrap import LEVEL, Cells, holm, interval, two_sided_p
 from inference.compare_published import PUBLISHED_FOLDER, published_comparison
-from inference.confidence_tables import FIGURES
+from inference.confidence_tables import FIGURES, short_name
 from inference.estimates import DECIMALS, RAISED_BY_NOISE, estimate_rows
 from inference.result_table import Results, read_file
 from inference.results import atomic_write
@@ -155,11 +155,6 @@ def differences(table: pd.DataFrame, n_resamples: int = 2000, seed: int = 0) -> 
     return found
 
 
-def title(figure: str) -> str:
-    """The figure's short name."""
-    return FIGURES[figure][0].strip().split(",")[0]
-
-
 def _number(value: float, figure: str, signed: bool = False) -> str:
     _, number_format, factor = FIGURES[figure]
     return format(factor * value, ("+" if signed else "") + number_format)
@@ -202,12 +197,13 @@ def draw_comparison(found: list[Difference], path: Path, notes: list[str]) -> No
     """comparison.png: the differences of the main figures with their intervals."""
     from inference.plots_comparison import run_comparison  # matplotlib: not for the library's users
 
-    shown = [item for item in found if item.figure in DRAWN]
-    rows = [
-        (item.row, title(item.figure), *(FIGURES[item.figure][2] * x for x in (item.difference, item.low, item.high)))
-        for item in sorted(shown, key=lambda item: DRAWN.index(item.figure))
-    ]
-    better = {title(figure): "higher" if COMPARED[figure] else "lower" for figure in DRAWN}
+    rows = []
+    for figure in DRAWN:
+        factor = FIGURES[figure][2]
+        for item in (item for item in found if item.figure == figure):
+            numbers = (factor * x for x in (item.difference, item.low, item.high))
+            rows.append((item.row, short_name(figure), *numbers))
+    better = {short_name(figure): "higher" if COMPARED[figure] else "lower" for figure in DRAWN}
     note = "\n".join(sorted(set(notes)))
     run_comparison(rows, path, "B − A (points)", note=note, better=better)
 

@@ -51,6 +51,12 @@ FIGURES = {
 }
 # What tells one confidence from another at a glance.
 SOURCE_FIGURES = ("accuracy", "ece", "smooth_ece", "brier", "log_loss", "roc_auc", "aurc", "coverage_at_10_risk")
+DRAWN_SOURCE_FIGURES = ("ece", "brier", "roc_auc", "aurc")
+
+
+def short_name(figure: str) -> str:
+    """The figure's name without its explanation."""
+    return FIGURES[figure][0].strip().partition(",")[0]
 
 
 def figure_value(row: Row, figure: str) -> float | None:
@@ -103,7 +109,7 @@ def sources_table(sources: Mapping[str, Sequence[Row]]) -> str:
         for row in rows
         if row.name == name
     ]
-    return "Confidences compared\n" + _columns(["", *(FIGURES[figure][0] for figure in SOURCE_FIGURES)], lines)
+    return "Confidences compared\n" + _columns(["", *map(short_name, SOURCE_FIGURES)], lines)
 
 
 def metrics_tsv(sources: Mapping[str, Sequence[Row]]) -> str:
@@ -120,3 +126,16 @@ def metrics_tsv(sources: Mapping[str, Sequence[Row]]) -> str:
                     cells = [source, row.name, row.kind, row.n_samples, figure, f"{value:.6f}", *bounds]
                     writer.writerow(cells + [""] * (8 - len(cells)))
     return buffer.getvalue()
+
+
+def source_points(sources: Mapping[str, Sequence[Row]]) -> list[tuple[str, str, float | None, float, float]]:
+    """(confidence, figure, value, low, high) over all samples, as ``plots_comparison`` draws them."""
+    points = []
+    for figure in DRAWN_SOURCE_FIGURES:
+        factor = FIGURES[figure][2]
+        for source, rows in sources.items():
+            value = figure_value(rows[-1], figure)
+            low, high = rows[-1].intervals.get(figure, (float("nan"), float("nan")))
+            known = None if value is None else factor * value
+            points.append((source, short_name(figure), known, factor * low, factor * high))
+    return points

@@ -12,11 +12,38 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import torch
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, LogitsProcessor
 
 from inference.engines import EngineSettings, Output, Request, load_processor, render_prompt, sample_seed
+from inference.token_probabilities import response_log_probabilities, token_texts
 
 BATCH = 16
+
+
+class SampledLogProbabilities(LogitsProcessor):
+    """Notes what each sampled token's log-probability was; changes nothing.
+
+    ``generate`` could return all logits, but for a real vocabulary that is gigabytes a batch. It calls
+    this before temperature is applied, and with the token of the step before: one step is kept.
+    """
+
+    def __init__(self):
+        self.columns: list[torch.Tensor] = []
+        self.last: torch.Tensor | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self._note(input_ids)
+        self.last = torch.log_softmax(scores.float(), dim=-1)
+        return scores
+
+    def _note(self, input_ids: torch.Tensor) -> None:
+        if self.last is not None:
+            self.columns.append(self.last.gather(1, input_ids[:, -1:]))
+
+    def of(self, sequences: torch.Tensor) -> list[list[float]]:
+        """One list a sequence, one number a generated token, when generation is done."""
+        self._note(sequences)
+        return torch.cat(self.columns, dim=1).tolist()
 
 
 class TransformersEngine:
@@ -32,8 +59,12 @@ class TransformersEngine:
             settings.checkpoint, dtype=dtype, trust_remote_code=settings.trust_remote_code
         )
         self.model.to(self.device).eval()
-        # Only what the settings say: a checkpoint's own top_k or top_p would make engines differ.
-        self.options = {"max_new_tokens": settings.max_new_tokens, "do_sample": settings.temperature > 0}
+        # Only what the settings say: a checkpoint's own top_k or penalty would make engines differ.
+        self.options = {
+            "max_new_tokens": settings.max_new_tokens,
+            "do_sample": settings.temperature > 0,
+            "repetition_penalty": 1.0,
+        }
         if settings.temperature > 0:
             self.options.update(temperature=settings.temperature, top_p=1.0, top_k=0)
         ends = self.model.generation_config.eos_token_id
@@ -64,20 +95,46 @@ class TransformersEngine:
         if max(lengths) >= self.settings.max_model_len:
             raise ValueError(f"a prompt of {max(lengths)} tokens leaves no room in {self.settings.max_model_len}")
         image_tokens = (inputs["input_ids"] == self.processor.image_token_id).sum(dim=1).tolist()
+        noted, generated = self._sample(inputs, batch[0].sample_id)
+        others = [
+            self._text(self._sample(inputs, batch[0].sample_id, index)[1][0])
+            for index in range(1, self.settings.n_responses)
+        ]
         outputs = []
-        torch.manual_seed(sample_seed(self.settings.seed, batch[0].sample_id))
-        generated = self.model.generate(**inputs, **self.options)[:, inputs["input_ids"].shape[1] :].tolist()
-        for request, tokens, length, n_image in zip(batch, generated, lengths, image_tokens, strict=True):
-            end = next((i for i, token in enumerate(tokens) if token in self.end_ids), None)
-            written = tokens if end is None else tokens[:end]
+        for row, (request, length, n_image) in enumerate(zip(batch, lengths, image_tokens, strict=True)):
+            tokens = self._until_end(generated[row])
+            mean, answer = None, None
+            if noted is not None:
+                texts = token_texts(self.processor.tokenizer, tokens)
+                mean, answer = response_log_probabilities(texts, noted[row][: len(tokens)])
             outputs.append(
                 Output(
                     sample_id=request.sample_id,
-                    response=self.processor.tokenizer.decode(written, skip_special_tokens=True),
+                    response=self._text(tokens),
                     image_tokens=n_image,
                     prompt_tokens=length,
-                    output_tokens=len(written) + (end is not None),
-                    finish_reason="length" if end is None else "stop",
+                    output_tokens=len(tokens),
+                    finish_reason="stop" if tokens and tokens[-1] in self.end_ids else "length",
+                    mean_log_probability=mean,
+                    answer_log_probability=answer,
+                    other_responses=others or None,
                 )
             )
         return outputs
+
+    def _sample(self, inputs, sample_id: str, index: int = 0) -> tuple[list[list[float]] | None, list[list[int]]]:
+        """(log-probabilities or None, tokens) that were generated for each row, padding included."""
+        note = SampledLogProbabilities() if self.settings.logprobs and index == 0 else None
+        torch.manual_seed(sample_seed(self.settings.seed, sample_id, index))
+        sequences = self.model.generate(**inputs, **self.options, logits_processor=[note] if note else None)
+        generated = sequences[:, inputs["input_ids"].shape[1] :].tolist()
+        return (note.of(sequences) if note else None), generated
+
+    def _until_end(self, tokens: list[int]) -> list[int]:
+        """The tokens up to and with the end of the turn; what follows is padding."""
+        end = next((i for i, token in enumerate(tokens) if token in self.end_ids), len(tokens))
+        return tokens[: end + 1]
+
+    def _text(self, tokens: list[int]) -> str:
+        written = [token for token in self._until_end(tokens) if token not in self.end_ids]
+        return self.processor.tokenizer.decode(written, skip_special_tokens=True)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from inference.engines import EngineSettings, Output, Request, load_processor, render_prompt, sample_seed
+from inference.token_probabilities import response_log_probabilities, token_texts
 
 GPU_MAX_NUM_SEQS = 256
 CPU_MAX_NUM_SEQS = 64
@@ -30,6 +31,7 @@ if not torch.cuda.is_available():
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
 from vllm import LLM, SamplingParams  # noqa: E402
+from vllm.sampling_params import RequestOutputKind  # noqa: E402
 
 
 class VllmEngine:
@@ -44,7 +46,10 @@ class VllmEngine:
         # On CPU a seeded request whose prompt is prefilled in two parts ends the engine (vLLM
         # 0.11: "CPU Generator does not use offset"), and 0.11 cannot switch chunked prefill off.
         # With room for a full batch of prompts in every step, no prompt is ever cut.
+        # Sequences that share a cached block end the CPU's attention kernel, too ("Sliding window
+        # unsupported"): several responses to one prompt, or tasks that share images.
         cpu_only = {
+            "enable_prefix_caching": False,
             "dtype": "float32" if settings.dtype == "auto" else settings.dtype,
             "enforce_eager": True,
             "max_num_batched_tokens": self.max_num_seqs * settings.max_model_len,
@@ -62,6 +67,7 @@ class VllmEngine:
                 "max_pixels": settings.budget.max_pixels,
             },
             trust_remote_code=settings.trust_remote_code,
+            logprobs_mode="raw_logprobs",  # before temperature, whatever this version's default is
             disable_log_stats=True,
         )
 
@@ -70,6 +76,9 @@ class VllmEngine:
             temperature=self.settings.temperature,
             max_tokens=self.settings.max_new_tokens,
             seed=sample_seed(self.settings.seed, sample_id),
+            n=self.settings.n_responses,
+            logprobs=0 if self.settings.logprobs else None,  # 0: of the sampled tokens only
+            output_kind=RequestOutputKind.FINAL_ONLY,  # a request's responses come together, when all are done
         )
 
     def _add(self, request: Request) -> None:
@@ -97,7 +106,7 @@ class VllmEngine:
                     break
                 try:
                     self._add(request)
-                    room -= 1
+                    room -= self.settings.n_responses
                 except (ValueError, TypeError, RuntimeError) as error:
                     yield Output(request.sample_id, error=f"vLLM refused the request: {error}")
             if not engine.has_unfinished_requests():
@@ -107,7 +116,12 @@ class VllmEngine:
                     yield self._output(result)
 
     def _output(self, result) -> Output:
-        completion = result.outputs[0]
+        completion, *others = sorted(result.outputs, key=lambda output: output.index)
+        mean, answer = None, None
+        if completion.logprobs is not None:
+            tokens = completion.token_ids
+            values = [of_place[token].logprob for token, of_place in zip(tokens, completion.logprobs, strict=True)]
+            mean, answer = response_log_probabilities(token_texts(self.processor.tokenizer, tokens), values)
         return Output(
             sample_id=result.request_id,
             response=completion.text,
@@ -115,4 +129,7 @@ class VllmEngine:
             prompt_tokens=len(result.prompt_token_ids),
             output_tokens=len(completion.token_ids),
             finish_reason=completion.finish_reason,
+            mean_log_probability=mean,
+            answer_log_probability=answer,
+            other_responses=[other.text for other in others] or None,
         )

@@ -12,6 +12,7 @@ only the engine that is asked for.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,11 @@ class EngineSettings:
         temperature: 0 is greedy decoding.
         max_num_seqs: requests that one batch holds (vllm, transformers) or that are under
             way at once (openai); 0 leaves it to the engine.
+        n_responses: responses to each request; the further ones are ``Output.other_responses``.
+        logprobs: whether outputs carry the two log-probabilities.
+
+    Raises:
+        ValueError: for further responses at temperature 0, where all would be the same.
     """
 
     checkpoint: str
@@ -49,6 +55,17 @@ class EngineSettings:
     base_url: str = ""
     max_retries: int = 6
     timeout: float = 600.0
+    n_responses: int = 1
+    logprobs: bool = True
+
+    def __post_init__(self):
+        if self.n_responses < 1:
+            raise ValueError(f"expected n_responses >= 1, got {self.n_responses}")
+        if self.n_responses > 1 and self.temperature == 0:
+            raise ValueError(
+                f"n_responses {self.n_responses} needs a temperature above 0, for instance 0.7: "
+                "greedy responses are all the same"
+            )
 
 
 @dataclass
@@ -65,7 +82,10 @@ class Output:
     """What came of one request: a response with its token counts, or an error.
 
     ``image_tokens`` is counted in the prompt that the engine really processed; an endpoint
-    does not tell it (None), but its ``prompt_tokens`` includes them.
+    does not tell it (None), but its ``prompt_tokens`` includes them. Everything but
+    ``other_responses`` is about ``response``; the two log-probabilities are explained in
+    ``inference.token_probabilities``. vllm and transformers count the end-of-turn token in the
+    mean; an endpoint does if it lists that token (a vLLM server does).
     """
 
     sample_id: str
@@ -74,6 +94,9 @@ class Output:
     prompt_tokens: int | None = None
     output_tokens: int | None = None
     finish_reason: str | None = None
+    mean_log_probability: float | None = None
+    answer_log_probability: float | None = None
+    other_responses: list[str] | None = None
     error: str | None = None
 
 
@@ -83,10 +106,13 @@ class Engine(Protocol):
     def run(self, requests: Iterable[Request]) -> Iterator[Output]: ...
 
 
-def sample_seed(seed: int, sample_id: str) -> int:
-    """A seed for one sample: the same whatever else is in the batch, whoever infers it."""
+def sample_seed(seed: int, sample_id: str, index: int = 0) -> int:
+    """A seed for one sample: the same whatever else is in the batch, whoever infers it.
+
+    Its response ``index`` takes the so-many-th seed after it, as vLLM counts on for ``n`` of a request.
+    """
     digest = hashlib.sha256(f"{seed}/{sample_id}".encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
+    return (int.from_bytes(digest[:4], "big") >> 1) + index
 
 
 def load_processor(settings: EngineSettings):
@@ -119,6 +145,32 @@ def checkpoint_notice(checkpoint: str) -> str | None:
     """What must be said beside any output of this checkpoint (a toy model says that it is one)."""
     path = Path(checkpoint) / NOTICE_FILE
     return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+
+
+def toy_limits(checkpoint: str) -> dict[str, int]:
+    """min_pixels, max_pixels and max_new_tokens as a toy model's own files name them.
+
+    Empty for a checkpoint without a notice: what the released models' files say about pixels is not
+    the published budget.
+
+    Raises:
+        ValueError: naming the file, when one of a toy model's files does not tell its limits.
+    """
+    if checkpoint_notice(checkpoint) is None:
+        return {}
+    limits = {}
+    for file, names in (
+        ("preprocessor_config.json", ("min_pixels", "max_pixels")),
+        ("generation_config.json", ("max_new_tokens",)),
+    ):
+        path = Path(checkpoint) / file
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            limits.update({name: int(content[name]) for name in names})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            problem = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{path}: expected the numbers {' and '.join(names)} ({problem})") from None
+    return limits
 
 
 def load_engine(name: str, settings: EngineSettings) -> Engine:

@@ -66,13 +66,14 @@ def write_merged(results: Results, output_dir: Path) -> None:
         open(plain, "wb") as merged,
         open(extended, "wb") as merged_conf,
     ):
+        as_json = {label: to_line(label) for label in results.table["published_label"].unique()}
         rows = zip(results.lines(), *(results.table[name] for name in columns), strict=True)
         for line, unreadable, label, confidence, truth in rows:
             merged.write(line + b"\n")
             if not unreadable:
-                known = None if confidence != confidence else confidence
-                added = to_line({"prediction": label, "confidence": known, "correctness": int(label == truth)})
-                merged_conf.write(line[:-1] + b", " + added[1:].encode("utf-8") + b"\n")
+                known = "null" if confidence != confidence else repr(confidence)
+                added = f', "prediction": {as_json[label]}, "confidence": {known}, "correctness": '
+                merged_conf.write(line[:-1] + f"{added}{int(label == truth)}}}\n".encode())
 
 
 def evaluate(
@@ -81,8 +82,8 @@ def evaluate(
     """Write every file of an evaluation into ``output_dir``; returns what metrics.json holds.
 
     ``n_resamples`` of the bootstrap give the corrected figures 95 % intervals. ``draw`` is called
-    with the arguments of ``plots.draw_all`` before the files are written; without it no figure is
-    drawn.
+    with the name of a function of ``inference.plots`` and its arguments, as soon as they are known;
+    without it no figure is drawn.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
     table, failed, notes = results.table, results.failed, results.notices
@@ -93,7 +94,7 @@ def evaluate(
     if draw is not None:
         shown = ["task", "group", "truth", "label", "confidence", "published_label", "published_confidence"]
         drawn = table[[*shown, "published_confidence_unreadable"]]
-        draw(drawn, output_dir, "\n".join(notes), ("png",), results.candidates)
+        draw("draw_all", drawn, output_dir, "\n".join(notes), ("png",), results.candidates)
 
     published = protocols.published_rows(table)
     published_confidence = protocols.published_confidence_rows(table)
@@ -102,6 +103,9 @@ def evaluate(
     corrected = protocols.corrected_rows(table, n_resamples)
     others = confidence_sources.source_rows(table, n_resamples)
     sources = {VERBALIZED: corrected} | {name: [Row.of(row) for row in rows] for name, rows in others.items()}
+    if draw is not None and len(sources) > 1:
+        points = confidence_tables.source_points(sources)
+        draw("draw_sources", points, output_dir, "\n".join(notes))
 
     threshold_lines = tables.thresholds_tsv(thresholds)
     corrected_text = tables.corrected_table(corrected)
@@ -157,10 +161,8 @@ def evaluate(
     return summary
 
 
-def _draw_figures(*data) -> None:
-    from inference.plots import draw_all
-
-    draw_all(*data)
+def _draw(function: str, *data) -> None:
+    getattr(importlib.import_module("inference.plots"), function)(*data)
 
 
 def log_to_wandb(project: str, name: str, summary: dict[str, Any]) -> None:
@@ -205,8 +207,8 @@ def main() -> None:
     if pool:
         pool.submit(importlib.import_module, "inference.plots")
 
-    def draw(*data) -> None:
-        drawn.append(pool.submit(_draw_figures, *data))
+    def draw(function: str, *data) -> None:
+        drawn.append(pool.submit(_draw, function, *data))
 
     try:
         results = read_file(args.input_file) if args.input_file else read_shards(args.output_path)

@@ -22,6 +22,7 @@ base_url="${base_url:-}"
 temperature="${temperature:-0.7}"
 max_new_tokens="${max_new_tokens:-2048}"
 seed="${seed:-0}"
+n_responses="${n_responses:-1}" # to each record, for self-consistency; above 1 needs a temperature above 0
 min_pixels="${min_pixels:-200704}" # 256 × 28 × 28
 max_pixels="${max_pixels:-451584}" # 576 × 28 × 28
 limit="${limit:-}"
@@ -54,5 +55,6 @@ exec "$python" -m inference.inference_vllm \
   --checkpoint "$checkpoint" --model_name "$model_name" \
   --engine "$engine" --base_url "$base_url" \
   --temperature "$temperature" --max_new_tokens "$max_new_tokens" --seed "$seed" \
+  --n_responses "$n_responses" \
   --min_pixels "$min_pixels" --max_pixels "$max_pixels" \
   ${limit:+--limit "$limit"} ${more[@]+"${more[@]}"}

@@ -21,6 +21,7 @@ experiment_name="${experiment_name:-}"                               # empty: fr
 output_path="${output_path:-}"                                       # empty: infer_results/<experiment_name>
 project_name="${project_name:-}"                                     # wandb project; empty: off
 temperature="${temperature:-0.7}"                                    # 0 is greedy decoding
+n_responses="${n_responses:-1}"                                      # to each record, for self-consistency
 n_gpu="${n_gpu:-}"                                                   # empty: all there are, or 1 CPU worker
 limit="${limit:-}"                                                   # only the first so many records
 report="${report:-true}"                                             # report.html with tables, figures, samples; or false
@@ -78,7 +79,7 @@ fi
 echo "Inferring $data_path with ${checkpoint:-$model_name at $base_url} ($engine, $n_gpu worker(s), temperature $temperature)"
 echo "into $output_path; the workers' logs are worker_<index>.log there."
 mkdir -p "$output_path"
-export python checkpoint data_path model_name output_path temperature n_gpu engine base_url limit
+export python checkpoint data_path model_name output_path temperature n_responses n_gpu engine base_url limit
 export min_pixels="${min_pixels:-}" max_pixels="${max_pixels:-}" max_new_tokens="${max_new_tokens:-}"
 
 pids=()

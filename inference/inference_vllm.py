@@ -135,26 +135,23 @@ def infer(args: argparse.Namespace, settings: EngineSettings) -> tuple[int, int,
         return infer_share(mine, writer, args, settings, lambda: load_engine(args.engine, settings), roots)
 
 
-def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
-    """Everything but the data: the model, the engine, sampling, and the run's folder and share."""
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """The model, the engine, sampling, and how images are taken: what every command that infers shares."""
     add = parser.add_argument
     add("--checkpoint", default="", help="model folder or hub name (vllm, transformers)")
-    add("--output_path", required=True, help="the run's folder; shards are written into it")
-    add("--index", type=int, default=0, help="which share this worker takes, from 0")
-    add("--n_shards", type=int, default=1, help="how many workers share the file")
     add("--model_name", default="", help="name in the results, and the model an endpoint is asked for")
     add("--engine", choices=("vllm", "transformers", "openai"), default="vllm")
     add("--temperature", type=float, default=0.7, help="0 is greedy decoding")
     add("--max_new_tokens", type=int, default=2048)
     add("--seed", type=int, default=0)
+    add("--n_responses", type=int, default=1, help="responses to each record; the further ones go to other_responses")
+    add("--no_logprobs", dest="logprobs", action="store_false", help="leave out the tokens' log-probabilities")
     add("--min_pixels", type=int, default=PixelBudget.min_pixels, help="default: 256 image tokens")
     add("--max_pixels", type=int, default=PixelBudget.max_pixels, help="default: 576 image tokens")
-    add("--limit", type=int, help="only the first so many records of the file")
     add("--max_model_len", type=int, default=4096, help="prompt and response together, in tokens")
     add("--max_num_seqs", type=int, default=0, help="requests in one batch, or under way at an endpoint")
     add("--gpu_memory_utilization", type=float, default=0.9)
     add("--dtype", default="auto", help="auto: the checkpoint's own on a GPU, float32 on CPU")
-    add("--image_workers", type=int, default=4, help="threads that decode images")
     add("--allow_url", action="store_true", help="fetch images that are http(s) URLs")
     add("--trust_remote_code", action="store_true", help="run Python code that comes with the checkpoint")
     add("--base_url", default="", help="the endpoint of the openai engine")
@@ -162,10 +159,19 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     add("--timeout", type=float, default=600.0, help="seconds, of a request to an endpoint")
 
 
-def check_engine_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Everything but the data: ``add_model_arguments``, and the run's folder and share."""
+    add = parser.add_argument
+    add("--output_path", required=True, help="the run's folder; shards are written into it")
+    add("--index", type=int, default=0, help="which share this worker takes, from 0")
+    add("--n_shards", type=int, default=1, help="how many workers share the file")
+    add("--limit", type=int, help="only the first so many records of the file")
+    add("--image_workers", type=int, default=4, help="threads that decode images")
+    add_model_arguments(parser)
+
+
+def check_model_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """End with a one-line message when these settings cannot work; fill in the model's name."""
-    if not 0 <= args.index < args.n_shards:
-        parser.error(f"expected 0 <= --index < --n_shards, got {args.index} and {args.n_shards}")
     if args.engine == "openai" and not (args.base_url and args.model_name):
         parser.error("--engine openai needs --base_url and --model_name")
     if args.engine != "openai" and not args.checkpoint:
@@ -175,11 +181,18 @@ def check_engine_arguments(parser: argparse.ArgumentParser, args: argparse.Names
     args.model_name = args.model_name or Path(args.checkpoint).name
 
 
+def check_engine_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """``check_model_arguments``, and the share."""
+    if not 0 <= args.index < args.n_shards:
+        parser.error(f"expected 0 <= --index < --n_shards, got {args.index} and {args.n_shards}")
+    check_model_arguments(parser, args)
+
+
 def engine_settings(args: argparse.Namespace) -> EngineSettings:
     """The parsed arguments as the engines take them.
 
     Raises:
-        ValueError: for a pixel budget that is none.
+        ValueError: for settings that cannot work.
     """
     named = {field.name: getattr(args, field.name) for field in fields(EngineSettings) if field.name != "budget"}
     return EngineSettings(budget=PixelBudget(args.min_pixels, args.max_pixels), **named)

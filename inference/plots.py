@@ -21,13 +21,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from inference import protocols
+from inference.plots_comparison import confidence_sources
 from inference.plots_confidence import confidence_histograms, reliability_diagram, risk_coverage
 from inference.plots_labels import confusion_matrices
 from inference.plots_style import FORMATS, METADATA, MIN_BIN_COUNT, SETTINGS, STYLES, check_formats
 from inference.result_table import read_run
 from inference.results import atomic_path
-
-__all__ = ["MIN_BIN_COUNT", "STYLES", "draw_all", "draw_figures", "plot_calibration_curves", "plot_thresholds"]
 
 # Only what concerns the file: these two figures keep matplotlib's own type sizes.
 FILE_SETTINGS = ("pdf.fonttype", "svg.fonttype", "svg.hashsalt")
@@ -132,6 +131,12 @@ def draw_all(
     ):
         written += draw(table, output_dir / stem, formats, note)
     return written + confusion_matrices(table, output_dir / "confusion", formats, note, candidates)
+
+
+def draw_sources(points: Sequence[tuple], output_dir: Path, note: str = "") -> list[Path]:
+    """``confidence_sources``: the confidences of one run side by side (``confidence_tables.source_points``)."""
+    better = {figure: "higher" if figure.startswith("ROC") else "lower" for _, figure, *_ in points}
+    return confidence_sources(points, output_dir / "confidence_sources", "all samples (%)", note=note, better=better)
 
 
 def main() -> None:

@@ -25,17 +25,22 @@ def recognition_prompt(candidates: list[str] | tuple[str, ...], with_confidence:
     )
 
 
+def recognition_messages(candidates: list[str] | tuple[str, ...]) -> list[dict[str, Any]]:
+    """``recognition_prompt`` as a conversation: the image, then the question."""
+    text = recognition_prompt(candidates)
+    return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
+
+
 def chat_messages(record: Record) -> list[dict[str, Any]]:
     """The record's turns in the form that chat templates render: a list of items a turn.
 
     Images become ``{"type": "image"}`` placeholders, because the pixels travel beside the
     text. A string content with a literal ``<image>`` (ms-swift's form) is split there.
     Trailing assistant turns (training data) are left out. A record without turns gets
-    ``recognition_prompt``, image first.
+    ``recognition_messages``.
     """
     if record.messages is None:
-        text = recognition_prompt(record.candidates)
-        return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
+        return recognition_messages(record.candidates)
     turns = list(record.messages)
     while len(turns) > 1 and turns[-1]["role"] == "assistant":
         turns.pop()

@@ -62,6 +62,14 @@ class Row:
         return known | ({"intervals": bounds} if bounds else {})
 
 
+class _CanonicalTasks(dict):
+    """Task name as written → (its name in the table, its group), looked up once a name."""
+
+    def __missing__(self, name: str) -> tuple[str, str | None]:
+        self[name] = canonical_task(name), group_of(name)
+        return self[name]
+
+
 def prediction_table(results: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """Read each response once: one row a sample, in order.
 
@@ -70,10 +78,11 @@ def prediction_table(results: Iterable[dict[str, Any]]) -> pd.DataFrame:
     there is none, the published one clipped to [0, 1].
     """
     rows = []
+    canonical = _CanonicalTasks()
     for result in results:
         reading = read_response(result["response"], result["candidates"])
-        task = canonical_task(result["task"])
-        known = (result.get("sample_id"), task, group_of(task), image_of(result), result["ground_truth"].lower())
+        task = result["task"]
+        known = (result.get("sample_id"), *canonical[task], image_of(result), result["ground_truth"].lower())
         rows.append((*known, *vars(reading).values()))
     columns = ["sample_id", "task", "group", "image", "truth", *(field.name for field in fields(Reading))]
     table = pd.DataFrame(rows, columns=columns)
@@ -181,14 +190,17 @@ def label_reports(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
         part = table[table["task"] == name]
         labels = label_order(name, part)
         labels += [UNKNOWN] if UNKNOWN not in labels and (part["label"] == UNKNOWN).any() else []
-        truth, predicted = part["truth"].to_numpy(), part["label"].to_numpy()
+        # As numbers: scikit-learn sorts and compares labels many times over.
+        code = pd.Index(labels)
+        truth, predicted = code.get_indexer(part["truth"]), code.get_indexer(part["label"])
+        codes = np.arange(len(labels))
         precision, recall, f1, support = precision_recall_fscore_support(
-            truth, predicted, labels=labels, zero_division=np.nan
+            truth, predicted, labels=codes, zero_division=np.nan
         )
         columns = {"precision": precision, "recall": recall, "f1": f1}
         reports[name] = {
             "labels": labels,
-            "confusion_matrix": confusion_matrix(truth, predicted, labels=labels).tolist(),
+            "confusion_matrix": confusion_matrix(truth, predicted, labels=codes).tolist(),
             **{key: [None if value != value else float(value) for value in column] for key, column in columns.items()},
             "support": support.tolist(),
         }

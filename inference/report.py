@@ -22,6 +22,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from inference.confidence_sources import SOURCES, VERBALIZED
 from inference.images import ImageError, ImageSource
 from inference.report_tables import escape, pictures_html, tables_html
 from inference.response import REASONING_STEPS, reasoning_steps
@@ -86,9 +87,10 @@ def _common(result: dict[str, Any]) -> dict[str, Any]:
 def answered_samples(results: Results) -> list[dict[str, Any]]:
     """One object a response, read by the corrected protocol as ``prediction_table`` has it."""
     columns = ("label", "confidence", "truth", "published_label", "well_formed")
-    rows = zip(results.lines(), *(results.table[name] for name in columns), strict=True)
+    others = {name: results.table[column] for name, (_, column) in SOURCES.items() if name != VERBALIZED}
+    rows = zip(results.lines(), *(results.table[name] for name in columns), *others.values(), strict=True)
     samples = []
-    for line, label, confidence, truth, published, well_formed in rows:
+    for line, label, confidence, truth, published, well_formed, *values in rows:
         result, _ = decode_line(line)
         found = reasoning_steps(result["response"])
         samples.append(
@@ -98,6 +100,7 @@ def answered_samples(results: Results) -> list[dict[str, Any]]:
                 "published": published,
                 "correct": int(label == truth),
                 "confidence": None if confidence != confidence else float(confidence),
+                "others": {name: float(value) for name, value in zip(others, values, strict=True) if value == value},
                 "malformed": not well_formed,
                 "steps": [found.get(step) for step in REASONING_STEPS],
                 "response": result["response"],

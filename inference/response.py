@@ -45,10 +45,10 @@ class Reading:
     well_formed: bool
 
 
-def tag_text(text: str, tag: str, newlines: bool = True) -> str | None:
-    """The text of the first ``<tag>…</tag>``; with ``newlines=False``, of the first on one line.
+def tag_span(text: str, tag: str, newlines: bool = True) -> tuple[int, int] | None:
+    """Where the text of the first ``<tag>…</tag>`` stands; with ``newlines=False``, of the first on one line.
 
-    Equals ``re.search(f"<{tag}>(.*?)</{tag}>", text)`` with or without DOTALL, but never
+    Equals ``re.search(f"<{tag}>(.*?)</{tag}>", text).span(1)`` with or without DOTALL, but never
     backtracks: the regular expression is quadratic in the number of unclosed tags.
     """
     opening, closing = f"<{tag}>", f"</{tag}>"
@@ -60,10 +60,16 @@ def tag_text(text: str, tag: str, newlines: bool = True) -> str | None:
             return None
         line_end = -1 if newlines else text.find("\n", inside, end)
         if line_end < 0:
-            return text[inside:end]
+            return inside, end
         # No opening tag before the last line break ahead of this closing tag can match.
         start = text.find(opening, text.rfind("\n", inside, end))
     return None
+
+
+def tag_text(text: str, tag: str, newlines: bool = True) -> str | None:
+    """The text at ``tag_span``, or None."""
+    span = tag_span(text, tag, newlines)
+    return None if span is None else text[span[0] : span[1]]
 
 
 def reasoning_steps(response: str) -> dict[str, str]:
@@ -76,13 +82,20 @@ def reasoning_steps(response: str) -> dict[str, str]:
 
 
 def _first_candidate(text: str, candidates: tuple[str, ...]) -> str:
-    return next((candidate for candidate in candidates if candidate in text), UNKNOWN)
+    for candidate in candidates:  # a loop: a generator costs more than the search itself
+        if candidate in text:
+            return candidate
+    return UNKNOWN
+
+
+@lru_cache(maxsize=1024)
+def _lowered(candidates: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(candidate.lower() for candidate in candidates)
 
 
 def _published_label(lowered: str, candidates: tuple[str, ...]) -> str:
     answer = tag_text(lowered, "answer", newlines=False)
-    lowered_candidates = tuple(candidate.lower() for candidate in candidates)
-    return _first_candidate(answer or lowered, lowered_candidates)
+    return _first_candidate(answer or lowered, _lowered(candidates))
 
 
 def _published_confidence(response: str) -> tuple[float | None, bool]:

@@ -16,10 +16,12 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import orjson
 import pandas as pd
 from tqdm import tqdm
 
@@ -77,12 +79,17 @@ class Results:
         if self._memory is not None:
             yield from (line.encode("utf-8") for line in self._memory)
             return
+        if self.table.empty:
+            return
         with ExitStack() as stack:
-            handles = [stack.enter_context(open(path, "rb")) for path in self._files]
+            # Mapped, not read: in the data's order the lines of several shards take turns.
+            maps = {}
+            for number in self.table["_file"].unique():
+                handle = stack.enter_context(open(self._files[number], "rb"))
+                maps[number] = stack.enter_context(mmap(handle.fileno(), 0, access=ACCESS_READ))
             columns = ("_file", "_offset", "_length", "_named", "sample_id")
             for file, offset, length, named, sample_id in zip(*(self.table[c] for c in columns), strict=True):
-                handles[file].seek(offset)
-                line = handles[file].read(length)
+                line = maps[file][offset : offset + length]
                 if not named:
                     line = line[:-1].rstrip() + b', "sample_id": ' + to_line(sample_id).encode("utf-8") + b"}"
                 yield line
@@ -148,6 +155,14 @@ class _PieceResult(NamedTuple):
     n_lines: int
 
 
+def _decoded(content: bytes) -> Any:
+    """The object of a JSON line, None when it is none. orjson is several times faster than json, and stricter."""
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return decode_line(content)[0]
+
+
 def _read_piece(piece: Piece) -> _PieceResult:
     evaluable, places, failed = [], [], []
     with open(piece.path, "rb") as handle:
@@ -162,8 +177,8 @@ def _read_piece(piece: Piece) -> _PieceResult:
         content = line[mark:].rstrip()
         if not content.strip():
             continue
-        result, problem = decode_line(content)
-        if problem is not None or check_result(result, "", 0) is not None:
+        result = _decoded(content)
+        if result is None or check_result(result, "", 0) is not None:
             failed.append((number, content))
             continue
         named = isinstance(result.get("sample_id"), str)

@@ -149,10 +149,12 @@ def images_in(messages: list[dict[str, Any]]) -> list[str]:
 def image_of(raw: dict[str, Any]) -> str | None:
     """The image that a record or result names, whatever else is wrong with it; None without one."""
     messages = raw.get("conversations", raw.get("messages"))
-    turns = [turn for turn in messages if isinstance(turn, dict)] if isinstance(messages, list) else []
-    items = [turn["content"] for turn in turns if isinstance(turn.get("content"), list)]
-    usable = [{"content": [item for item in content if isinstance(item, dict)]} for content in items]
-    image = next(iter(images_in(usable)), raw.get("image"))
+    for turn in messages if isinstance(messages, list) else ():
+        content = turn.get("content") if isinstance(turn, dict) else None
+        items = [item for item in content if isinstance(item, dict)] if isinstance(content, list) else []
+        for image in images_in([{"content": items}]):
+            return image if isinstance(image, str) else None
+    image = raw.get("image")
     return image if isinstance(image, str) else None
 
 

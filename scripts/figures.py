@@ -3,6 +3,7 @@
     python -m scripts.figures                                      # composition and framework
     python -m scripts.figures --example infer_results/toy_world_test_checkpoint/merged.jsonl \\
         --data_dir input_data/toy_world                            # an example from the toy world, too
+    python -m scripts.figures --run infer_results/toy_k5           # reliability and confidences of a run
 """
 
 from __future__ import annotations
@@ -17,8 +18,14 @@ from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from inference.plots import STYLES
+from inference.confidence_sources import VERBALIZED, source_rows
+from inference.confidence_tables import source_points
+from inference.plots import draw_sources
+from inference.plots_confidence import reliability_diagram
+from inference.plots_style import STYLES
+from inference.protocols import Row, corrected_rows
 from inference.response import read_response, reasoning_steps
+from inference.result_table import read_run
 from inference.vecbench import GROUPS, TASKS
 from scripts.toy_world.world import NOTICE
 
@@ -148,6 +155,17 @@ def draw_example(merged: Path, data_dir: Path, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
+def draw_run(run: Path, output_dir: Path) -> None:
+    """The reliability diagram of a run, and its confidences side by side."""
+    results = read_run(run)
+    note = "\n".join(results.notices)
+    reliability_diagram(results.table, output_dir / "reliability", note=note)
+    found = source_rows(results.table, 1000)
+    rows = {VERBALIZED: corrected_rows(results.table, 1000)}
+    rows |= {name: [Row.of(row) for row in estimates] for name, estimates in found.items()}
+    draw_sources(source_points(rows), output_dir, note)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("images"))
@@ -155,8 +173,12 @@ def main() -> None:
     parser.add_argument(
         "--data_dir", type=Path, default=Path("input_data/toy_world"), help="folder of the example's data file"
     )
+    parser.add_argument("--run", type=Path, help="a run with several responses a sample, evaluated")
     args = parser.parse_args()
     args.output_dir.mkdir(parents=True, exist_ok=True)
+    if args.run:
+        draw_run(args.run, args.output_dir)
+        return
     draw_composition(args.output_dir / "vecbench_composition.png")
     draw_framework(args.output_dir / "framework.png")
     if args.example:

@@ -7,7 +7,7 @@
 #   bash scripts/setup.sh --gpu        the paper's pins (requirement.txt)
 #   bash scripts/setup.sh --cpu        everything on CPU: inference, training, tests (8.5 GB)
 #   bash scripts/setup.sh --eval-only  evaluation only, no torch (0.5 GB)
-#   bash scripts/setup.sh --browser    Chromium, which only the tests of report.html need
+#   bash scripts/setup.sh --browser    Chromium, which only the tests of pages need
 #   bash scripts/setup.sh --print-python ENGINE
 #       print a Python that can run ENGINE (vllm, transformers, openai): the running one if
 #       it has what is needed, otherwise .venv's, which is set up first if it must be
@@ -116,7 +116,7 @@ setup() {
 
 # Modules that an engine's run needs; find_spec does not import them, so this takes no time.
 can_run() { # PYTHON ENGINE
-  local modules="pandas sklearn matplotlib tqdm PIL"
+  local modules="pandas sklearn scipy matplotlib orjson tqdm PIL"
   case "$2" in
     vllm) modules="$modules vllm transformers torch" ;;
     transformers) modules="$modules transformers torch" ;;
@@ -135,7 +135,7 @@ case "${1:-}" in
   --gpu) setup gpu ;;
   --cpu) setup cpu ;;
   --eval-only) setup eval ;;
-  --browser) need_package chromium "the tests of report.html drive it; 110 MB to fetch" command -v chromium > /dev/null ;;
+  --browser) need_package chromium "tests drive the pages with it; 110 MB to fetch" command -v chromium > /dev/null ;;
   "") setup "$(default_mode)" ;;
   --print-python)
     engine="${2:?usage: bash scripts/setup.sh --print-python ENGINE}"

@@ -9,7 +9,7 @@ set -euo pipefail
 repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$repo"
 bash scripts/setup.sh --cpu
-bash scripts/setup.sh --browser || echo "test: without Chromium the tests of report.html that drive it are skipped" >&2
+bash scripts/setup.sh --browser || echo "test: without Chromium the tests of pages that it shows are skipped" >&2
 # One thread each: tests share the machine, and spinning OpenMP threads make each other slow.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0
 export PATH="$repo/.venv/bin:$PATH" # tests call the linters by name

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +44,13 @@ def run(*command, check=True, **options):
     return done
 
 
+def free_port():
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 @pytest.fixture(scope="session")
 def toy_data(tmp_path_factory):
     """A folder with four toy-world test records for each of the nine tasks, images included."""
@@ -77,3 +86,16 @@ def _train_shortly(work):
     environment = {**os.environ, **{name: str(value) for name, value in settings.items()}}
     done = run("bash", REPO / "scripts" / "toy_world" / "train_all.sh", env=environment)
     return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium; without it, the tests of pages are skipped."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    # Ubuntu's package may be a stub that only says where to find the browser.
+    if chromium is None or subprocess.run([chromium, "--version"], capture_output=True, check=False).returncode:
+        pytest.skip("Chromium drives the page: sudo apt-get install chromium (scripts/test.sh does so as root)")
+    with playwright.sync_playwright() as started:
+        # No sandbox: root, as in a container, may not have one.
+        yield started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])

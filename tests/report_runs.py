@@ -63,7 +63,7 @@ def vecbench_sized(folder):
                 results.append({**record, **known, "error": "the engine returned nothing"})
             else:
                 text = response(words, truth if right else wrong, confidence)
-                results.append({**record, **known, "response": text})
+                results.append({**record, **known, "response": text, "answer_log_probability": -0.25})
     data = write_jsonl(folder / "data" / "test.jsonl", records)
     shard = write_jsonl(folder / "results.jsonl", results)
     command = ("-m", "inference.evaluate", "--input_file", shard, "--output_dir", folder / "run", "--quiet")

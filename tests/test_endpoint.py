@@ -1,8 +1,8 @@
 """The endpoint engine against a real ``vllm serve`` on loopback, with and without faults in between."""
 
 import http.client
+import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -13,17 +13,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
 import pytest
-from conftest import TOY_CHECKPOINT, TOY_PIXELS, run
+from conftest import TOY_CHECKPOINT, TOY_PIXELS, free_port, run
 
 from inference.results import read_results, shard_path
 
+LOG_PROBABILITIES = ("mean_log_probability", "answer_log_probability")
 KEY = "a-key-that-must-not-be-written"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -61,18 +56,44 @@ def server(tmp_path_factory):
         process.wait(30)
 
 
-class Faults(BaseHTTPRequestHandler):
-    """A proxy that greets each request's first tries with a fault, then passes it on."""
+class Proxy(BaseHTTPRequestHandler):
+    """Stands before the server at the port ``target``; a subclass says what it does to requests."""
 
     protocol_version = "HTTP/1.1"
     target = 0
+
+    def read_body(self):
+        return self.rfile.read(int(self.headers["Content-Length"]))
+
+    def pass_on(self, body):
+        """(status, body) of the server's reply."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.target, timeout=120)
+        headers = {name: self.headers[name] for name in ("Content-Type", "Authorization")}
+        connection.request("POST", self.path, body, headers)
+        reply = connection.getresponse()
+        return reply.status, reply.read()
+
+    def answer(self, status, body):
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+class Faults(Proxy):
+    """Greets each request's first tries with a fault, then passes it on."""
+
     tries: ClassVar[Counter] = Counter()
     under_way = most_under_way = 0
     lock = threading.Lock()
     kinds = ("429", "500", "drop", "none")
 
     def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.read_body()
         with self.lock:
             key = hash(body)
             first_time = key not in self.tries
@@ -87,24 +108,30 @@ class Faults(BaseHTTPRequestHandler):
             if kind != "none":
                 self.answer(int(kind), b'{"error": {"message": "made-up fault"}}')
                 return
-            connection = http.client.HTTPConnection("127.0.0.1", self.target, timeout=120)
-            headers = {name: self.headers[name] for name in ("Content-Type", "Authorization")}
-            connection.request("POST", self.path, body, headers)
-            reply = connection.getresponse()
-            self.answer(reply.status, reply.read())
+            self.answer(*self.pass_on(body))
         finally:
             with self.lock:
                 type(self).under_way -= 1
 
-    def answer(self, status, body):
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
 
-    def log_message(self, *_):
-        pass
+class NoLogprobs(Proxy):
+    """Takes no log-probabilities: refuses who asks for them, or (``quiet``) leaves them out of the reply."""
+
+    quiet = False
+    refused = 0
+
+    def do_POST(self):
+        body = self.read_body()
+        asked = "logprobs" in json.loads(body)
+        if asked and not self.quiet:
+            type(self).refused += 1
+            self.answer(400, b'{"error": {"message": "logprobs is not supported with this model"}}')
+            return
+        status, reply = self.pass_on(body)
+        told = json.loads(reply)
+        for choice in told["choices"]:
+            assert (choice.pop("logprobs") is not None) == asked
+        self.answer(status, json.dumps(told).encode())
 
 
 def ask(data, output, port, *more, key=KEY, check=True):
@@ -137,6 +164,34 @@ def test_a_served_model_answers_as_the_offline_engine_does(server, offline, toy_
     for key, result in offline.items():
         for field in ("response", "prompt_tokens", "output_tokens", "finish_reason"):
             assert served[key][field] == result[field]
+        for field in LOG_PROBABILITIES:
+            assert served[key].get(field) == pytest.approx(result.get(field), abs=1e-3)
+    assert sum("answer_log_probability" in result for result in offline.values()) > 30
+
+
+def test_further_responses_come_after_the_same_first_one(server, toy_data, tmp_path):
+    for n in (1, 3):
+        ask(toy_data, tmp_path / str(n), server, "--limit", "4", "--temperature", "0.7", "--n_responses", n)
+    one, three = results_of(tmp_path / "1"), results_of(tmp_path / "3")
+    assert {key: result["response"] for key, result in one.items()} == {k: r["response"] for k, r in three.items()}
+    assert all(len(result["other_responses"]) == 2 for result in three.values())
+    assert max(len({result["response"], *result["other_responses"]}) for result in three.values()) == 3
+
+
+@pytest.mark.parametrize("quiet", [False, True], ids=["refused", "left out"])
+def test_an_endpoint_without_log_probabilities_costs_nothing_but_the_figures(
+    server, offline, toy_data, tmp_path, quiet
+):
+    NoLogprobs.target, NoLogprobs.quiet, NoLogprobs.refused = server, quiet, 0
+    with ThreadingHTTPServer(("127.0.0.1", 0), NoLogprobs) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        ask(toy_data, tmp_path, proxy.server_port, "--max_num_seqs", "3")
+        proxy.shutdown()
+    served = results_of(tmp_path)
+    assert {key: result["response"] for key, result in served.items()} == {k: r["response"] for k, r in offline.items()}
+    assert not any(set(LOG_PROBABILITIES) & set(result) for result in served.values())
+    # Remembered: only what was already under way asks again.
+    assert (NoLogprobs.refused == 0) if quiet else (1 <= NoLogprobs.refused <= 6)
 
 
 def test_faults_are_retried_with_bounded_concurrency_and_nothing_is_lost(server, offline, toy_data, tmp_path):

@@ -37,10 +37,41 @@ def greedy(toy_data, tmp_path_factory):
     return results
 
 
+LOG_PROBABILITIES = ("mean_log_probability", "answer_log_probability")
+
+
+def without(result, names):
+    return {key: value for key, value in result.items() if key not in names}
+
+
 def test_greedy_responses_of_vllm_and_transformers_are_equal(greedy):
     assert len(greedy["vllm"]) == 36
-    different = [key for key, result in greedy["vllm"].items() if result != greedy["transformers"][key]]
-    assert different == []
+    for key, result in greedy["vllm"].items():
+        assert without(result, LOG_PROBABILITIES) == without(greedy["transformers"][key], LOG_PROBABILITIES)
+
+
+def test_log_probabilities_of_vllm_and_transformers_agree(greedy):
+    """Batches of different sizes, kernels of different libraries: float32's last digits are their own."""
+    for key, result in greedy["vllm"].items():
+        for name in LOG_PROBABILITIES:
+            assert result.get(name) == pytest.approx(greedy["transformers"][key].get(name), abs=1e-3)
+            assert name not in result or result[name] <= 0
+    known = [result for result in greedy["vllm"].values() if "answer_log_probability" in result]
+    assert len(known) >= 0.9 * 36
+    assert len({result["answer_log_probability"] for result in known}) > 10
+
+
+@pytest.mark.parametrize("engine", ["vllm", "transformers"])
+def test_log_probabilities_are_the_models_own_at_any_temperature(greedy, toy_data, tmp_path, engine):
+    """At a temperature near 0 most of greedy's tokens are sampled again, each with a probability of nearly 1."""
+    more = ["--engine", engine, "--temperature", "0.01", "--limit", "8", *TOY_PIXELS]
+    run(*infer_command(toy_data, tmp_path, *more))
+    pairs = [(result, greedy[engine][key]) for key, result in responses(tmp_path).items()]
+    same = [(result, other) for result, other in pairs if result["response"] == other["response"]]
+    assert len(pairs) == 8 and len(same) >= 4
+    for result, other in same:
+        assert result["mean_log_probability"] == pytest.approx(other["mean_log_probability"], abs=1e-5)
+        assert result["mean_log_probability"] < -0.01
 
 
 def test_a_result_keeps_the_records_keys_and_adds_what_inference_knows(greedy, toy_data):
@@ -64,18 +95,27 @@ def test_responses_of_the_toy_checkpoint_are_well_formed(greedy):
 
 
 def test_a_run_killed_in_the_middle_and_resumed_equals_an_uninterrupted_one(toy_data, tmp_path):
-    """Sampled at 0.7, a few requests at a time, kill -9 while some are done and some under way."""
+    """Three responses each at 0.7, a few at a time, kill -9 while some are done and some under way."""
     data = tmp_path / "data.jsonl"
     rows = read_jsonl(toy_data)
     for row in rows:
         image = row["conversations"][0]["content"][0]
         image["image"] = str(toy_data.parent / image["image"])
     write_jsonl(data, [{**row, "id": f"{row['id']}-{copy}"} for copy in range(3) for row in rows])
-    more = ["--temperature", "0.7", "--seed", "3", "--max_num_seqs", "8", *TOY_PIXELS]
+    one = ["--temperature", "0.7", "--seed", "3", "--max_num_seqs", "8", *TOY_PIXELS]
+    more = [*one, "--n_responses", "3"]
 
     whole = tmp_path / "whole"
     run(*infer_command(data, whole, *more))
     assert len(responses(whole)) == 108
+    assert all(len(result["other_responses"]) == 2 for result in responses(whole).values())
+
+    # The first response does not depend on how many there are.
+    single = tmp_path / "single"
+    run(*infer_command(data, single, *one, "--limit", "36"))
+    assert len(responses(single)) == 36
+    for key, result in responses(single).items():
+        assert result == without(responses(whole)[key], ["other_responses"])
 
     broken = tmp_path / "broken"
     command = [str(word) for word in (sys.executable, *infer_command(data, broken, *more))]
@@ -98,6 +138,25 @@ def test_a_run_killed_in_the_middle_and_resumed_equals_an_uninterrupted_one(toy_
     again = run(*infer_command(data, broken, *more))
     assert f"read 108 = predicted 108 ({done_before} of them before) + failed 0" in again.stderr
     assert shard.read_bytes() == shard_path(whole, 0, 1).read_bytes()
+
+
+def test_further_responses_of_transformers_come_after_the_same_first_one(toy_data, tmp_path):
+    more = ["--engine", "transformers", "--temperature", "0.7", "--limit", "3", *TOY_PIXELS]
+    run(*infer_command(toy_data, tmp_path / "one", *more))
+    run(*infer_command(toy_data, tmp_path / "three", *more, "--n_responses", "3"))
+    one, three = responses(tmp_path / "one"), responses(tmp_path / "three")
+    assert one == {key: without(result, ["other_responses"]) for key, result in three.items()}
+    assert len(one) == 3
+    texts = [{result["response"], *result["other_responses"]} for result in three.values()]
+    assert max(map(len, texts)) == 3  # different seeds
+
+
+def test_log_probabilities_can_be_left_out(greedy, toy_data, tmp_path):
+    more = ["--engine", "transformers", "--temperature", "0", "--limit", "2", "--no_logprobs", *TOY_PIXELS]
+    run(*infer_command(toy_data, tmp_path, *more))
+    assert len(responses(tmp_path)) == 2
+    for key, result in responses(tmp_path).items():
+        assert result == without(greedy["transformers"][key], LOG_PROBABILITIES)
 
 
 def test_a_finished_share_starts_no_engine(greedy, toy_data, tmp_path):
@@ -156,6 +215,8 @@ def test_bad_records_and_images_become_error_lines_and_every_share_is_inferred(t
         (["--index", "2", "--n_shards", "2"], "expected 0 <= --index < --n_shards"),
         (["--engine", "openai"], "needs --base_url and --model_name"),
         (["--temperature", "-1"], "expected --temperature >= 0"),
+        (["--temperature", "0", "--n_responses", "3"], "n_responses 3 needs a temperature above 0"),
+        (["--n_responses", "0"], "expected n_responses >= 1, got 0"),
         (["--min_pixels", "10", "--max_pixels", "5"], "min_pixels <= max_pixels"),
         (["--data_path", "/nowhere.jsonl"], "no such file: /nowhere.jsonl"),
     ],

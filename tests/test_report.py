@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 import time
 import urllib.parse
 from contextlib import contextmanager
@@ -11,9 +10,6 @@ from contextlib import contextmanager
 import pytest
 import report_runs
 from conftest import read_jsonl, run
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-WHY_SKIPPED = "Chromium drives the page: sudo apt-get install chromium (scripts/test.sh does so as root)"
 
 
 def make(folder, data, *more):
@@ -42,17 +38,6 @@ def hostile_run(tmp_path_factory):
 def hostile_report(hostile_run):
     make(*hostile_run)
     return hostile_run[0] / "report.html"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None or subprocess.run([CHROMIUM, "--version"], capture_output=True, check=False).returncode:
-        pytest.skip(WHY_SKIPPED)
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM)
-        yield chromium
-        chromium.close()
 
 
 @contextmanager
@@ -175,6 +160,7 @@ def test_an_open_sample_shows_the_five_steps_in_order_and_the_whole_response(bro
         assert page.locator("pre").evaluate("e => e.textContent") == result["response"]
         said = page.locator("dl.facts").inner_text().split("\n")
         assert said[said.index("label") + 1] == result["ground_truth"]
+        assert said[said.index("answer probability") + 1] == "0.7788"  # exp(-0.25)
 
 
 def test_filters_search_and_orders_of_8032_samples_react_at_once(browser, big_report):

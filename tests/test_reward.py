@@ -12,7 +12,7 @@ from conftest import REPO, run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.benchmark_reward import published_procedure
+from scripts.benchmark.reward import published_procedure
 from train.cus_reward import MALFORMED, STEPS, compute_score
 
 probabilities = st.floats(0.001, 0.999)

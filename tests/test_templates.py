@@ -26,6 +26,7 @@ def environment(**settings):
         "n_gpu",
         "temperature",
         "python",
+        "n_responses",
         "limit",
         "engine",
         "report",
@@ -215,6 +216,11 @@ def test_worker_i_gets_the_ith_gpu_that_its_user_may_see(machine, visible, index
     done = run("bash", REPO / "inference" / "infer.sh", index, env=settings)
     assert done.stdout.startswith(f"{given} -m inference.inference_vllm")
     assert f"--index {index} --n_shards 8" in done.stdout
+
+
+def test_the_number_of_responses_reaches_the_worker(machine):
+    done = run("bash", REPO / "inference" / "infer.sh", 0, env={**machine, "n_responses": "3"})
+    assert "--n_responses 3" in done.stdout
 
 
 def test_a_worker_without_a_gpu_takes_nobody_elses(machine):

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What stages 1 and 2 share: ms-swift full-parameter SFT with the paper's settings. Not run
+# What stages 1 and 2 share: ms-swift SFT with the paper's settings (full parameters). Not run
 # alone: step1_example.sh and step2_example.sh set what differs and source this file.
 # shellcheck disable=SC2154  # stage, model, dataset, output_dir, learning_rate: set by them
 
@@ -28,6 +28,7 @@ workers="${workers:-8}"                               # data loader processes
 split_dataset_ratio="${split_dataset_ratio:-0.01}"    # held out for the evaluation
 freeze_vit="${freeze_vit:-true}"                      # as published: the language model is trained,
 freeze_aligner="${freeze_aligner:-true}"              # vision tower and aligner are not
+train_type="${train_type:-full}"                      # lora: adapters only, one GPU, no FSDP (one_gpu_example.sh)
 swift_args="${swift_args:-}"                          # more options of swift sft, as one string of words
 print_command="${print_command:-false}"               # true: print launcher and options, start nothing
 export MIN_PIXELS="${MIN_PIXELS:-200704}"             # 256 × 28 × 28
@@ -59,6 +60,11 @@ if [[ "$use_cpu" == true ]]; then
   launcher=(--cpu --num_processes "$cpu_processes" --num_machines 1 --mixed_precision no --dynamo_backend no)
   precision=(--torch_dtype float32 --gradient_checkpointing false)
   nnodes=1
+elif [[ "$train_type" == lora ]]; then
+  launcher=(--num_processes "$n_gpu" --num_machines 1 --mixed_precision bf16 --dynamo_backend no)
+  precision=(--torch_dtype bfloat16 --attn_impl flash_attn --gradient_checkpointing true
+    --gradient_checkpointing_kwargs '{"use_reentrant": false}')
+  nnodes=1
 else
   launcher=(--config_file "$repo/train/fsdp_offload.json" --num_processes "$((n_gpu * nnodes))" --num_machines "$nnodes"
     --machine_rank "$node_rank" --main_process_ip "$master_addr" --main_process_port "$master_port")
@@ -77,14 +83,15 @@ if [[ -n "$last" && -f "$last/trainer_state.json" ]] && [[ -f "$last/optimizer.p
   resume=(--resume_from_checkpoint "$last")
   # The weights, too, by name: Qwen2.5-VL's parameters are saved under other names than the module
   # has, and the trainer's own loading then skips every one of them without a word.
-  model="$last"
+  # An adapter's checkpoint is no model: its base stays.
+  [[ "$train_type" == lora ]] || model="$last"
 fi
 
 read -r -a more <<< "$swift_args"
 options=(
   --model "$model" --model_type "$model_type"
   --custom_register_path "$repo/train/swift_image_tokens.py"
-  --train_type full --freeze_vit "$freeze_vit" --freeze_aligner "$freeze_aligner"
+  --train_type "$train_type" --freeze_vit "$freeze_vit" --freeze_aligner "$freeze_aligner"
   --system 'You are a helpful assistant.'
   --dataset "$dataset" --split_dataset_ratio "$split_dataset_ratio" --max_length "$max_length"
   "${precision[@]}"

@@ -77,6 +77,7 @@ function facts(sample) {
     if (sample.published !== sample.answer) pairs.push(["answer, published protocol", sample.published]);
     pairs.push(["confidence", sample.confidence === null ? "none" : shown(sample.confidence)]);
     if (sample.confidence !== null) pairs.push(["(confidence − correctness)²", squaredGap(sample).toFixed(4)]);
+    for (const [name, value] of Object.entries(sample.others)) pairs.push([name, shown(value)]);
     if (sample.finish && sample.finish !== "stop") pairs.push(["response ended by", sample.finish]);
   }
   const labels = data.candidates[sample.candidates].join(", ");

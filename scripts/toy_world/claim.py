@@ -19,7 +19,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from inference.metrics import calibration_bins
-from inference.plots import MIN_BIN_COUNT
+from inference.plots_style import MIN_BIN_COUNT
 from inference.results import atomic_path
 from scripts.toy_world.stages import MODELS, stages_table, toy_predictions
 from scripts.toy_world.world import NOTICE

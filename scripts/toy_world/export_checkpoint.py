@@ -19,6 +19,7 @@ from inference.engines import NOTICE_FILE
 from scripts.merge_checkpoint import tidy
 
 MODEL_NOTICE = "toy model: 2 M parameters, trained on the toy world only; on anything else its answers mean nothing"
+MAX_NEW_TOKENS = 192  # a well-formed response has at most about 100; a malformed one may never end
 
 
 def export(model_dir: Path, output_dir: Path) -> int:
@@ -27,7 +28,10 @@ def export(model_dir: Path, output_dir: Path) -> int:
     processor = AutoProcessor.from_pretrained(model_dir, use_fast=True)
     tokenizer = processor.tokenizer
     model.generation_config = GenerationConfig(
-        do_sample=True, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+        do_sample=True,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        max_new_tokens=MAX_NEW_TOKENS,
     )
     shutil.rmtree(output_dir, ignore_errors=True)
     model.save_pretrained(output_dir)

@@ -1,6 +1,6 @@
 """Speed of train/cus_reward.py against the published procedure, as a ratio in one run.
 
-    python scripts/benchmark_reward.py
+    python -m scripts.benchmark.reward
 
 The published procedure searches each pair of tags with a lazy regular expression; it is written
 down here from its specification, for comparison only. Both must give the same dict for every
@@ -17,9 +17,11 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "train"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "train"))
 
 from cus_reward import MALFORMED, STEPS, compute_score
+
+from scripts.benchmark.measure import record
 
 ROUNDS = 9
 
@@ -74,6 +76,7 @@ def seconds(function, text: str, repeats: int) -> float:
 
 
 def main() -> None:
+    ratios = []
     print(f"{'characters':>10} {'response':>9} {'published':>11} {'ours':>11} {'ratio':>7}")
     for n_characters in (400, 2_000, 8_000, 32_000):
         for whole in (True, False):
@@ -84,7 +87,14 @@ def main() -> None:
             repeats = max(3, 200_000 // n_characters)
             before, after = seconds(published_procedure, text, repeats), seconds(compute_score, text, repeats)
             kind = "whole" if whole else "cut off"
+            ratios.append(before / after)
             print(f"{len(text):>10} {kind:>9} {1e6 * before:>8.1f} µs {1e6 * after:>8.1f} µs {before / after:>6.1f}×")
+    record(
+        "reward",
+        "a response of 400 to 32,000 characters, whole or cut off",
+        f"{min(ratios):.1f} to {max(ratios):.1f} × the published procedure",
+        "python -m scripts.benchmark.reward",
+    )
 
 
 if __name__ == "__main__":

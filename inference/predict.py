@@ -1,0 +1,103 @@
+"""Read single images: the answer, the confidence and the five reasoning steps.
+
+    python -m inference.predict photo.jpg [more images] --checkpoint output/EmoCaliber --task EmoSet-8
+    python -m inference.predict photo.jpg --labels calm,tense,sad --json
+
+Without --checkpoint the toy model of this repository answers, and says so. Greedy decoding unless
+--temperature says otherwise. An image that cannot be read is reported, the others go on, and
+the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shutil
+import sys
+import textwrap
+from dataclasses import asdict
+
+from inference.predictor import Prediction, add_predictor_arguments, load_predictor, split_labels
+from inference.response import REASONING_STEPS, UNKNOWN
+from inference.results import to_line
+from inference.vecbench import TASKS
+
+DEFAULT_TASK = "EmoSet-8"
+
+
+def printable(text: str) -> str:
+    """One line of text without the control characters that could steer a terminal."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in " ".join(text.split()))
+
+
+def confidence_bar(confidence: float, width: int = 20) -> str:
+    filled = round(confidence * width)
+    return f"{confidence:.2f}  {'█' * filled}{'░' * (width - filled)}"
+
+
+def to_text(prediction: Prediction, width: int = 100) -> str:
+    """A prediction (not an error) for a terminal of ``width`` columns."""
+    lines = [printable(prediction.image)]
+
+    def add(name: str, text: str) -> None:
+        lines.extend(textwrap.wrap(text, max(width, 40), initial_indent=f"  {name:<14}", subsequent_indent=" " * 16))
+
+    none = "none of the labels; the response stands below"
+    add("answer", none if prediction.answer == UNKNOWN else printable(prediction.answer))
+    add("confidence", "none stated" if prediction.confidence is None else confidence_bar(prediction.confidence))
+    if prediction.recalibrated_confidence is not None:
+        add("recalibrated", confidence_bar(prediction.recalibrated_confidence))
+    if prediction.answers is not None:
+        counts = ", ".join(f"{printable(answer)} {count}" for answer, count in prediction.answers.items())
+        add("agreement", f"{confidence_bar(prediction.agreement)}  ({counts})")
+    if prediction.answer_log_probability is not None:
+        shown = confidence_bar(math.exp(min(prediction.answer_log_probability, 0.0)))
+        add("by its tokens", f"{shown}  (the answer's probability after this reasoning)")
+    for step in REASONING_STEPS:
+        add(step, printable(prediction.reasoning.get(step, "")) or "(missing)")
+    if prediction.answer == UNKNOWN or not prediction.reasoning:
+        add("response", printable(prediction.response) or "(empty)")
+    return "\n".join(lines)
+
+
+def to_json(prediction: Prediction) -> str:
+    """A prediction as one JSON line; what is not known is left out, but for the answer's confidence."""
+    known = {name: value for name, value in asdict(prediction).items() if value is not None}
+    if prediction.error is not None:
+        known.pop("reasoning")
+    else:
+        known.setdefault("confidence", None)
+    return to_line(known)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image file, or with --allow_url an address")
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--task", choices=tuple(TASKS), default=DEFAULT_TASK, help="whose labels to choose from")
+    choice.add_argument("--labels", help="labels of your own, separated by commas")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of text")
+    add_predictor_arguments(parser)
+    args = parser.parse_args()
+    try:
+        candidates = split_labels(args.labels) if args.labels is not None else list(TASKS[args.task].labels)
+    except ValueError as error:
+        parser.error(f"--labels: {error}")
+    predictor = load_predictor(parser, args)
+    if predictor.notice and not args.json:
+        print(f"NOTE: {predictor.notice}\n")
+    width = shutil.get_terminal_size((100, 24)).columns
+    predictions = predictor.predict(args.images, candidates)
+    for prediction in predictions:
+        if args.json:
+            print(to_json(prediction), flush=True)
+        elif prediction.error is None:
+            print(to_text(prediction, width) + "\n", flush=True)
+    failed = [prediction for prediction in predictions if prediction.error is not None]
+    for prediction in failed:
+        print(f"error: {printable(prediction.error)}", file=sys.stderr)
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""A model that answers about single images: what ``inference.predict`` and ``inference.demo`` share.
+
+settings = EngineSettings("output/EmoCaliber", "EmoCaliber", temperature=0)
+Predictor("transformers", settings).predict(["photo.jpg"], ["calm", "tense"])[0].confidence
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from inference.engines import EngineSettings, Output, Request, checkpoint_notice, load_engine, toy_limits
+from inference.images import ImageError, ImageSource, PixelBudget
+from inference.inference_vllm import add_model_arguments, check_model_arguments, engine_settings
+from inference.prompts import recognition_messages
+from inference.response import read_response, reasoning_steps
+
+TOY_CHECKPOINT = Path(__file__).resolve().parent.parent / "scripts" / "toy_world" / "checkpoint"
+MAX_LABELS, MAX_LABEL_LENGTH = 100, 60
+
+
+@dataclass
+class Prediction:
+    """What the model says about one image; with ``error`` nothing but the image's name is known.
+
+    Attributes:
+        answer: one of the candidates, or ``unknown`` when the response names none or several.
+        confidence: as stated, in [0, 1]; None when missing, unreadable or out of range.
+        recalibrated_confidence: what the fitted map makes of it, if one was given.
+        agreement: share of all sampled responses that say ``answer``; None with one response only.
+        answers: answer → number of responses, most frequent first; None with one response only.
+        reasoning: step → text, in the order of the five steps; missing steps are left out.
+    """
+
+    image: str
+    candidates: list[str]
+    answer: str | None = None
+    confidence: float | None = None
+    recalibrated_confidence: float | None = None
+    agreement: float | None = None
+    answers: dict[str, int] | None = None
+    mean_log_probability: float | None = None
+    answer_log_probability: float | None = None
+    reasoning: dict[str, str] = field(default_factory=dict)
+    response: str | None = None
+    other_responses: list[str] | None = None
+    model: str | None = None
+    model_notice: str | None = None
+    error: str | None = None
+
+
+class Predictor:
+    """A loaded engine that answers about single images.
+
+    Args:
+        engine: vllm, transformers or openai.
+        recalibration: an object with ``apply(confidences) -> array``, of ``load_recalibration``.
+        allow_url: whether http(s) addresses may be given as images.
+
+    Raises:
+        ValueError, OSError: when the engine or the checkpoint cannot be loaded.
+    """
+
+    def __init__(self, engine: str, settings: EngineSettings, recalibration: Any = None, allow_url: bool = False):
+        self.settings = settings
+        self.recalibration = recalibration
+        self.source = ImageSource([Path.cwd()], settings.budget, allow_url)
+        self.notice = checkpoint_notice(settings.checkpoint)
+        with stdout_to_stderr():
+            self.engine = load_engine(engine, settings)
+
+    def predict(self, images: Sequence[str | Path], candidates: Sequence[str]) -> list[Prediction]:
+        """One prediction an image, in the images' order; one that fails has ``error`` set.
+
+        Raises:
+            ValueError: for labels that ``check_candidates`` refuses.
+        """
+        candidates = check_candidates(candidates)
+        errors: dict[int, str] = {}
+        requests: dict[str, Request] = {}
+        asked: dict[int, str] = {}
+        for place, image in enumerate(images):
+            try:
+                request = _request(self.source.load(str(image)), candidates)
+            except ImageError as error:
+                errors[place] = str(error)
+                continue
+            asked[place] = request.sample_id
+            requests.setdefault(request.sample_id, request)
+        outputs = {output.sample_id: output for output in self.engine.run(requests.values())}
+        predictions = []
+        for place, image in enumerate(images):
+            output = outputs[asked[place]] if place in asked else Output("", error=errors[place])
+            predictions.append(self._prediction(str(image), candidates, output))
+        return predictions
+
+    def _prediction(self, image: str, candidates: list[str], output: Output) -> Prediction:
+        model = {"model": self.settings.model_name, "model_notice": self.notice}
+        if output.error is not None:
+            error = output.error if image in output.error else f"image {image}: {output.error}"
+            return Prediction(image, candidates, error=error, **model)
+        reading = read_response(output.response, candidates)
+        recalibrated = None
+        if self.recalibration is not None and reading.confidence is not None:
+            recalibrated = float(self.recalibration.apply([reading.confidence])[0])
+        answers = None
+        if output.other_responses:
+            labels = [reading.label, *(read_response(text, candidates).label for text in output.other_responses)]
+            answers = dict(Counter(labels).most_common())
+        return Prediction(
+            image,
+            candidates,
+            answer=reading.label,
+            confidence=reading.confidence,
+            recalibrated_confidence=recalibrated,
+            agreement=answers[reading.label] / sum(answers.values()) if answers else None,
+            answers=answers,
+            mean_log_probability=output.mean_log_probability,
+            answer_log_probability=output.answer_log_probability,
+            reasoning=reasoning_steps(output.response),
+            response=output.response,
+            other_responses=output.other_responses,
+            **model,
+        )
+
+
+@contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """For the time an engine loads: vLLM's log and its libraries' remarks go to stdout, which is for predictions."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):  # the log keeps the stream that it finds
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _request(image: Image.Image, candidates: list[str]) -> Request:
+    # The id, hence the seed, comes from pixels and labels: a sampled answer is the same wherever the file lies.
+    known = f"{image.size}{candidates}".encode("utf-8", "surrogatepass") + image.tobytes()
+    return Request(hashlib.sha256(known).hexdigest(), recognition_messages(candidates), image)
+
+
+def check_candidates(labels: Sequence[str]) -> list[str]:
+    """The labels, trimmed.
+
+    Raises:
+        ValueError: when they are no choice (fewer than two, or one twice) or no labels.
+    """
+    labels = [" ".join(label.split()) for label in labels]
+    if not 2 <= len(labels) <= MAX_LABELS:
+        raise ValueError(f"expected 2 to {MAX_LABELS} labels, got {len(labels)}")
+    for label in labels:
+        if not label or len(label) > MAX_LABEL_LENGTH:
+            raise ValueError(f"expected labels of 1 to {MAX_LABEL_LENGTH} characters, got {label!r}")
+    if len({label.lower() for label in labels}) < len(labels):
+        raise ValueError(f"expected each label once, got {', '.join(labels)}")
+    return labels
+
+
+def split_labels(text: str) -> list[str]:
+    """Labels of a comma-separated list.
+
+    Raises:
+        ValueError: as ``check_candidates``.
+    """
+    return check_candidates([label for label in text.split(",") if label.strip()])
+
+
+def add_predictor_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``add_model_arguments`` with the defaults of a single image, and the recalibration."""
+    add_model_arguments(parser)
+    parser.add_argument("--recalibration", metavar="FILE", help="show the confidence through this fitted map, too")
+    # None: not given; then the checkpoint decides, in load_predictor.
+    parser.set_defaults(
+        checkpoint=None, engine="transformers", temperature=0.0, max_new_tokens=None, min_pixels=None, max_pixels=None
+    )
+
+
+def load_predictor(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Predictor:
+    """The predictor that the parsed options describe. Options that cannot work end the program in one line."""
+    if args.checkpoint is None:
+        args.checkpoint = "" if args.engine == "openai" else str(TOY_CHECKPOINT)
+    check_model_arguments(parser, args)
+    if Path(args.checkpoint).is_dir():
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a local folder needs no hub
+    elif args.engine != "openai" and args.checkpoint.startswith((".", "/", "~")):
+        parser.error(f"--checkpoint: no such folder: {args.checkpoint}")
+    try:
+        published = {
+            "min_pixels": PixelBudget.min_pixels,
+            "max_pixels": PixelBudget.max_pixels,
+            "max_new_tokens": EngineSettings.max_new_tokens,
+        }
+        for name, value in (published | toy_limits(args.checkpoint)).items():
+            if getattr(args, name) is None:
+                setattr(args, name, value)
+        recalibration = None
+        if args.recalibration is not None:
+            from inference.recalibration import load_recalibration
+
+            recalibration = load_recalibration(args.recalibration)
+        return Predictor(args.engine, engine_settings(args), recalibration, args.allow_url)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))

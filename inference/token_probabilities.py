@@ -1,0 +1,114 @@
+"""How likely a response was by its tokens: one figure for the whole text, one for the answer.
+
+Confidences that cost no second inference, to compare with the one that the model states. The
+log-probabilities are natural logarithms of the model's own distribution (raw logits, temperature
+1), whatever temperature the tokens were sampled at: so figures of greedy and sampled runs compare.
+
+    from inference.token_probabilities import response_log_probabilities
+    response_log_probabilities(["<answer>", "a", "we", "</answer>", None], [-0.1, -0.2, -0.3, 0.0, 0.0])
+    # (-0.12, -0.5)
+
+A token's text is what decoding could add once it was there (``token_texts``): "" for a token that
+ends inside a character, whose bytes come out with a later token's; None for a special token (the
+end of the turn), which is no part of the text.
+"""
+
+from __future__ import annotations
+
+import codecs
+import math
+from collections.abc import Iterable, Sequence
+
+from inference.response import tag_span
+
+DECIMALS = 6  # float32 gives no more; the engines' last bits depend on the batch
+
+
+def response_log_probabilities(
+    texts: Sequence[str | None], log_probabilities: Sequence[float]
+) -> tuple[float | None, float | None]:
+    """(mean over all tokens, sum over the answer's tokens), in nats; None for what does not exist.
+
+    The mean counts every sampled token, special ones included. The sum counts the tokens whose text
+    overlaps the text inside the first ``<answer>…</answer>``: a token that holds the tag's last or
+    first character as well counts whole, and so does each token of a character that several share. It is
+    None without such a pair of tags and when nothing stands inside. A response without tokens, or
+    with a log-probability that is not finite, has no figures.
+
+    Args:
+        texts: one item a token, in order; together they are the response.
+        log_probabilities: one number a token, in nats.
+
+    Raises:
+        ValueError: when the two differ in length.
+    """
+    if len(texts) != len(log_probabilities):
+        raise ValueError(f"expected one log-probability a token, got {len(log_probabilities)} for {len(texts)}")
+    if not texts or not all(map(math.isfinite, log_probabilities)):
+        return None, None
+    mean = round(math.fsum(log_probabilities) / len(texts), DECIMALS)
+    answer = tag_span("".join(filter(None, texts)), "answer")
+    if answer is None or answer[0] == answer[1]:
+        return mean, None
+    inside = [
+        value
+        for span, value in zip(_spans(texts), log_probabilities, strict=True)
+        if span is not None and span[0] < answer[1] and span[1] > answer[0]
+    ]
+    return mean, round(math.fsum(inside), DECIMALS)
+
+
+def _spans(texts: Sequence[str | None]) -> list[tuple[int, int] | None]:
+    """Each token's place in the joined text; an unfinished character's tokens have its last token's place."""
+    spans: list[tuple[int, int] | None] = [None] * len(texts)
+    unfinished: list[int] = []
+    start = 0
+    for index, text in enumerate(texts):
+        if text is None:
+            continue
+        unfinished.append(index)
+        if text:
+            for place in unfinished:
+                spans[place] = (start, start + len(text))
+            unfinished = []
+            start += len(text)
+    return spans
+
+
+def token_texts(tokenizer, token_ids: Iterable[int]) -> list[str | None]:
+    """The text that each token adds, as vLLM decodes it step by step; special tokens are None.
+
+    Args:
+        tokenizer: a fast tokenizer of transformers.
+        token_ids: the sampled tokens.
+    """
+    from tokenizers.decoders import DecodeStream
+
+    special = set(tokenizer.all_special_ids)
+    stream = DecodeStream(skip_special_tokens=True)
+    texts: list[str | None] = []
+    for token in token_ids:
+        if token in special:
+            texts.append(None)
+            continue
+        try:
+            texts.append(stream.step(tokenizer.backend_tokenizer, token) or "")
+        except Exception as error:
+            # Bytes that are no UTF-8 can confuse the stream (vLLM issue 17448): start anew from here.
+            if not str(error).startswith("Invalid prefix encountered"):
+                raise
+            stream = DecodeStream(skip_special_tokens=True)
+            texts.append(stream.step(tokenizer.backend_tokenizer, token) or "")
+    return texts
+
+
+def texts_of_bytes(tokens: Iterable[bytes]) -> list[str]:
+    """The text that each token adds, from the tokens' bytes; a broken byte becomes U+FFFD."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    texts, held = [], ""
+    for token in tokens:
+        held += decoder.decode(token)
+        unfinished = bool(decoder.getstate()[0])
+        texts.append("" if unfinished else held)
+        held = held if unfinished else ""
+    return texts

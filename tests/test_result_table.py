@@ -1,0 +1,120 @@
+"""Reading results: the same table whatever the pieces, nothing dropped, lines as they were written."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_bootstrap import results_of
+
+from inference import result_table
+from inference.protocols import prediction_table
+from inference.result_table import Results, pieces_of, read_file, read_run, read_shards
+from inference.results import ShardWriter, to_line
+from inference.vecbench import TASKS
+
+GOLDEN = Path(__file__).parent / "golden" / "records.jsonl"
+
+
+def write_run(folder, results, n_shards=3):
+    for index in range(n_shards):
+        with ShardWriter(folder, index, n_shards) as writer:
+            for position, result in enumerate(results):
+                if position % n_shards == index:
+                    writer.write({**result, "position": position})
+
+
+@given(st.integers(1, 200_000))
+def test_pieces_are_whole_lines_and_together_the_file(size):
+    content = GOLDEN.read_bytes()
+    pieces = list(pieces_of(GOLDEN, size))
+    assert b"".join(content[piece.start : piece.end] for piece in pieces) == content
+    assert all(content[piece.end - 1 : piece.end] == b"\n" for piece in pieces[:-1])
+
+
+def test_small_pieces_in_parallel_give_the_table_of_one_reading(monkeypatch, tmp_path):
+    write_run(tmp_path, results_of(list(TASKS), 20))
+    whole = read_shards(tmp_path)
+    monkeypatch.setattr(result_table, "SMALL_BYTES", 0)
+    monkeypatch.setattr(pieces_of, "__defaults__", (5_000,))
+    pieces = read_shards(tmp_path)
+    pd.testing.assert_frame_equal(pieces.table, whole.table)
+    assert list(pieces.lines()) == list(whole.lines())
+    assert pieces.candidates == whole.candidates
+
+
+def test_the_table_is_prediction_table_and_the_lines_are_the_shards(tmp_path):
+    rows = results_of(list(TASKS), 5)
+    write_run(tmp_path, rows)
+    results = read_shards(tmp_path)
+    expected = prediction_table(rows)
+    pd.testing.assert_frame_equal(results.table[expected.columns], expected, check_dtype=False)
+    assert list(results.lines()) == [to_line({**row, "position": i}).encode() for i, row in enumerate(rows)]
+
+
+def test_a_response_outweighs_an_error_and_torn_lines_are_passed_over(tmp_path):
+    rows = results_of(["FI-2"], 3)
+    write_run(tmp_path, rows[:2], n_shards=2)
+    shard = tmp_path / "shard_002_of_003.jsonl"
+    failed = [{**rows[0], "error": "no such file"}, {**rows[2], "error": "broken image", "position": 2}]
+    for row in failed:
+        row.pop("response")
+    shard.write_text("".join(to_line(row) + "\n" for row in failed) + '{"sample_id": "torn', encoding="utf-8")
+    results = read_shards(tmp_path)
+    assert results.table["sample_id"].tolist() == ["FI-2-0", "FI-2-1"]
+    assert [row["error"] for row in results.failed] == ["broken image"]
+    assert results.known == {"FI-2-0", "FI-2-1", "FI-2-2"}
+
+
+@pytest.mark.parametrize("size", [1, 300, 10_000_000])
+def test_a_bad_line_is_named_by_its_number_in_the_file_whatever_the_pieces(monkeypatch, tmp_path, size):
+    good = to_line(results_of(["FI-2"], 1)[0])
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(
+        b"\xef\xbb\xbf" + f"{good}\r\n\n{good}\nnot json\n".encode() + b'{"task": "FI-2"}\n' + good.encode()
+    )
+    monkeypatch.setattr(pieces_of, "__defaults__", (size,))
+    results = read_file(path)
+    assert len(results.table) == 3
+    assert results.failed[0] == {"line": 4, "error": "expected one JSON object, Expecting value at column 1"}
+    assert f"{path}, line 5, field 'candidates'" in results.failed[1]["error"]
+    assert {bytes(line).decode() for line in results.lines()} == {good}
+
+
+def test_a_line_without_sample_id_gets_the_records_id_or_one_of_its_content(tmp_path):
+    rows = results_of(["FI-2"], 2)
+    for row in rows:
+        del row["sample_id"]
+    rows[0]["id"] = 17
+    path = tmp_path / "r.jsonl"
+    path.write_text("\n".join(map(to_line, rows)))
+    results = read_file(path)
+    ids = results.table["sample_id"].tolist()
+    assert ids[0] == "17" and ids[1].startswith("FI-2-")
+    assert [json.loads(line)["sample_id"] for line in results.lines()] == ids
+
+
+def test_numbers_and_text_that_a_strict_parser_refuses_are_read_all_the_same(tmp_path):
+    row = results_of(["FI-2"], 1)[0]
+    path = tmp_path / "r.jsonl"
+    path.write_text(to_line(row)[:-1] + ', "big": 1' + "0" * 30 + ', "none": NaN, "half": "\\ud800"}\n')
+    assert len(read_file(path).table) == 1
+
+
+def test_an_evaluated_run_is_read_from_its_merged_file_and_another_from_its_shards(tmp_path):
+    write_run(tmp_path, results_of(["FI-2"], 3))
+    assert len(read_run(tmp_path).table) == 3
+    (tmp_path / "merged.jsonl").write_text(to_line(results_of(["FI-2"], 1)[0]) + "\n")
+    assert len(read_run(tmp_path).table) == 1
+
+
+def test_results_in_memory_and_on_disk_are_the_same(tmp_path):
+    rows = [{**row, "notice": "made up", "model": "tiny"} for row in results_of(["FI-2", "WebEmo-25"], 4)]
+    memory = Results.of(rows)
+    write_run(tmp_path, rows)
+    disk = read_shards(tmp_path)
+    assert (disk.notices, disk.models, disk.candidates) == (["made up"], ["tiny"], memory.candidates)
+    shared = list(memory.table.columns)
+    pd.testing.assert_frame_equal(disk.table[shared], memory.table, check_dtype=False)

@@ -1,0 +1,125 @@
+"""The two log-probabilities of a response, from its tokens' texts and log-probabilities."""
+
+import math
+
+import pytest
+from conftest import TOY_CHECKPOINT
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inference.token_probabilities import response_log_probabilities, texts_of_bytes, token_texts
+
+ANSWER_TEXTS = st.text(st.sampled_from("ab é😀 <>\n"), max_size=6).filter(lambda text: "<" not in text)
+
+
+@st.composite
+def responses_in_tokens(draw):
+    """(bytes of each token, log-probability of each, the bytes before the answer, the answer's): cut anywhere."""
+    before, answer, after = draw(ANSWER_TEXTS), draw(ANSWER_TEXTS), draw(ANSWER_TEXTS)
+    head, inside = f"{before}<answer>".encode(), answer.encode()
+    whole = head + inside + f"</answer>{after}".encode()
+    cuts = sorted(draw(st.sets(st.integers(1, len(whole) - 1), max_size=30)))
+    edges = list(zip([0, *cuts], [*cuts, len(whole)], strict=True))
+    values = draw(st.lists(st.floats(-30, 0), min_size=len(edges), max_size=len(edges)))
+    return [whole[a:b] for a, b in edges], values, len(head), len(inside)
+
+
+def ends_with_a_character(text):
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+@given(responses_in_tokens())
+def test_the_answer_counts_each_token_that_has_a_part_in_it_wherever_tokens_are_cut(response):
+    """Checked on bytes: tokens are taken together up to the end of a character, and count together."""
+    tokens, values, start, length = response
+    texts = texts_of_bytes(tokens)
+    assert "".join(texts).encode() == b"".join(tokens)
+
+    expected, at, together = [], 0, []
+    for index, value in enumerate(values):
+        together.append(value)
+        end = sum(map(len, tokens[: index + 1]))
+        if ends_with_a_character(b"".join(tokens)[:end]):
+            if at < start + length and end > start:
+                expected += together
+            at, together = end, []
+    mean, answer = response_log_probabilities(texts, values)
+    assert mean == pytest.approx(math.fsum(values) / len(values), abs=1e-6)
+    assert answer == (pytest.approx(math.fsum(expected), abs=1e-6) if length else None)
+
+
+def test_tokens_that_straddle_a_tag_count_whole():
+    texts = ["x<answ", "er>a", "w", "e</", "answer>", "<confidence>", None]
+    mean, answer = response_log_probabilities(texts, [-1, -2, -4, -8, -16, -32, -64])
+    assert answer == -14
+    assert mean == pytest.approx(-127 / 7, abs=1e-6)
+
+
+def test_tags_alone_do_not_count_and_the_first_answer_is_the_one():
+    texts = ["<answer>", "awe", "</answer>", "<answer>", "fear", "</answer>"]
+    assert response_log_probabilities(texts, [-1, -2, -4, -8, -16, -32])[1] == -2
+
+
+def test_an_unfinished_character_before_the_answer_does_not_count_but_each_part_of_one_inside_does():
+    texts = texts_of_bytes([b"<answer>", b"\xf0\x9f", b"\x98", b"\x80", b"</answer>"])
+    assert texts == ["<answer>", "", "", "😀", "</answer>"]
+    assert response_log_probabilities(texts, [-1, -2, -4, -8, -16])[1] == -14
+
+
+def test_a_special_token_between_the_parts_of_an_answer_is_in_the_mean_only():
+    assert response_log_probabilities(["<answer>", "a", None, "we", "</answer>"], [-1, -2, -4, -8, -16]) == (-6.2, -10)
+
+
+@pytest.mark.parametrize("texts", [["awe"], ["<answer>", "awe"], ["</answer>", "<answer>"], ["<answer></answer>"]])
+def test_without_an_answer_in_its_tags_there_is_only_the_mean(texts):
+    assert response_log_probabilities(texts, [-1.0] * len(texts)) == (-1, None)
+
+
+@pytest.mark.parametrize("values", [[-1, math.nan, 0], [-1, -math.inf, 0]])
+def test_what_is_no_number_gives_no_figures(values):
+    assert response_log_probabilities(["<answer>", "awe", "</answer>"], values) == (None, None)
+
+
+def test_a_response_without_tokens_has_no_figures():
+    assert response_log_probabilities([], []) == (None, None)
+
+
+def test_one_log_probability_a_token_is_expected():
+    with pytest.raises(ValueError, match="expected one log-probability a token, got 1 for 2"):
+        response_log_probabilities(["a", "b"], [-1])
+
+
+@given(st.lists(st.binary(max_size=4), max_size=12))
+def test_bytes_that_are_no_text_never_break_decoding(tokens):
+    texts = texts_of_bytes(tokens)
+    assert len(texts) == len(tokens)
+    whole = b"".join(tokens).decode("utf-8", "replace")
+    assert whole.startswith("".join(texts).rstrip("\ufffd"))
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(TOY_CHECKPOINT)
+
+
+@given(text=st.text(max_size=40))
+def test_texts_of_tokens_add_up_to_what_the_tokenizer_decodes(tokenizer, text):
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    texts = token_texts(tokenizer, [*ids, tokenizer.eos_token_id])
+    assert texts[-1] is None
+    assert "".join(filter(None, texts)) == tokenizer.decode(ids, skip_special_tokens=True)
+
+
+@given(data=st.data())
+def test_any_tokens_in_any_order_get_a_text_each(tokenizer, data):
+    """What a model can sample at a high temperature: bytes that are no UTF-8 among them."""
+    ids = data.draw(st.lists(st.integers(0, len(tokenizer) - 1), max_size=30))
+    texts = token_texts(tokenizer, ids)
+    special = set(tokenizer.all_special_ids)
+    assert [text is None for text in texts] == [token in special for token in ids]
