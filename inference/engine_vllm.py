@@ -64,6 +64,9 @@ class VllmEngine:
             "dtype": "float32" if settings.dtype == "auto" else settings.dtype,
             "enforce_eager": True,
             "max_num_batched_tokens": self.max_num_seqs * settings.max_model_len,
+            # Many responses to a photograph share a cached block of its prompt, and the attention of
+            # IPEX 2.8 ends the engine then ("Sliding window unsupported").
+            "enable_prefix_caching": False,
         }
         self.llm = LLM(
             model=settings.checkpoint,
