@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 
@@ -95,12 +96,14 @@ class VllmEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,  # a request's responses come together, when all are done
         )
 
-    def _add(self, request: Request) -> None:
-        self.llm.llm_engine.add_request(
-            request.sample_id,
-            {"prompt": render_prompt(self.processor, request), "multi_modal_data": {"image": request.image}},
-            self._sampling(request.sample_id),
-        )
+    def prepare(self, request: Request) -> tuple[dict[str, Any], SamplingParams]:
+        """(prompt with image, sampling) as vLLM takes them.
+
+        Raises:
+            ValueError: when the prompt is not one for one image.
+        """
+        prompt = {"prompt": render_prompt(self.processor, request), "multi_modal_data": {"image": request.image}}
+        return prompt, self._sampling(request.sample_id)
 
     def run(self, requests: Iterable[Request | None]) -> Iterator[Output]:
         """Outputs as they finish. A request that vLLM refuses (a prompt too long) yields an error.
@@ -117,7 +120,7 @@ class VllmEngine:
                 ready, more = take_ready(waiting, -(-room // self.settings.n_responses))
                 for request in ready:
                     try:
-                        self._add(request)
+                        engine.add_request(request.sample_id, *self.prepare(request))
                     except (ValueError, TypeError, RuntimeError) as error:
                         yield Output(request.sample_id, error=f"vLLM refused the request: {error}")
             if not engine.has_unfinished_requests():
