@@ -8,6 +8,7 @@ own, so that a response depends neither on its neighbours nor on where a run was
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
@@ -18,6 +19,7 @@ from inference.engines import EngineSettings, Output, Request, load_processor, r
 from inference.token_probabilities import response_log_probabilities, token_texts
 
 BATCH = 16
+IDLE_SECONDS = 0.005  # between two looks for a request when there is nothing to do
 
 
 class SampledLogProbabilities(LogitsProcessor):
@@ -46,11 +48,20 @@ class SampledLogProbabilities(LogitsProcessor):
         return torch.cat(self.columns, dim=1).tolist()
 
 
+def _until_none(requests: Iterable[Request | None]) -> Iterator[Request | None]:
+    """The requests up to and with the first ``None``."""
+    for request in requests:
+        yield request
+        if request is None:
+            return
+
+
 class TransformersEngine:
     """A transformers model on the GPU if there is one, otherwise on CPU in float32."""
 
     def __init__(self, settings: EngineSettings):
         self.settings = settings
+        self.max_num_seqs = 1 if settings.temperature > 0 else settings.max_num_seqs or BATCH
         self.processor = load_processor(settings)
         self.processor.tokenizer.padding_side = "left"
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -70,12 +81,17 @@ class TransformersEngine:
         ends = self.model.generation_config.eos_token_id
         self.end_ids = set(ends if isinstance(ends, list) else [ends])
 
-    def run(self, requests: Iterable[Request]) -> Iterator[Output]:
-        """Outputs batch by batch, in the order of the requests; a refused request yields an error."""
+    def run(self, requests: Iterable[Request | None]) -> Iterator[Output]:
+        """Outputs batch by batch, in the order of the requests; a refused request yields an error.
+
+        ``None`` among the requests says that nothing is ready yet: the batch goes as it is.
+        """
         waiting = iter(requests)
-        size = 1 if self.settings.temperature > 0 else self.settings.max_num_seqs or BATCH
-        while batch := list(islice(waiting, size)):
-            yield from self._attempt(batch)
+        while taken := list(_until_none(islice(waiting, self.max_num_seqs))):
+            if batch := [request for request in taken if request is not None]:
+                yield from self._attempt(batch)
+            else:
+                time.sleep(IDLE_SECONDS)
 
     def _attempt(self, batch: list[Request]) -> list[Output]:
         """The batch's outputs. If it is refused its requests go one by one, so that only the bad one fails."""

@@ -9,6 +9,7 @@ Requests are added and finished one by one through the engine's own step loop (n
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -19,6 +20,8 @@ from inference.token_probabilities import response_log_probabilities, token_text
 GPU_MAX_NUM_SEQS = 256
 CPU_MAX_NUM_SEQS = 64
 QUEUE_AHEAD = 32  # requests beyond a full batch, so that a finished one is replaced at once
+IDLE_SECONDS = 0.005  # between two looks for a request when there is nothing to do
+END = object()
 
 if not torch.cuda.is_available():
     # What vLLM 0.11 needs on CPU; set before it is imported, and only where nobody has.
@@ -85,8 +88,10 @@ class VllmEngine:
             self._sampling(request.sample_id),
         )
 
-    def run(self, requests: Iterable[Request]) -> Iterator[Output]:
+    def run(self, requests: Iterable[Request | None]) -> Iterator[Output]:
         """Outputs as they finish. A request that vLLM refuses (a prompt too long) yields an error.
+
+        ``None`` among the requests says that nothing is ready yet: the engine goes on with what it has.
 
         Raises:
             Exception: vLLM's own, when the engine itself dies; what was yielded stands.
@@ -97,9 +102,13 @@ class VllmEngine:
         while not exhausted or engine.has_unfinished_requests():
             room = self.max_num_seqs + QUEUE_AHEAD - engine.get_num_unfinished_requests()
             while room > 0 and not exhausted:
-                request = next(waiting, None)
-                if request is None:
+                request = next(waiting, END)
+                if request is END:
                     exhausted = True
+                    break
+                if request is None:
+                    if not engine.has_unfinished_requests():
+                        time.sleep(IDLE_SECONDS)
                     break
                 try:
                     self._add(request)
