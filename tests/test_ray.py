@@ -1,0 +1,220 @@
+"""Engines on a real Ray cluster of two nodes on this machine: same results, killed nodes, killed drivers, poison."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from types import SimpleNamespace
+
+import psutil
+import pytest
+from conftest import REPO, TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run, write_jsonl
+
+from inference.results import read_results, shard_path
+
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # Ray would replace 127.0.0.1 by the machine's own address
+
+
+def infer_command(data, output, *more):
+    return [
+        "-m", "inference.inference_vllm", "--data_path", data, "--output_path", output, "--checkpoint", TOY_CHECKPOINT,
+        "--max_new_tokens", "160", *TOY_PIXELS, *more,
+    ]  # fmt: skip
+
+
+def shard(output):
+    path = shard_path(output, 0, 1)
+    return path.read_bytes() if path.exists() else b""
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two nodes of one processor each: (address, add_node, kill_node). Nobody else's Ray can see or join it."""
+    folder = tempfile.mkdtemp(prefix="ray_", dir="/tmp")  # short: sockets lie in it
+    settings = {
+        "RAY_TMPDIR": folder,
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
+        "RAY_health_check_initial_delay_ms": "0",  # a killed node is noticed within seconds
+        "RAY_health_check_period_ms": "1000",
+        "RAY_health_check_timeout_ms": "3000",
+        "RAY_health_check_failure_threshold": "3",
+        "OMP_NUM_THREADS": "1",
+        **LOOPBACK,
+    }
+    node_settings = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "object_store_memory": 200 << 20}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        from ray.cluster_utils import Cluster
+
+        running = Cluster(initialize_head=True, head_node_args={**node_settings, "include_dashboard": False})
+
+        def kill_node(node):
+            """kill -9 of the node's raylet and of all its workers."""
+            raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+            for process in [raylet, *raylet.children(recursive=True)]:
+                process.kill()
+
+        nodes = [running.add_node(**node_settings)]
+        yield SimpleNamespace(
+            address=running.address,
+            nodes=nodes,
+            add_node=lambda: running.add_node(**node_settings),
+            kill_node=kill_node,
+        )
+        running.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def alone(toy_data, tmp_path_factory):
+    """temperature → the shard of the same job by vLLM without Ray."""
+    shards = {}
+    for temperature in ("0", "0.7"):
+        output = tmp_path_factory.mktemp("alone")
+        run(*infer_command(toy_data, output, "--temperature", temperature))
+        shards[temperature] = shard(output)
+        assert len(shards[temperature].splitlines()) == 36
+    return shards
+
+
+def ray_options(cluster, *more):
+    return ["--engine", "ray", "--ray_address", cluster.address, *more]
+
+
+def start(command):
+    """The driver in the background, its log in a file: (process, text of the log so far)."""
+    log = tempfile.TemporaryFile("w+")
+    process = subprocess.Popen([sys.executable, *map(str, command)], cwd=REPO, stdout=log, stderr=log)
+
+    def text():
+        log.seek(0)
+        return log.read()
+
+    return process, text
+
+
+def wait_for_lines(output, n, process, text):
+    deadline = time.monotonic() + 120
+    while shard(output).count(b"\n") < n:
+        assert process.poll() is None and time.monotonic() < deadline, text()
+        time.sleep(0.02)
+
+
+def test_two_actors_on_two_nodes_write_the_same_shard_as_one_engine_without_ray(cluster, alone, toy_data, tmp_path):
+    done = run(*infer_command(toy_data, tmp_path, *ray_options(cluster), "--temperature", "0.7"))
+    assert "read 36 = predicted 36 (0 of them before) + failed 0" in done.stderr
+    assert done.stderr.count("is ready (127.0.0.1, pid") == 2
+    assert shard(tmp_path) == alone["0.7"]
+
+
+def test_a_killed_node_loses_nothing_and_one_that_joins_is_used(cluster, alone, toy_data, tmp_path):
+    command = infer_command(
+        toy_data, tmp_path, *ray_options(cluster, "--n_actors", "2"), "--temperature", "0", "--max_num_seqs", "2"
+    )
+    driver, text = start(command)
+    wait_for_lines(tmp_path, 4, driver, text)
+    while text().count("is ready") < 2:
+        assert driver.poll() is None, text()
+        time.sleep(0.02)
+    cluster.kill_node(cluster.nodes.pop())
+    assert shard(tmp_path).count(b"\n") < 30
+    cluster.nodes.append(cluster.add_node())
+    assert driver.wait(timeout=180) == 0, text()
+    assert "WARNING lost actor" in text()
+    assert "read 36 = predicted 36 (0 of them before) + failed 0" in text()
+    assert shard(tmp_path) == alone["0"]
+
+
+def test_a_killed_driver_goes_on_where_it_was(cluster, alone, toy_data, tmp_path):
+    command = infer_command(toy_data, tmp_path, *ray_options(cluster), "--temperature", "0.7", "--max_num_seqs", "2")
+    driver, text = start(command)
+    wait_for_lines(tmp_path, 4, driver, text)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    before = len(list(read_results(shard_path(tmp_path, 0, 1))))
+    assert 4 <= before < 36
+    done = run(*command)  # the dead driver's actors make room by themselves
+    assert f"read 36 = predicted 36 ({before} of them before) + failed 0" in done.stderr
+    assert shard(tmp_path) == alone["0.7"]
+
+
+POISONED = """
+import os, signal
+from inference import engine_ray, inference_vllm, ray_actor
+
+class Poisoned(ray_actor.EngineActor):
+    def exchange(self, requests, seconds):
+        if any(request.sample_id == "poison" for request in requests):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().exchange(requests, seconds)
+
+engine_ray.RayEngine.actor_class = Poisoned
+inference_vllm.main()
+"""
+
+
+def test_a_request_that_kills_its_actors_becomes_an_error_and_the_others_are_answered(cluster, toy_data, tmp_path):
+    rows = read_jsonl(toy_data)[:12]
+    for row in rows:
+        image = row["conversations"][0]["content"][0]
+        image["image"] = str(toy_data.parent / image["image"])
+    rows[3]["id"] = "poison"
+    data = write_jsonl(tmp_path / "data.jsonl", rows)
+    options = ray_options(cluster, "--actor_engine", "transformers", "--n_actors", "2")
+    command = infer_command(data, tmp_path, *options, "--temperature", "0")
+    done = run(sys.executable, "-c", POISONED, *command[2:])
+    assert "read 12 = predicted 11 (0 of them before) + failed 1" in done.stderr
+    assert done.stderr.count("WARNING lost actor") == 3
+    results = {result["sample_id"]: result for result in read_results(shard_path(tmp_path, 0, 1))}
+    assert results["poison"]["error"].startswith("3 actors ended with this request, the last one had no other")
+    assert sum("response" in result for result in results.values()) == 11
+
+
+def test_without_any_actor_for_too_long_the_run_ends_and_says_so(cluster, toy_data, tmp_path):
+    """The time is shorter than an engine's start."""
+    command = infer_command(toy_data, tmp_path, *ray_options(cluster), "--actor_timeout", "1")
+    done = run(*command, check=False)
+    assert done.returncode == 1
+    assert "no engine has run there for 1 s" in done.stderr.splitlines()[-1]
+    assert "what was inferred is kept" in done.stderr.splitlines()[-1]
+
+
+def test_a_checkpoint_that_no_node_can_load_ends_the_run_with_the_reason(cluster, toy_data, tmp_path):
+    (tmp_path / "empty").mkdir()
+    options = ray_options(cluster, "--actor_engine", "transformers", "--n_actors", "1")
+    command = infer_command(toy_data, tmp_path, *options, "--checkpoint", tmp_path / "empty")
+    done = run(*command, check=False)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert f"{cluster.address}: no engine could be loaded there; last: actor 1" in last
+    assert str(tmp_path / "empty") in last
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere"])
+def test_an_address_without_a_cluster_is_one_clear_line(toy_data, tmp_path, address):
+    done = run(*infer_command(toy_data, tmp_path, "--engine", "ray", "--ray_address", address), check=False)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"inference failed: ConnectionError: no Ray cluster at '{address}'")
+    assert "Traceback" not in done.stderr
+
+
+def test_the_template_runs_over_a_local_cluster_from_a_python_in_a_folder_with_a_space(toy_data, tmp_path):
+    (tmp_path / "my environment").symlink_to(sys.prefix)
+    with tempfile.TemporaryDirectory(prefix="ray_", dir="/tmp") as folder:
+        settings = {
+            "python": tmp_path / "my environment" / "bin" / "python", "data_path": toy_data,
+            "output_path": tmp_path / "run", "checkpoint": TOY_CHECKPOINT, "engine": "ray", "n_actors": 2,
+            "inference_args": "--actor_engine transformers", "limit": 5, "temperature": 0, "max_new_tokens": 160,
+            "min_pixels": 3136, "max_pixels": 12544, "RAY_TMPDIR": folder,
+        }  # fmt: skip
+        environment = {**os.environ, **{name: str(value) for name, value in settings.items()}}
+        done = run("bash", REPO / "inference" / "infer_and_eval_example.sh", env=environment)
+    assert "read 5 = predicted 5 + failed 0" in done.stdout
+    assert (tmp_path / "run" / "worker_0.log").read_text().count(" is ready (127.0.0.1, pid") >= 1
