@@ -76,15 +76,16 @@ class RayEngine:
         self.last_problem = "none has started yet"
         self.next_start = 0.0
         connect(settings.ray_address)
+        self.node = ray.get_runtime_context().get_node_id()
         self.on_gpu = ray.cluster_resources().get("GPU", 0) >= 1
-        self.max_num_seqs = self._wanted() * (settings.max_num_seqs or 1)
 
     def run(self, requests: Iterable[Request | None]) -> Iterator[Output]:
         """Outputs as they arrive from any actor; a request that its engine refuses yields an error.
 
         Raises:
-            ConnectionError: when no engine could be loaded, or none has been there for
-                ``settings.actor_timeout`` seconds; what was yielded stands.
+            ConnectionError: when no engine could be loaded, none has been there for
+                ``settings.actor_timeout`` seconds, or this machine has left the cluster; what was
+                yielded stands.
         """
         dispatch = Dispatch(requests)
         alive_at = time.monotonic()
@@ -170,6 +171,8 @@ class RayEngine:
         if time.monotonic() < self.next_start:
             return
         self.next_start = time.monotonic() + WAIT_SECONDS
+        if self.node not in (node["NodeID"] for node in ray.nodes() if node["Alive"]):
+            raise self._gone("this machine's own node has left the cluster, and its actors with it")
         for _ in range(self._wanted() - len(self.slots)):
             self.started += 1
             options = {"num_cpus": 1, "num_gpus": 1} if self.on_gpu else {"num_cpus": self._cpus_of_an_actor()}
