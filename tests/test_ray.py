@@ -80,14 +80,11 @@ def cluster():
 
 @pytest.fixture(scope="module")
 def alone(toy_data, tmp_path_factory):
-    """temperature → the shard of the same job by vLLM without Ray."""
-    shards = {}
-    for temperature in ("0", "0.7"):
-        output = tmp_path_factory.mktemp("alone")
-        run(*infer_command(toy_data, output, "--temperature", temperature))
-        shards[temperature] = shard(output)
-        assert len(shards[temperature].splitlines()) == 36
-    return shards
+    """The shard of the same job by vLLM without Ray."""
+    output = tmp_path_factory.mktemp("alone")
+    run(*infer_command(toy_data, output))
+    assert len(shard(output).splitlines()) == 36
+    return shard(output)
 
 
 LOG_PROBABILITIES = ("mean_log_probability", "answer_log_probability")
@@ -121,16 +118,14 @@ def wait_until(condition, driver, log):
 
 
 def test_two_actors_on_two_nodes_write_the_same_shard_as_one_engine_without_ray(cluster, alone, toy_data, tmp_path):
-    done = run(*infer_command(toy_data, tmp_path, *ray_options(cluster), "--temperature", "0.7"))
+    done = run(*infer_command(toy_data, tmp_path, *ray_options(cluster)))
     assert "read 36 = predicted 36 (0 of them before) + failed 0" in done.stderr
     assert done.stderr.count("is ready (127.0.0.") == 2
-    assert shard(tmp_path) == alone["0.7"]
+    assert shard(tmp_path) == alone
 
 
 def test_a_killed_node_loses_nothing_and_one_that_joins_is_used(cluster, alone, toy_data, tmp_path):
-    command = infer_command(
-        toy_data, tmp_path, *ray_options(cluster, "--n_actors", "2"), "--temperature", "0", "--max_num_seqs", "2"
-    )
+    command = infer_command(toy_data, tmp_path, *ray_options(cluster, "--n_actors", "2"), "--max_num_seqs", "2")
     log = tmp_path / "driver.log"
     driver = start(command, log)
     wait_until(lambda: shard(tmp_path).count(b"\n") >= 4 and log.read_text().count("is ready") == 2, driver, log)
@@ -144,11 +139,12 @@ def test_a_killed_node_loses_nothing_and_one_that_joins_is_used(cluster, alone, 
         pytest.fail(log.read_text())
     assert "WARNING lost actor" in log.read_text()
     assert "read 36 = predicted 36 (0 of them before) + failed 0" in log.read_text()
-    assert_same_up_to_the_last_digits_of_log_probabilities(tmp_path, alone["0"])
+    assert_same_up_to_the_last_digits_of_log_probabilities(tmp_path, alone)
 
 
+@pytest.mark.long  # engines start twice, one after the other
 def test_a_killed_driver_goes_on_where_it_was(cluster, alone, toy_data, tmp_path):
-    command = infer_command(toy_data, tmp_path, *ray_options(cluster), "--temperature", "0.7", "--max_num_seqs", "2")
+    command = infer_command(toy_data, tmp_path, *ray_options(cluster, "--n_actors", "1"), "--max_num_seqs", "2")
     log = tmp_path / "driver.log"
     driver = start(command, log)
     wait_until(lambda: shard(tmp_path).count(b"\n") >= 4, driver, log)
@@ -158,7 +154,7 @@ def test_a_killed_driver_goes_on_where_it_was(cluster, alone, toy_data, tmp_path
     assert 4 <= before < 36
     done = run(*command)  # the dead driver's actors make room by themselves
     assert f"read 36 = predicted 36 ({before} of them before) + failed 0" in done.stderr
-    assert_same_up_to_the_last_digits_of_log_probabilities(tmp_path, alone["0.7"])
+    assert_same_up_to_the_last_digits_of_log_probabilities(tmp_path, alone)
 
 
 POISONED = """
@@ -223,6 +219,7 @@ def test_an_address_without_a_cluster_is_one_clear_line(toy_data, tmp_path, addr
 
 
 def test_the_template_runs_over_a_local_cluster_from_a_python_in_a_folder_with_a_space(toy_data, tmp_path):
+    """Greedy, by transformers: the same as without Ray."""
     (tmp_path / "my environment").symlink_to(sys.prefix)
     with tempfile.TemporaryDirectory(prefix="ray_", dir="/tmp") as folder:
         settings = {
@@ -235,3 +232,6 @@ def test_the_template_runs_over_a_local_cluster_from_a_python_in_a_folder_with_a
         done = run("bash", REPO / "inference" / "infer_and_eval_example.sh", env=environment)
     assert "read 5 = predicted 5 + failed 0" in done.stdout
     assert (tmp_path / "run" / "worker_0.log").read_text().count(" is ready (127.0.0.1, pid") >= 1
+    one = infer_command(toy_data, tmp_path / "one", "--engine", "transformers", "--temperature", "0", "--limit", "5")
+    run(*one)
+    assert_same_up_to_the_last_digits_of_log_probabilities(tmp_path / "run", shard(tmp_path / "one"))
