@@ -60,6 +60,7 @@ class TransformersEngine:
 
     def __init__(self, settings: EngineSettings):
         self.settings = settings
+        self.max_num_seqs = 1 if settings.temperature > 0 else settings.max_num_seqs or BATCH
         self.processor = load_processor(settings)
         self.processor.tokenizer.padding_side = "left"
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -85,10 +86,9 @@ class TransformersEngine:
         A batch holds what is ready when the one before it is done.
         """
         waiting = iter(requests)
-        size = 1 if self.settings.temperature > 0 else self.settings.max_num_seqs or BATCH
         more = True
         while more:
-            batch, more = take_ready(waiting, size)
+            batch, more = take_ready(waiting, self.max_num_seqs)
             if batch:
                 yield from self._attempt(batch)
             elif more:

@@ -61,16 +61,13 @@ class VllmEngine:
         # On CPU a seeded request whose prompt is prefilled in two parts ends the engine (vLLM
         # 0.11: "CPU Generator does not use offset"), and 0.11 cannot switch chunked prefill off.
         # With room for a full batch of prompts in every step, no prompt is ever cut.
-        # Sequences that share a cached block end the CPU's attention kernel, too ("Sliding window
+        # Sequences that share a cached block end IPEX 2.8's attention, too ("Sliding window
         # unsupported"): several responses to one prompt, or tasks that share images.
         cpu_only = {
             "enable_prefix_caching": False,
             "dtype": "float32" if settings.dtype == "auto" else settings.dtype,
             "enforce_eager": True,
             "max_num_batched_tokens": self.max_num_seqs * settings.max_model_len,
-            # Many responses to a photograph share a cached block of its prompt, and the attention of
-            # IPEX 2.8 ends the engine then ("Sliding window unsupported").
-            "enable_prefix_caching": False,
         }
         self.llm = LLM(
             model=settings.checkpoint,
@@ -110,6 +107,8 @@ class VllmEngine:
 
     def run(self, requests: Iterable[Request | None]) -> Iterator[Output]:
         """Outputs as they finish. A request that vLLM refuses (a prompt too long) yields an error.
+
+        ``None`` among the requests says that nothing is ready yet: the engine goes on with what it has.
 
         Raises:
             Exception: vLLM's own, when the engine itself dies; what was yielded stands.

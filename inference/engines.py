@@ -28,7 +28,7 @@ IDLE_SECONDS = 0.005  # until an engine that has nothing to do asks for requests
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """What an engine needs to know; one object for all three.
+    """What an engine needs to know; one object for all of them.
 
     Attributes:
         checkpoint: folder or hub name of the model; for ``openai`` only a name.
@@ -37,6 +37,10 @@ class EngineSettings:
             way at once (openai); 0 leaves it to the engine.
         n_responses: responses to each request; the further ones are ``Output.other_responses``.
         logprobs: whether outputs carry the two log-probabilities.
+        ray_address: of the cluster (``ray``): ``auto`` or host:port; empty starts one on this machine.
+        n_actors: engines on the cluster; 0 is one a GPU, or one a node where there is none.
+        actor_engine: which engine they are, ``vllm`` or ``transformers``.
+        actor_timeout: seconds that a run goes on waiting without any of them.
 
     Raises:
         ValueError: for further responses at temperature 0, where all would be the same.
@@ -58,6 +62,10 @@ class EngineSettings:
     timeout: float = 600.0
     n_responses: int = 1
     logprobs: bool = True
+    ray_address: str = ""
+    n_actors: int = 0
+    actor_engine: str = "vllm"
+    actor_timeout: float = 600.0
 
     def __post_init__(self):
         if self.n_responses < 1:
@@ -194,7 +202,7 @@ def toy_limits(checkpoint: str) -> dict[str, int]:
 
 
 def load_engine(name: str, settings: EngineSettings) -> Engine:
-    """The engine called ``vllm``, ``transformers`` or ``openai``, ready for requests.
+    """The engine called ``vllm``, ``transformers``, ``openai`` or ``ray``, ready for requests.
 
     Raises:
         ValueError: for another name.
@@ -211,4 +219,8 @@ def load_engine(name: str, settings: EngineSettings) -> Engine:
         from inference.engine_openai import OpenAIEngine
 
         return OpenAIEngine(settings)
-    raise ValueError(f"expected the engine vllm, transformers or openai, got {name!r}")
+    if name == "ray":
+        from inference.engine_ray import RayEngine
+
+        return RayEngine(settings)
+    raise ValueError(f"expected the engine vllm, transformers, openai or ray, got {name!r}")

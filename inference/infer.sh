@@ -19,6 +19,8 @@ model_name="${model_name:-}"
 n_gpu="${n_gpu:-1}"
 engine="${engine:-vllm}"
 base_url="${base_url:-}"
+ray_address="${ray_address:-}" # of engine=ray: auto or host:port; empty: a Ray cluster on this machine alone
+n_actors="${n_actors:-0}"      # engines on the cluster; 0: one a GPU, or one a node on CPU
 temperature="${temperature:-0.7}"
 max_new_tokens="${max_new_tokens:-2048}"
 seed="${seed:-0}"
@@ -29,8 +31,8 @@ limit="${limit:-}"
 # More options of inference_vllm, as one string of words: inference_args="--max_num_seqs 512"
 inference_args="${inference_args:-}"
 
-if [[ "$engine" == openai ]]; then
-  : # the endpoint has the devices
+if [[ "$engine" == openai || "$engine" == ray ]]; then
+  : # the endpoint or the cluster has the devices
 elif [[ -n "${device:-}" ]]; then
   export CUDA_VISIBLE_DEVICES="$device"
 elif [[ -n "${CUDA_VISIBLE_DEVICES:-}" ]]; then
@@ -48,12 +50,16 @@ if [[ -d "$checkpoint" ]]; then
 fi
 export PYTHONPATH="$repo${PYTHONPATH:+:$PYTHONPATH}"
 
+if [[ "$engine" == ray ]]; then
+  python="$(bash "$repo/scripts/python_for_ray.sh" "$python")"
+fi
+
 read -r -a more <<< "$inference_args"
 exec "$python" -m inference.inference_vllm \
   --data_path "$data_path" --output_path "$output_path" \
   --index "$index" --n_shards "$n_gpu" \
   --checkpoint "$checkpoint" --model_name "$model_name" \
-  --engine "$engine" --base_url "$base_url" \
+  --engine "$engine" --base_url "$base_url" --ray_address "$ray_address" --n_actors "$n_actors" \
   --temperature "$temperature" --max_new_tokens "$max_new_tokens" --seed "$seed" \
   --n_responses "$n_responses" \
   --min_pixels "$min_pixels" --max_pixels "$max_pixels" \

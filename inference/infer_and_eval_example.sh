@@ -6,15 +6,19 @@
 #   checkpoint=output/EmoCaliber data_path=input_data/test_8k.jsonl n_gpu=8 \
 #       bash inference/infer_and_eval_example.sh
 #       the published job
+#   engine=ray ray_address=auto checkpoint=… data_path=… bash inference/infer_and_eval_example.sh
+#       the same over all machines of a Ray cluster, started on one of them
 #
 # Start it again after any interruption: only what is missing is inferred.
 set -euo pipefail
 
 # Settings. The environment beats what stands here.
 cur_path="${cur_path:-$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)}" # this repository
-engine="${engine:-vllm}"                                             # vllm, transformers or openai
+engine="${engine:-vllm}"                                             # vllm, transformers, openai or ray
 checkpoint="${checkpoint:-$cur_path/scripts/toy_world/checkpoint}"   # model folder or hub name (not for openai)
 base_url="${base_url:-}"                                             # the endpoint of openai
+ray_address="${ray_address:-}"                                       # of ray: auto or host:port; empty: this machine alone
+n_actors="${n_actors:-}"                                             # of ray: empty: one a GPU, or one a node on CPU
 data_path="${data_path:-$cur_path/input_data/toy_world/test.jsonl}"  # VECBench records
 model_name="${model_name:-}"                                         # in the results; empty: the checkpoint's folder name
 experiment_name="${experiment_name:-}"                               # empty: from data_path and model_name
@@ -64,7 +68,9 @@ if [[ "$engine" != openai && ! -d "$checkpoint" ]]; then
     stop "No folder at checkpoint=$checkpoint. Set checkpoint to a model folder or a hub name."
   echo "No folder at checkpoint=$checkpoint: it is taken for a model of the Hugging Face hub." >&2
 fi
-if [[ -z "$n_gpu" ]]; then
+if [[ "$engine" == ray ]]; then
+  n_gpu=1 # one process reads and writes; the cluster's actors have the GPUs
+elif [[ -z "$n_gpu" ]]; then
   if [[ "$engine" == openai ]]; then
     n_gpu=1
   elif [[ -n "${CUDA_VISIBLE_DEVICES:-}" ]]; then
@@ -80,6 +86,7 @@ echo "Inferring $data_path with ${checkpoint:-$model_name at $base_url} ($engine
 echo "into $output_path; the workers' logs are worker_<index>.log there."
 mkdir -p "$output_path"
 export python checkpoint data_path model_name output_path temperature n_responses n_gpu engine base_url limit
+export ray_address n_actors
 export min_pixels="${min_pixels:-}" max_pixels="${max_pixels:-}" max_new_tokens="${max_new_tokens:-}"
 
 pids=()

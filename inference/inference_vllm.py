@@ -146,7 +146,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--checkpoint", default="", help="model folder or hub name (vllm, transformers)")
     add("--model_name", default="", help="name in the results, and the model an endpoint is asked for")
-    add("--engine", choices=("vllm", "transformers", "openai"), default="vllm")
+    add("--engine", choices=("vllm", "transformers", "openai", "ray"), default="vllm")
     add("--temperature", type=float, default=0.7, help="0 is greedy decoding")
     add("--max_new_tokens", type=int, default=2048)
     add("--seed", type=int, default=0)
@@ -163,6 +163,10 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add("--base_url", default="", help="the endpoint of the openai engine")
     add("--max_retries", type=int, default=6, help="of a request to an endpoint")
     add("--timeout", type=float, default=600.0, help="seconds, of a request to an endpoint")
+    add("--ray_address", default="", help="of the ray engine: auto, host:port; empty: a cluster on this machine alone")
+    add("--n_actors", type=int, default=0, help="engines on the Ray cluster; 0: one a GPU, or one a node on CPU")
+    add("--actor_engine", choices=("vllm", "transformers"), default="vllm", help="which engine they are")
+    add("--actor_timeout", type=float, default=600.0, help="seconds that a run waits without any of them")
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
@@ -182,6 +186,8 @@ def check_model_arguments(parser: argparse.ArgumentParser, args: argparse.Namesp
         parser.error("--engine openai needs --base_url and --model_name")
     if args.engine != "openai" and not args.checkpoint:
         parser.error(f"--engine {args.engine} needs --checkpoint")
+    if args.n_actors < 0:
+        parser.error(f"expected --n_actors >= 0, got {args.n_actors}")
     if args.temperature < 0:
         parser.error(f"expected --temperature >= 0, got {args.temperature}")
     args.model_name = args.model_name or Path(args.checkpoint).name

@@ -9,7 +9,7 @@
 #   bash scripts/setup.sh --eval-only  evaluation only, no torch (0.5 GB)
 #   bash scripts/setup.sh --browser    Chromium, which only the tests of pages need
 #   bash scripts/setup.sh --print-python ENGINE
-#       print a Python that can run ENGINE (vllm, transformers, openai): the running one if
+#       print a Python that can run ENGINE (vllm, transformers, openai, ray): the running one if
 #       it has what is needed, otherwise .venv's, which is set up first if it must be
 #
 # A second call finds the finished environment and returns at once.
@@ -119,9 +119,10 @@ can_run() { # PYTHON ENGINE
   local modules="pandas sklearn scipy matplotlib orjson tqdm PIL"
   case "$2" in
     vllm) modules="$modules vllm transformers torch" ;;
+    ray) modules="$modules ray vllm transformers torch" ;;
     transformers) modules="$modules transformers torch" ;;
     openai) modules="$modules openai" ;;
-    *) say "expected the engine vllm, transformers or openai, got $2"; exit 2 ;;
+    *) say "expected the engine vllm, transformers, openai or ray, got $2"; exit 2 ;;
   esac
   "$1" - "$modules" 2> /dev/null << 'PYTHON'
 import importlib.util, sys

@@ -59,13 +59,7 @@ fi
 "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("verl") is None)' ||
   stop "$python has no verl. Run bash scripts/setup.sh and set python=.venv/bin/python, or set verl_path."
 
-# Ray starts its workers by an unquoted path: a Python in a folder with a space gets a name without one.
-prefix="$("$python" -c 'import sys; print(sys.prefix)')"
-if [[ "$prefix" == *[[:space:]]* ]]; then
-  link="$(mktemp -d)/environment"
-  ln -s -- "$prefix" "$link"
-  python="$link/bin/python"
-fi
+python="$(bash "$repo/scripts/python_for_ray.sh" "$python")"
 
 # Hydra reads a quoted value as one string: a path may hold spaces, commas and equals signs.
 quoted() {

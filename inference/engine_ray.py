@@ -1,0 +1,192 @@
+"""Many machines: the very same engines as actors on a Ray cluster, one driver that reads and writes.
+
+    ray start --head --port 6379                      # on the first machine
+    ray start --address FIRST:6379                    # on each of the others
+    python -m inference.inference_vllm --engine ray --ray_address auto --checkpoint … --data_path … --output_path …
+
+The driver reads the records, decodes images, and writes the shard, with the same resume as without
+Ray; an actor holds one engine (a GPU, or a node's processors), gets requests and gives outputs back.
+It is always full: its engine runs in a thread that finds new requests between two steps, and the
+driver sends as many as a batch holds and a few more. Whoever has room is sent the next ones, so
+the queue beyond the running batches is a few requests at most, and no actor is idle while another has
+many waiting.
+
+An actor that dies (its process, its machine) loses nothing: others get its requests, and a new
+actor starts when the cluster has room. ``inference.dispatch`` tells what becomes of a request that
+kills its actors. Responses are those of the engine without Ray: the seed is the sample's.
+
+The repository, its Python environment and the checkpoint must be found on every machine under the
+same path (a shared folder), or set PYTHONPATH before ``ray start``; a hub name needs no folder.
+Plain actors rather than ``ray.data.llm``: that asks for a GPU even on CPU, and gives no result of a
+batch before all of it is there.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from inference.dispatch import MAX_DEATHS, Dispatch
+from inference.engines import EngineSettings, Output, Request
+from inference.ray_actor import EngineActor
+from inference.ray_cluster import actor_environment, connect, cpu_nodes, one_line
+
+log = logging.getLogger("inference")
+
+QUEUE_AHEAD = 8  # requests beyond an actor's full batch: they cover the way there and back
+AT_ONCE = 16  # requests in one message: their images lie in Ray's object store meanwhile
+POLL_SECONDS, WAIT_SECONDS = 0.05, 1.0  # for an output, while the actor has room for requests and while it has not
+FAILED_STARTS = 3  # in a row, when engines have run before
+
+
+@dataclass(eq=False)
+class Slot:
+    """An actor as the driver sees it; ``capacity`` is 0 until its engine is loaded."""
+
+    name: str
+    handle: Any
+    call: ray.ObjectRef  # the one that is under way: describe first, then exchange
+    capacity: int = 0
+    where: str = "not placed yet"
+
+
+class RayEngine:
+    """Engines on a Ray cluster, behind the same ``run`` as each of them.
+
+    Raises:
+        ConnectionError: when there is no cluster at ``settings.ray_address``.
+    """
+
+    actor_class = EngineActor
+
+    def __init__(self, settings: EngineSettings):
+        if Path(settings.checkpoint).is_dir():
+            settings = replace(settings, checkpoint=str(Path(settings.checkpoint).resolve()))
+        self.settings = settings
+        self.slots: list[Slot] = []
+        self.started = self.failed_starts = 0
+        self.ever_ready = False
+        self.last_problem = "none has started yet"
+        self.next_start = 0.0
+        connect(settings.ray_address)
+        self.node = ray.get_runtime_context().get_node_id()
+        self.on_gpu = ray.cluster_resources().get("GPU", 0) >= 1
+
+    def run(self, requests: Iterable[Request | None]) -> Iterator[Output]:
+        """Outputs as they arrive from any actor; a request that its engine refuses yields an error.
+
+        Raises:
+            ConnectionError: when no engine could be loaded, none has been there for
+                ``settings.actor_timeout`` seconds, or this machine has left the cluster; what was
+                yielded stands.
+        """
+        dispatch = Dispatch(requests)
+        alive_at = time.monotonic()
+        try:
+            while not dispatch.done:
+                self._start_missing()
+                if self._any_ready():
+                    alive_at = time.monotonic()
+                elif time.monotonic() - alive_at > self.settings.actor_timeout:
+                    raise self._gone(f"no engine has run there for {self.settings.actor_timeout:g} s")
+                calls = {slot.call: slot for slot in self.slots}
+                if not calls:
+                    time.sleep(WAIT_SECONDS)
+                    continue
+                done, _ = ray.wait(list(calls), timeout=WAIT_SECONDS)
+                for call in done:
+                    yield from self._answer(calls[call], dispatch)
+        finally:
+            for slot in [slot for slot in self.slots if dispatch.under_way(slot)]:
+                self._drop(slot)  # the run was left in the middle: what is under way is nobody's any more
+
+    def _answer(self, slot: Slot, dispatch: Dispatch) -> Iterator[Output]:
+        """Take in what the slot's call came to, and make its next one."""
+        try:
+            answer = ray.get(slot.call)
+        except RayError as error:
+            yield from self._lost(slot, dispatch, error)
+            return
+        if not slot.capacity:
+            batch, slot.where = answer
+            slot.capacity = max(1, batch // self.settings.n_responses) + min(QUEUE_AHEAD, batch)
+            self.ever_ready, self.failed_starts = True, 0
+            log.info("%s is ready (%s), %d requests in a batch", slot.name, slot.where, batch)
+            problem = None
+        else:
+            outputs, problem = answer
+            yield from (output for output in outputs if dispatch.finish(slot, output.sample_id))
+        if problem:
+            yield from self._lost(slot, dispatch, problem)
+            return
+        taken = dispatch.take(slot, slot.capacity, AT_ONCE)
+        has_room = dispatch.under_way(slot) < slot.capacity
+        slot.call = slot.handle.exchange.remote(taken, POLL_SECONDS if has_room else WAIT_SECONDS)
+
+    def _lost(self, slot: Slot, dispatch: Dispatch, problem: RayError | str) -> Iterator[Output]:
+        self.last_problem = f"{slot.name} ({slot.where}): {one_line(problem)}"
+        log.warning(
+            "lost %s; its %d requests go to others, a new one starts when the cluster has room",
+            self.last_problem, dispatch.under_way(slot),
+        )  # fmt: skip
+        was_ready = slot.capacity > 0
+        self._drop(slot)
+        for request in dispatch.lose(slot):
+            yield Output(
+                request.sample_id,
+                error=f"{MAX_DEATHS} actors ended with this request, the last one had no other: {self.last_problem}",
+            )
+        if not was_ready:
+            self.failed_starts += 1
+            self.next_start = time.monotonic() + min(30.0, 2.0**self.failed_starts)
+            most = max(FAILED_STARTS, self._wanted()) if self.ever_ready else self._wanted()
+            if self.failed_starts >= most and not self._any_ready():
+                raise self._gone("no engine could be loaded there")
+
+    def _any_ready(self) -> bool:
+        return any(slot.capacity for slot in self.slots)
+
+    def _gone(self, what: str) -> ConnectionError:
+        address = self.settings.ray_address or "a local Ray cluster"
+        return ConnectionError(f"{address}: {what}; last: {self.last_problem}. Start again: what was inferred is kept")
+
+    def _drop(self, slot: Slot) -> None:
+        self.slots.remove(slot)
+        ray.kill(slot.handle)
+
+    def _wanted(self) -> int:
+        """How many actors there should be now: nodes come and go."""
+        if self.settings.n_actors:
+            return self.settings.n_actors
+        return max(1, int(ray.cluster_resources().get("GPU", 0)) if self.on_gpu else len(cpu_nodes()))
+
+    def _start_missing(self) -> None:
+        if time.monotonic() < self.next_start:
+            return
+        self.next_start = time.monotonic() + WAIT_SECONDS
+        if self.node not in (node["NodeID"] for node in ray.nodes() if node["Alive"]):
+            raise self._gone("this machine's own node has left the cluster, and its actors with it")
+        for _ in range(self._wanted() - len(self.slots)):
+            self.started += 1
+            options = {"num_cpus": 1, "num_gpus": 1} if self.on_gpu else {"num_cpus": self._cpus_of_an_actor()}
+            actor = ray.remote(self.actor_class).options(
+                **options,
+                scheduling_strategy="SPREAD",
+                max_restarts=0,  # started again here, where its requests are known
+                runtime_env={"env_vars": actor_environment()},
+            )
+            handle = actor.remote(self.settings.actor_engine, self.settings)
+            self.slots.append(Slot(f"actor {self.started}", handle, handle.describe.remote()))
+
+    def _cpus_of_an_actor(self) -> int:
+        """So many that the actors spread evenly over nodes: on CPU an engine uses all cores of its node."""
+        cpus = cpu_nodes() or [1]
+        an_actor_s = -(-self._wanted() // len(cpus))
+        return max(1, min(cpus) // an_actor_s)
