@@ -188,7 +188,7 @@ def smooth_calibration_error(tally: Tally, steps: int = 12) -> np.ndarray:
     return np.where(tally.n > 0, (low + high) / 2, np.nan)
 
 
-def ece_if_calibrated(tally: Tally, draws: int = 200, seed: int = 0) -> float:
+def ece_if_calibrated(tally: Tally, n_bins: int = N_BINS, draws: int = 200, seed: int = 0) -> float:
     """Mean ECE that chance alone would give these confidences if each were exactly right.
 
     Correctness is drawn with the confidence as its probability (consistency resampling, Bröcker &
@@ -198,7 +198,7 @@ def ece_if_calibrated(tally: Tally, draws: int = 200, seed: int = 0) -> float:
     count = tally.count.astype(int)
     correct = np.random.default_rng(seed).binomial(count, tally.value, size=(draws, len(count)))
     drawn = Tally(tally.value, np.broadcast_to(count, correct.shape), correct)
-    return float(np.mean(expected_calibration_error(drawn)))
+    return float(np.mean(expected_calibration_error(drawn, n_bins)))
 
 
 # --- proper scores ---------------------------------------------------------------------------
@@ -309,18 +309,18 @@ def coverage_at_risk(tally: Tally, risk: float) -> np.ndarray:
     return _ratio(np.where(allowed, kept, 0.0).max(axis=-1, initial=0.0), tally.n)
 
 
-def all_figures(tally: Tally) -> dict[str, np.ndarray]:
+def all_figures(tally: Tally, n_bins: int = N_BINS) -> dict[str, np.ndarray]:
     """Every figure of this module under the name that metrics.json has it by."""
     return {
-        "ece": expected_calibration_error(tally),
-        "ece_equal_mass": expected_calibration_error(tally, equal_mass=True),
-        "mce": maximum_calibration_error(tally),
+        "ece": expected_calibration_error(tally, n_bins),
+        "ece_equal_mass": expected_calibration_error(tally, n_bins, equal_mass=True),
+        "mce": maximum_calibration_error(tally, n_bins),
         "smooth_ece": smooth_calibration_error(tally),
-        "overconfidence": overconfidence(tally),
-        "underconfidence": underconfidence(tally),
+        "overconfidence": overconfidence(tally, n_bins),
+        "underconfidence": underconfidence(tally, n_bins),
         "confidence_gap": confidence_gap(tally),
         "brier": brier_score(tally),
-        **{f"brier_{part}": value for part, value in brier_decomposition(tally).items()},
+        **{f"brier_{part}": value for part, value in brier_decomposition(tally, n_bins).items()},
         "log_loss": log_loss(tally),
         "roc_auc": roc_auc(tally),
         "auprc": average_precision(tally),

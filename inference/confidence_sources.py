@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from inference.confidence_metrics import N_BINS
 from inference.estimates import Estimate, estimate
 from inference.response import UNKNOWN, read_response
 
@@ -78,7 +79,9 @@ def available_sources(table: pd.DataFrame) -> list[str]:
     return [name for name, (_, column) in SOURCES.items() if column in table and table[column].notna().any()]
 
 
-def source_rows(table: pd.DataFrame, n_resamples: int = 0, seed: int = 0) -> dict[str, list[Estimate]]:
+def source_rows(
+    table: pd.DataFrame, n_resamples: int = 0, n_bins: int = N_BINS, seed: int = 0
+) -> dict[str, list[Estimate]]:
     """source → figures of tasks, groups and Overall, for every confidence but the verbalized one."""
     names = [name for name in available_sources(table) if name != VERBALIZED]
-    return {name: estimate(table, n_resamples, seed, *SOURCES[name]) for name in names}
+    return {name: estimate(table, n_resamples, seed, *SOURCES[name], n_bins) for name in names}

@@ -10,6 +10,7 @@ import io
 from collections.abc import Mapping, Sequence
 
 from inference.bootstrap import LEVEL
+from inference.confidence_metrics import N_BINS
 from inference.protocols import Row
 from inference.tables import NOT_AVAILABLE
 
@@ -21,9 +22,9 @@ FIGURES = {
     "macro_f1": ("F1, mean over tasks", ".2f", 100),
     "format_rate": ("Format adherence", ".2f", 100),
     "confidence_rate": ("Confidence adherence", ".2f", 100),
-    "ece": ("ECE, 10 equal-width bins", ".2f", 100),
+    "ece": ("ECE, equal-width bins", ".2f", 100),
     "ece_if_calibrated": ("  ECE by chance alone", ".2f", 100),
-    "ece_equal_mass": ("ECE, 10 equal-mass bins", ".2f", 100),
+    "ece_equal_mass": ("ECE, equal-mass bins", ".2f", 100),
     "smooth_ece": ("Smooth ECE, no bins", ".2f", 100),
     "mce": ("MCE", ".2f", 100),
     "overconfidence": ("Overconfident part of ECE", ".2f", 100),
@@ -85,11 +86,11 @@ def _columns(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join([text(header), "-" * (sum(widths) + 2 * len(widths) - 2), *map(text, lines)]) + "\n"
 
 
-def full_table(rows: Sequence[Row], n_resamples: int) -> str:
+def full_table(rows: Sequence[Row], n_resamples: int, n_bins: int = N_BINS) -> str:
     """One line a figure, one column a group and Overall. The tasks are in metrics.tsv."""
     shown = [row for row in rows if row.kind != "task"]
     lines = [[name, *(figure_text(row, figure) for row in shown)] for figure, (name, _, _) in FIGURES.items()]
-    text = "Confidence in full, corrected protocol; tasks in metrics.tsv\n"
+    text = f"Confidence in full, corrected protocol, {n_bins} bins; tasks in metrics.tsv\n"
     if n_resamples:
         text += (
             f"[low, high]: {LEVEL:.0%} bootstrap interval, {n_resamples} resamples of the images within their tasks\n"

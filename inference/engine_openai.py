@@ -17,13 +17,14 @@ import base64
 import io
 import logging
 import os
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import openai
 from PIL import Image
 
-from inference.engines import EngineSettings, Output, Request, sample_seed
+from inference.engines import IDLE_SECONDS, EngineSettings, Output, Request, sample_seed, take_ready
 from inference.token_probabilities import response_log_probabilities, texts_of_bytes
 
 log = logging.getLogger("inference")
@@ -68,17 +69,22 @@ class OpenAIEngine:
             timeout=settings.timeout,
         )
 
-    def run(self, requests: Iterable[Request]) -> Iterator[Output]:
+    def run(self, requests: Iterable[Request | None]) -> Iterator[Output]:
         """Outputs as they arrive; a request that still fails after all retries yields an error."""
         waiting = iter(requests)
         pending: set[Future[Output]] = set()
+        more = True
         with ThreadPoolExecutor(self.concurrency) as pool:
-            while True:
-                while len(pending) < self.concurrency and (request := next(waiting, None)) is not None:
-                    pending.add(pool.submit(self._ask, request))
+            while more or pending:
+                if more:
+                    ready, more = take_ready(waiting, self.concurrency - len(pending))
+                    pending.update(pool.submit(self._ask, request) for request in ready)
                 if not pending:
-                    return
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    time.sleep(IDLE_SECONDS)
+                    continue
+                # With room left, an answer and the next request are waited for at once.
+                room = more and len(pending) < self.concurrency
+                done, pending = wait(pending, IDLE_SECONDS if room else None, FIRST_COMPLETED)
                 for future in done:
                     yield future.result()
 

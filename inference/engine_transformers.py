@@ -8,13 +8,22 @@ own, so that a response depends neither on its neighbours nor on where a run was
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
-from itertools import islice
 
 import torch
 from transformers import AutoModelForImageTextToText, LogitsProcessor
 
-from inference.engines import EngineSettings, Output, Request, load_processor, render_prompt, sample_seed
+from inference.engines import (
+    IDLE_SECONDS,
+    EngineSettings,
+    Output,
+    Request,
+    load_processor,
+    render_prompt,
+    sample_seed,
+    take_ready,
+)
 from inference.token_probabilities import response_log_probabilities, token_texts
 
 BATCH = 16
@@ -70,12 +79,20 @@ class TransformersEngine:
         ends = self.model.generation_config.eos_token_id
         self.end_ids = set(ends if isinstance(ends, list) else [ends])
 
-    def run(self, requests: Iterable[Request]) -> Iterator[Output]:
-        """Outputs batch by batch, in the order of the requests; a refused request yields an error."""
+    def run(self, requests: Iterable[Request | None]) -> Iterator[Output]:
+        """Outputs batch by batch, in the order of the requests; a refused request yields an error.
+
+        A batch holds what is ready when the one before it is done.
+        """
         waiting = iter(requests)
         size = 1 if self.settings.temperature > 0 else self.settings.max_num_seqs or BATCH
-        while batch := list(islice(waiting, size)):
-            yield from self._attempt(batch)
+        more = True
+        while more:
+            batch, more = take_ready(waiting, size)
+            if batch:
+                yield from self._attempt(batch)
+            elif more:
+                time.sleep(IDLE_SECONDS)
 
     def _attempt(self, batch: list[Request]) -> list[Output]:
         """The batch's outputs. If it is refused its requests go one by one, so that only the bad one fails."""

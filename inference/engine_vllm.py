@@ -4,16 +4,28 @@
 
 Requests are added and finished one by one through the engine's own step loop (not
 ``LLM.generate``, which wants all images in memory and returns nothing before the last).
+While no further request is ready, the engine goes on with those that it has.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 
-from inference.engines import EngineSettings, Output, Request, load_processor, render_prompt, sample_seed
+from inference.engines import (
+    IDLE_SECONDS,
+    EngineSettings,
+    Output,
+    Request,
+    load_processor,
+    render_prompt,
+    sample_seed,
+    take_ready,
+)
 from inference.token_probabilities import response_log_probabilities, token_texts
 
 GPU_MAX_NUM_SEQS = 256
@@ -26,6 +38,9 @@ if not torch.cuda.is_available():
         "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
         "VLLM_CPU_OMP_THREADS_BIND": "all",  # no binding: workers and tests share the cores
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        # The model runs eagerly here; only log-probabilities call a compiled function (a count), and
+        # compiling it costs the first step 5 to 6 s of C++ compiler.
+        "TORCH_COMPILE_DISABLE": "1",
     }.items():
         os.environ.setdefault(name, value)
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -53,6 +68,9 @@ class VllmEngine:
             "dtype": "float32" if settings.dtype == "auto" else settings.dtype,
             "enforce_eager": True,
             "max_num_batched_tokens": self.max_num_seqs * settings.max_model_len,
+            # Many responses to a photograph share a cached block of its prompt, and the attention of
+            # IPEX 2.8 ends the engine then ("Sliding window unsupported").
+            "enable_prefix_caching": False,
         }
         self.llm = LLM(
             model=settings.checkpoint,
@@ -81,14 +99,16 @@ class VllmEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,  # a request's responses come together, when all are done
         )
 
-    def _add(self, request: Request) -> None:
-        self.llm.llm_engine.add_request(
-            request.sample_id,
-            {"prompt": render_prompt(self.processor, request), "multi_modal_data": {"image": request.image}},
-            self._sampling(request.sample_id),
-        )
+    def prepare(self, request: Request) -> tuple[dict[str, Any], SamplingParams]:
+        """(prompt with image, sampling) as vLLM takes them.
 
-    def run(self, requests: Iterable[Request]) -> Iterator[Output]:
+        Raises:
+            ValueError: when the prompt is not one for one image.
+        """
+        prompt = {"prompt": render_prompt(self.processor, request), "multi_modal_data": {"image": request.image}}
+        return prompt, self._sampling(request.sample_id)
+
+    def run(self, requests: Iterable[Request | None]) -> Iterator[Output]:
         """Outputs as they finish. A request that vLLM refuses (a prompt too long) yields an error.
 
         Raises:
@@ -96,20 +116,19 @@ class VllmEngine:
         """
         engine = self.llm.llm_engine
         waiting = iter(requests)
-        exhausted = False
-        while not exhausted or engine.has_unfinished_requests():
+        more = True
+        while more or engine.has_unfinished_requests():
             room = self.max_num_seqs + QUEUE_AHEAD - engine.get_num_unfinished_requests()
-            while room > 0 and not exhausted:
-                request = next(waiting, None)
-                if request is None:
-                    exhausted = True
-                    break
-                try:
-                    self._add(request)
-                    room -= self.settings.n_responses
-                except (ValueError, TypeError, RuntimeError) as error:
-                    yield Output(request.sample_id, error=f"vLLM refused the request: {error}")
+            if more and room > 0:
+                ready, more = take_ready(waiting, -(-room // self.settings.n_responses))
+                for request in ready:
+                    try:
+                        engine.add_request(request.sample_id, *self.prepare(request))
+                    except (ValueError, TypeError, RuntimeError) as error:
+                        yield Output(request.sample_id, error=f"vLLM refused the request: {error}")
             if not engine.has_unfinished_requests():
+                if more:
+                    time.sleep(IDLE_SECONDS)
                 continue
             for result in engine.step():
                 if result.finished:

@@ -2,8 +2,8 @@
 
 An engine is a class with one method, ``run(requests) -> iterator of Output``. It takes
 requests lazily and yields each output as soon as it exists, in any order; a request that
-fails yields an Output with ``error`` and never stops the others. ``load_engine`` imports
-only the engine that is asked for.
+fails yields an Output with ``error`` and never stops the others. Among the requests, None
+means that none is ready yet. ``load_engine`` imports only the engine that is asked for.
 
     engine = load_engine("vllm", settings)
     for output in engine.run(requests): ...
@@ -23,6 +23,7 @@ from PIL import Image
 from inference.images import PixelBudget
 
 NOTICE_FILE = "notice.txt"
+IDLE_SECONDS = 0.005  # until an engine that has nothing to do asks for requests again
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,28 @@ class Output:
 
 
 class Engine(Protocol):
-    """The engines' common face."""
+    """The engines' common face.
 
-    def run(self, requests: Iterable[Request]) -> Iterator[Output]: ...
+    ``requests`` may yield None at any place, any number of times: nothing is ready yet (an image is
+    still being decoded), go on with what you have. The engine then works on the requests that are
+    under way, and asks again; it never waits for the next request while it could do something else.
+    """
+
+    def run(self, requests: Iterable[Request | None]) -> Iterator[Output]: ...
+
+
+def take_ready(waiting: Iterator[Request | None], room: int) -> tuple[list[Request], bool]:
+    """(at most ``room`` requests that are ready now, whether there may be more later)."""
+    ready: list[Request] = []
+    while len(ready) < room:
+        try:
+            request = next(waiting)
+        except StopIteration:
+            return ready, False
+        if request is None:
+            break
+        ready.append(request)
+    return ready, True
 
 
 def sample_seed(seed: int, sample_id: str, index: int = 0) -> int:

@@ -15,7 +15,7 @@ from scipy import sparse
 
 from inference import confidence_metrics
 from inference.bootstrap import Cells, interval
-from inference.confidence_metrics import Tally
+from inference.confidence_metrics import N_BINS, Tally
 from inference.vecbench import GROUPS, TASKS, group_of
 
 OVERALL = "Overall"
@@ -92,7 +92,7 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 
 
 def estimate_rows(
-    cells: Cells, weights: np.ndarray, label: str = "label", confidence: str = "confidence"
+    cells: Cells, weights: np.ndarray, label: str = "label", confidence: str = "confidence", n_bins: int = N_BINS
 ) -> list[tuple[str, str, dict[str, np.ndarray]]]:
     """(name, kind, figure → (resamples,)) of each task, group and Overall.
 
@@ -135,18 +135,23 @@ def estimate_rows(
                     }
             for figure in ("accuracy", "f1"):
                 figures[f"macro_{figure}"] = np.mean([by_task[other][figure] for other in inside], axis=0)
-        figures |= confidence_metrics.all_figures(tally_of(stated[index], correct[index], w))
+        figures |= confidence_metrics.all_figures(tally_of(stated[index], correct[index], w), n_bins)
         rows.append((name, kind, figures))
     return rows
 
 
 def figure_arrays(
-    cells: Cells, n_resamples: int, seed: int = 0, label: str = "label", confidence: str = "confidence"
+    cells: Cells,
+    n_resamples: int,
+    seed: int = 0,
+    label: str = "label",
+    confidence: str = "confidence",
+    n_bins: int = N_BINS,
 ) -> dict[tuple[str, str], np.ndarray]:
     """(row name, figure) → its value in each resample, (n_resamples,)."""
     chunks: dict[tuple[str, str], list[np.ndarray]] = {}
     for weights in cells.resamples(n_resamples, seed):
-        for name, _, figures in estimate_rows(cells, weights, label, confidence):
+        for name, _, figures in estimate_rows(cells, weights, label, confidence, n_bins):
             for figure, values in figures.items():
                 chunks.setdefault((name, figure), []).append(values)
     return {key: np.concatenate(values) for key, values in chunks.items()}
@@ -170,26 +175,31 @@ def figure_interval(figure: str, point: float, resampled: np.ndarray) -> tuple[f
 
 
 def estimate(
-    table: pd.DataFrame, n_resamples: int = 0, seed: int = 0, label: str = "label", confidence: str = "confidence"
+    table: pd.DataFrame,
+    n_resamples: int = 0,
+    seed: int = 0,
+    label: str = "label",
+    confidence: str = "confidence",
+    n_bins: int = N_BINS,
 ) -> list[Estimate]:
     """Figures, and with ``n_resamples`` their intervals, of a ``prediction_table``.
 
     Rows in the order of ``slices``: tasks, groups, Overall. ``label`` and ``confidence`` name the
-    columns to judge.
+    columns to judge, ``n_bins`` the bins of the figures that need bins.
     """
     columns = table[["task", "truth", label, confidence, "well_formed"]]
     cells = Cells.of(columns.assign(**{confidence: columns[confidence].round(DECIMALS)}), table["image"])
     sizes = {name: int(cells.weights[0, index].sum()) for name, _, index in slices(cells)}
-    resampled = figure_arrays(cells, n_resamples, seed, label, confidence) if n_resamples and len(table) else {}
+    resampled = figure_arrays(cells, n_resamples, seed, label, confidence, n_bins) if n_resamples and len(table) else {}
     rows = []
-    point_rows = estimate_rows(cells, cells.weights, label, confidence)
+    point_rows = estimate_rows(cells, cells.weights, label, confidence, n_bins)
     for (name, kind, figures), (_, _, index) in zip(point_rows, slices(cells), strict=True):
         row = Estimate(name, kind, sizes[name])
         stated = cells.columns[confidence].to_numpy(dtype=float)[index]
         tally = tally_of(stated, np.zeros(len(index)), cells.weights[:, index])
         if tally.n.sum():
             single = Tally(tally.value, tally.count[0], tally.correct[0])
-            row.figures["ece_if_calibrated"] = confidence_metrics.ece_if_calibrated(single)
+            row.figures["ece_if_calibrated"] = confidence_metrics.ece_if_calibrated(single, n_bins)
         for figure, values in figures.items():
             point = float(values[0])
             if not np.isfinite(point):

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from inference import confidence_sources, confidence_tables, protocols, tables
+from inference.confidence_metrics import N_BINS
 from inference.confidence_sources import VERBALIZED
 from inference.protocols import Row
 from inference.result_table import Results, read_file, read_shards
@@ -77,7 +78,11 @@ def write_merged(results: Results, output_dir: Path) -> None:
 
 
 def evaluate(
-    results: Results, output_dir: Path, draw: Callable[..., None] | None = None, n_resamples: int = 0
+    results: Results,
+    output_dir: Path,
+    draw: Callable[..., None] | None = None,
+    n_resamples: int = 0,
+    n_bins: int = N_BINS,
 ) -> dict[str, Any]:
     """Write every file of an evaluation into ``output_dir``; returns what metrics.json holds.
 
@@ -100,8 +105,8 @@ def evaluate(
     published_confidence = protocols.published_confidence_rows(table)
     thresholds = protocols.published_thresholds(table)
     curves = protocols.calibration_curves(table)
-    corrected = protocols.corrected_rows(table, n_resamples)
-    others = confidence_sources.source_rows(table, n_resamples)
+    corrected = protocols.corrected_rows(table, n_resamples, n_bins)
+    others = confidence_sources.source_rows(table, n_resamples, n_bins)
     sources = {VERBALIZED: corrected} | {name: [Row.of(row) for row in rows] for name, rows in others.items()}
     if draw is not None and len(sources) > 1:
         points = confidence_tables.source_points(sources)
@@ -112,7 +117,7 @@ def evaluate(
     confidence_tsv = tables.group_tsv(published_confidence) + (
         "\nAcc, F1, Coverage of ID VSA, ID VER, OOD VER for confidence >= threshold\n" + threshold_lines
     )
-    full = confidence_tables.full_table(corrected, n_resamples)
+    full = confidence_tables.full_table(corrected, n_resamples, n_bins)
     compared = confidence_tables.sources_table(sources)
     files = {
         "metric.log": metric_log(
@@ -141,6 +146,7 @@ def evaluate(
         },
         "corrected": {
             "n_resamples": n_resamples,
+            "n_bins": n_bins,
             "metric": [row.to_json() for row in corrected],
             "labels": protocols.label_reports(table),
             "calibration_bins": {
@@ -194,11 +200,14 @@ def main() -> None:
     )
     parser.add_argument("--limit", type=int, help="as given to inference: only so many records of --data_path count")
     parser.add_argument("--n_resamples", type=int, default=1000, help="of the bootstrap intervals; 0: none")
+    parser.add_argument("--n_bins", type=int, default=N_BINS, help="of the corrected ECE, MCE and Brier's parts")
     parser.add_argument("--no_plots", action="store_true", help="tables only")
     parser.add_argument("--quiet", action="store_true", help="do not print the tables")
     parser.add_argument("--wandb_project", default="", help="log to this Weights & Biases project (off when empty)")
     args = parser.parse_args()
     output_dir = args.output_dir or args.output_path
+    if args.n_bins < 1:
+        parser.error(f"--n_bins: expected 1 or more, got {args.n_bins}")
     if output_dir is None:
         parser.error("--input_file needs --output_dir")
     # A second process imports matplotlib and draws while this one reads and writes.
@@ -216,7 +225,7 @@ def main() -> None:
             results.failed += missing_samples(args.data_path, results.known, args.limit)
     except OSError as error:
         sys.exit(f"cannot evaluate: {error}")
-    summary = evaluate(results, output_dir, draw if pool else None, args.n_resamples)
+    summary = evaluate(results, output_dir, draw if pool else None, args.n_resamples, args.n_bins)
     for figures in drawn:
         figures.result()
     if not args.quiet:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from inference.engines import Engine, EngineSettings, Output, Request, checkpoint_notice, load_engine
 from inference.images import ImageError, ImageSource, PixelBudget
-from inference.loader import ImageLoader
+from inference.loader import ImageLoader, Loaded
 from inference.prompts import chat_messages
 from inference.results import ShardBusy, ShardWriter, finished_samples
 from inference.vecbench import TASKS, BrokenRecord, Record, read_records
@@ -65,9 +65,13 @@ class Worker:
         self.writer.write(result_line(item, error=error))
         self.failed += 1
 
-    def requests(self, loader: ImageLoader, records: list[Record]) -> Iterator[Request]:
-        """Requests for the engine, one image decoded ahead after the other."""
-        for record, image in loader.load(records):
+    def requests(self, images: Iterator[Loaded | None]) -> Iterator[Request | None]:
+        """Requests for the engine, as their images are ready; None while none is."""
+        for loaded in images:
+            if loaded is None:
+                yield None
+                continue
+            record, image = loaded
             if isinstance(image, ImageError):
                 self.fail(record, f"line {record.line_number}, field 'image': {image}")
                 continue
@@ -83,10 +87,10 @@ class Worker:
         self.writer.write(result_line(record, **self.added, **told))
         self.predicted += 1
 
-    def run(self, engine: Engine, loader: ImageLoader, records: list[Record]) -> None:
-        """Every record ends as one line of the shard; progress and time left go to stderr."""
-        outputs = engine.run(self.requests(loader, records))
-        with tqdm(total=len(records), desc="inferred", unit="sample", mininterval=2.0, file=sys.stderr) as bar:
+    def run(self, engine: Engine, images: Iterator[Loaded | None], total: int) -> None:
+        """Each of ``total`` records ends as one line of the shard; progress and time left go to stderr."""
+        outputs = engine.run(self.requests(images))
+        with tqdm(total=total, desc="inferred", unit="sample", mininterval=2.0, file=sys.stderr) as bar:
             for output in outputs:
                 self.finish(output)
                 bar.update()
@@ -117,8 +121,10 @@ def infer_share(
     records = [item for item in missing if isinstance(item, Record)]
     if records:  # a finished share costs no engine start
         source = ImageSource(roots, settings.budget, args.allow_url)
-        with ImageLoader(source, args.image_workers) as loader:
-            worker.run(start_engine(), loader, records)
+        # transformers computes a batch in one piece: it shall not depend on which image was decoded first.
+        with ImageLoader(source, args.image_workers, in_order=args.engine == "transformers") as loader:
+            images = loader.load(records)  # the first ones are decoded while the engine starts
+            worker.run(start_engine(), images, len(records))
     done_before = len(mine) - len(missing)
     predicted = done_before + worker.predicted
     log.info("read %d = predicted %d (%d of them before) + failed %d", len(mine), predicted, done_before, worker.failed)

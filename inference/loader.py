@@ -1,7 +1,7 @@
 """Decode images in threads, a bounded number ahead of the engine.
 
     with ImageLoader(source, workers=4, ahead=64) as loader:
-        for record, image in loader.load(records): ...   # image: PIL.Image or ImageError
+        for loaded in loader.load(records): ...   # (record, PIL.Image or ImageError), or None: none is ready
 
 At most ``ahead`` decoded images wait at any time, each within the pixel budget; the engine
 generates while the next ones are being decoded (Pillow decodes outside Python's lock).
@@ -13,19 +13,29 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 
 from PIL import Image
 
 from inference.images import ImageError, ImageSource
 from inference.vecbench import Record
 
+Loaded = tuple[Record, Image.Image | ImageError]
+
 
 class ImageLoader:
-    """A pool of decoding threads in front of an ``ImageSource``."""
+    """A pool of decoding threads in front of an ``ImageSource``.
 
-    def __init__(self, source: ImageSource, workers: int = 4, ahead: int = 64):
+    Args:
+        ahead: images that are decoded or being decoded and not yet taken.
+        in_order: deliver in the records' order and wait for each. Otherwise what is ready comes
+            first, so that one slow image (a photo of 100 megapixels, a slow server) holds nobody up.
+    """
+
+    def __init__(self, source: ImageSource, workers: int = 4, ahead: int = 64, in_order: bool = False):
         self.source = source
         self.ahead = max(1, ahead)
+        self.in_order = in_order
         self.pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="image")
 
     def __enter__(self) -> ImageLoader:
@@ -34,20 +44,36 @@ class ImageLoader:
     def __exit__(self, *_) -> None:
         self.pool.shutdown(wait=True, cancel_futures=True)
 
-    def load(self, records: Iterable[Record]) -> Iterator[tuple[Record, Image.Image | ImageError]]:
-        """Each record with its image, or with what is wrong with it, in the records' order."""
-        queue: deque[tuple[Record, Future[Image.Image]]] = deque()
-        waiting = iter(records)
+    def load(self, records: Iterable[Record]) -> Iterator[Loaded | None]:
+        """Each record once, with its image or with what is wrong with it; None when none is ready.
+
+        Decoding starts with this call, before the first one is asked for. With ``in_order`` None never comes.
+        """
+        submitted = self._submit(records)
+        return self._deliver(deque(islice(submitted, self.ahead)), submitted)
+
+    def _submit(self, records: Iterable[Record]) -> Iterator[tuple[Record, Future[Image.Image]]]:
         last: tuple[Record, Future[Image.Image]] | None = None
-        while True:
-            while len(queue) < self.ahead and (record := next(waiting, None)) is not None:
-                if last is None or last[0].image != record.image:
-                    last = (record, self.pool.submit(self.source.load, record.image))
-                queue.append((record, last[1]))
-            if not queue:
-                return
-            record, future = queue.popleft()
+        for record in records:
+            if last is None or last[0].image != record.image:
+                last = (record, self.pool.submit(self.source.load, record.image))
+            yield record, last[1]
+
+    def _deliver(
+        self,
+        queue: deque[tuple[Record, Future[Image.Image]]],
+        submitted: Iterator[tuple[Record, Future[Image.Image]]],
+    ) -> Iterator[Loaded | None]:
+        while queue:
+            place = 0 if self.in_order else next((i for i, (_, future) in enumerate(queue) if future.done()), None)
+            if place is None:
+                yield None
+                continue
+            record, future = queue[place]
+            del queue[place]
             try:
-                yield record, future.result()
+                image: Image.Image | ImageError = future.result()
             except ImageError as error:
-                yield record, error
+                image = error
+            yield record, image
+            queue.extend(islice(submitted, 1))

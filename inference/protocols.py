@@ -19,6 +19,7 @@ import pandas as pd
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from inference import metrics
+from inference.confidence_metrics import N_BINS
 from inference.estimates import OVERALL, Estimate, estimate
 from inference.response import UNKNOWN, Reading, read_response
 from inference.vecbench import GROUPS, TASKS, canonical_task, group_of, image_of
@@ -155,15 +156,15 @@ def published_thresholds(table: pd.DataFrame) -> dict[str, list[dict[str, float]
     return analysis
 
 
-def corrected_rows(table: pd.DataFrame, n_resamples: int = 0, seed: int = 0) -> list[Row]:
+def corrected_rows(table: pd.DataFrame, n_resamples: int = 0, n_bins: int = N_BINS, seed: int = 0) -> list[Row]:
     """Tasks, groups and Overall under the corrected protocol, with every figure of ``estimates``.
 
     Every sample is in every denominator of Acc, F1 and the two rates. The calibration
     numbers are over the samples with a valid confidence, whose share is ``confidence_rate``.
     ``macro_accuracy`` is the mean of the tasks' accuracies. ``n_resamples`` of the bootstrap give
-    each figure an interval; 0 gives none.
+    each figure an interval; 0 gives none. ``n_bins`` are those of ECE, MCE and Brier's parts.
     """
-    return [Row.of(row) for row in estimate(table, n_resamples, seed)]
+    return [Row.of(row) for row in estimate(table, n_resamples, seed, n_bins=n_bins)]
 
 
 def label_order(task: str, part: pd.DataFrame, candidates: Sequence[str] | None = None) -> list[str]:

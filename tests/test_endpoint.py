@@ -15,6 +15,10 @@ from typing import ClassVar
 import pytest
 from conftest import TOY_CHECKPOINT, TOY_PIXELS, free_port, run
 
+from inference.engines import EngineSettings, Request, load_engine
+from inference.images import ImageSource
+from inference.inference_vllm import share_of
+from inference.prompts import chat_messages
 from inference.results import read_results, shard_path
 
 LOG_PROBABILITIES = ("mean_log_probability", "answer_log_probability")
@@ -167,6 +171,32 @@ def test_a_served_model_answers_as_the_offline_engine_does(server, offline, toy_
         for field in LOG_PROBABILITIES:
             assert served[key].get(field) == pytest.approx(result.get(field), abs=1e-3)
     assert sum("answer_log_probability" in result for result in offline.values()) > 30
+
+
+def test_answers_are_given_out_while_no_further_request_is_ready(server, toy_data, monkeypatch):
+    """The second request comes only after the first one's answer: who waits for it waits for ever."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    settings = EngineSettings("", "toy", temperature=0, max_new_tokens=16, base_url=f"http://127.0.0.1:{server}/v1")
+    source = ImageSource([toy_data.parent], settings.budget)
+    first, second = (
+        Request(record.sample_id, chat_messages(record), source.load(record.image))
+        for record in share_of(toy_data, 0, 1, 2)
+    )
+    finished = []
+
+    def requests():
+        yield None
+        yield first
+        deadline = time.monotonic() + 120
+        while not finished:
+            assert time.monotonic() < deadline, "the engine did not go on"
+            yield None
+        yield second
+
+    for output in load_engine("openai", settings).run(requests()):
+        assert output.error is None
+        finished.append(output.sample_id)
+    assert finished == [first.sample_id, second.sample_id]
 
 
 def test_further_responses_come_after_the_same_first_one(server, toy_data, tmp_path):

@@ -230,6 +230,14 @@ def test_settings_that_cannot_work_are_refused_in_one_line(toy_data, tmp_path, a
 # --- real photographs --------------------------------------------------------------------
 
 
+def test_many_responses_to_photographs_end_no_engine(tmp_path):
+    """Their prompts are long enough for vLLM to share cached blocks, which its attention on CPU does not take."""
+    run("-m", "scripts.photographs", "--output_dir", tmp_path)
+    more = ["--limit", "3", "--n_responses", "12", "--max_new_tokens", "8"]
+    run(*infer_command(tmp_path / "test.jsonl", tmp_path / "run", *more))
+    assert [len(result["other_responses"]) for result in responses(tmp_path / "run").values()] == [11] * 3
+
+
 def test_photographs_reach_vllm_within_the_published_pixel_budget(tmp_path):
     """Image token counts lie in 256..576 and are those of the processor's own grid on the original files."""
     from transformers import AutoProcessor

@@ -3,6 +3,9 @@
 import base64
 import io
 import os
+import threading
+from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -154,14 +157,69 @@ def record(i, image):
     return Record(f"s{i}", i, i + 1, "EmoSet-8", ["awe"], "awe", None, image, {})
 
 
-def test_the_loader_keeps_the_order_and_passes_errors_on(tmp_path, source):
+def ready(loaded):
+    """What a loader delivers, without the times when nothing was ready."""
+    return (item for item in loaded if item is not None)
+
+
+@dataclass
+class SlowSource(ImageSource):
+    """An image source that holds the images named in ``gates`` back until their gate opens."""
+
+    gates: dict[str, threading.Event] = field(default_factory=dict)
+
+    def load(self, reference):
+        if reference in self.gates:
+            assert self.gates[reference].wait(60)
+        return super().load(reference)
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+def test_the_loader_delivers_each_record_once_and_passes_errors_on(tmp_path, source, in_order):
     for i in range(12):
         a_picture(20 + i, 20).save(tmp_path / f"{i}.png")
     records = [record(i, f"{i}.png" if i % 3 else "missing.png") for i in range(12)]
-    with ImageLoader(source, workers=3, ahead=4) as loader:
-        loaded = list(loader.load(records))
-    assert [item.sample_id for item, _ in loaded] == [f"s{i}" for i in range(12)]
-    assert [isinstance(image, ImageError) for _, image in loaded] == [i % 3 == 0 for i in range(12)]
+    with ImageLoader(source, workers=3, ahead=4, in_order=in_order) as loader:
+        loaded = list(ready(loader.load(records)))
+    found = {item.sample_id: isinstance(image, ImageError) for item, image in loaded}
+    assert found == {f"s{i}": i % 3 == 0 for i in range(12)}
+    assert len(loaded) == 12
+
+
+def test_an_image_that_takes_long_is_overtaken_by_the_others(tmp_path):
+    for i in range(6):
+        a_picture().save(tmp_path / f"{i}.png")
+    slow = SlowSource([tmp_path], PUBLISHED, gates={"1.png": threading.Event()})
+    with ImageLoader(slow, workers=2, ahead=3) as loader:
+        loaded = loader.load([record(i, f"{i}.png") for i in range(6)])
+        before = [item.sample_id for item, _ in islice(ready(loaded), 5)]
+        assert next(loaded) is None  # only the slow one is left, and nobody has to wait for it
+        slow.gates["1.png"].set()
+        after = [item.sample_id for item, _ in ready(loaded)]
+    assert sorted(before) == ["s0", "s2", "s3", "s4", "s5"]
+    assert after == ["s1"]
+
+
+def test_a_loader_in_order_waits_for_the_image_that_takes_long(tmp_path):
+    for i in range(6):
+        a_picture().save(tmp_path / f"{i}.png")
+    slow = SlowSource([tmp_path], PUBLISHED, gates={"1.png": threading.Event()})
+    with ImageLoader(slow, workers=2, ahead=3, in_order=True) as loader:
+        loaded = loader.load([record(i, f"{i}.png") for i in range(6)])
+        threading.Timer(0.2, slow.gates["1.png"].set).start()
+        assert [item.sample_id for item, _ in loaded] == [f"s{i}" for i in range(6)]
+
+
+def test_decoding_starts_before_the_first_image_is_asked_for(tmp_path):
+    a_picture().save(tmp_path / "a.png")
+    slow = SlowSource([tmp_path], PUBLISHED, gates={"a.png": threading.Event()})
+    with ImageLoader(slow, workers=1) as loader:
+        loaded = loader.load([record(0, "a.png")])
+        assert next(loaded) is None
+        slow.gates["a.png"].set()
+        loader.pool.submit(int).result()  # one thread: it comes to this when the image is decoded
+        item, image = next(loaded)
+    assert item.sample_id == "s0" and image.mode == "RGB"
 
 
 def test_the_loader_never_holds_more_images_than_it_may(tmp_path, source):
@@ -174,7 +232,7 @@ def test_the_loader_never_holds_more_images_than_it_may(tmp_path, source):
             yield record(i, "a.png")
 
     with ImageLoader(source, workers=2, ahead=5) as loader:
-        for taken, _ in enumerate(loader.load(records())):
+        for taken, _ in enumerate(ready(loader.load(records()))):
             assert len(asked) - taken <= 5
     assert len(asked) == 40
 
@@ -183,7 +241,7 @@ def test_records_in_a_row_with_one_image_share_its_decoding(tmp_path, source):
     for name in ("a.png", "b.png"):
         a_picture().save(tmp_path / name)
     records = [record(i, name) for i, name in enumerate(["a.png"] * 5 + ["b.png"] * 3 + ["a.png"])]
-    with ImageLoader(source, workers=2, ahead=4) as loader:
+    with ImageLoader(source, workers=2, ahead=4, in_order=True) as loader:
         images = [image for _, image in loader.load(records)]
     assert len({id(image) for image in images}) == 3
     assert [image is images[0] for image in images] == [i < 5 for i in range(9)]

@@ -1,0 +1,113 @@
+"""Requests that are not ready yet: the real engines go on with what they have, and nothing is lost."""
+
+import dataclasses
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from conftest import TOY_CHECKPOINT, read_jsonl
+
+from inference.engines import EngineSettings, Request, load_engine
+from inference.images import ImageSource, PixelBudget
+from inference.inference_vllm import Worker, share_of
+from inference.loader import ImageLoader
+from inference.prompts import chat_messages
+from inference.results import ShardWriter
+
+TOY_BUDGET = PixelBudget(3136, 12544)
+SETTINGS = EngineSettings(
+    str(TOY_CHECKPOINT), "toy", temperature=0, max_new_tokens=160, budget=TOY_BUDGET, max_num_seqs=8
+)
+PATIENCE = 120  # seconds until a test gives up on an engine that stands still
+
+
+@pytest.fixture(scope="module", params=["vllm", "transformers"])
+def engine(request):
+    """An engine in this process; what it sets in the environment is taken back for the tests after it."""
+    before = dict(os.environ)
+    yield load_engine(request.param, SETTINGS)
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@dataclasses.dataclass
+class SlowSource(ImageSource):
+    """An image source that reads the image ``slow`` only when ``gate`` is open."""
+
+    slow: str = ""
+    gate: threading.Event = dataclasses.field(default_factory=threading.Event)
+
+    def load(self, reference):
+        if reference == self.slow:
+            assert self.gate.wait(PATIENCE), "nobody opened the gate"
+        return super().load(reference)
+
+
+def requests_of(records, folder):
+    source = ImageSource([folder], TOY_BUDGET)
+    return [Request(record.sample_id, chat_messages(record), source.load(record.image)) for record in records]
+
+
+def test_an_engine_that_gets_none_goes_on_with_what_it_has(engine, toy_data):
+    """The second request comes only after the first one's output: who waits for it waits for ever."""
+    first, second = requests_of(share_of(toy_data, 0, 1, 2), toy_data.parent)
+    finished = []
+
+    def requests():
+        yield None  # nothing at all yet
+        yield first
+        deadline = time.monotonic() + PATIENCE
+        while not finished:
+            assert time.monotonic() < deadline, "the engine did not go on"
+            yield None
+        yield second
+        yield None
+
+    for output in engine.run(requests()):
+        finished.append(output.sample_id)
+    assert finished == [first.sample_id, second.sample_id]
+
+
+def test_pauses_between_requests_neither_lose_nor_change_a_response(engine, toy_data):
+    requests = requests_of(share_of(toy_data, 0, 1, 20), toy_data.parent)
+    too_long = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "emotion " * 5000}]}]
+    requests.insert(7, Request("too long", too_long, requests[0].image))
+
+    def with_pauses():
+        for index, request in enumerate(requests):
+            yield from [None] * (index % 4)
+            yield request
+
+    def found(outputs):
+        return sorted((output.sample_id, output.response, output.error) for output in outputs)
+
+    together, apart = found(engine.run(requests)), found(engine.run(with_pauses()))
+    assert apart == together
+    assert [sample_id for sample_id, _, _ in apart] == sorted(request.sample_id for request in requests)
+    assert [sample_id for sample_id, _, error in apart if error] == ["too long"]
+
+
+def test_requests_that_never_come_leave_an_engine_with_nothing(engine):
+    assert list(engine.run(iter([None, None, None]))) == []
+
+
+def test_a_slow_image_holds_no_other_sample_up(engine, toy_data, tmp_path):
+    """It is the second of 16, and can be read only when all the others have been answered and written."""
+    records = share_of(toy_data, 0, 1, 16)
+    source = SlowSource([Path(toy_data).parent], TOY_BUDGET, slow=records[1].image)
+
+    class Watched(Worker):
+        def finish(self, output):
+            super().finish(output)
+            if self.predicted == 15:
+                source.gate.set()
+
+    with ShardWriter(tmp_path, 0, 1) as writer, ImageLoader(source, workers=2, ahead=4) as loader:
+        Watched(writer, SETTINGS).run(engine, loader.load(records), len(records))
+        order = [line["sample_id"] for line in read_jsonl(writer.path)]
+    assert order[-1] == records[1].sample_id
+    assert sorted(order) == sorted(record.sample_id for record in records)
+    # In the data's order once the shard is closed.
+    assert [line["sample_id"] for line in read_jsonl(writer.path)] == [record.sample_id for record in records]
