@@ -27,6 +27,7 @@ COLOUR_MAP = "Blues"
 MAX_LABELS_WITH_COUNTS = 8
 MIN_PERCENT_SHOWN = 10
 MAX_NAME = 24  # characters
+MAX_FILE_PART = 60  # characters, of up to 4 bytes each; a file name may have 255 bytes
 
 
 def confusion_counts(part: pd.DataFrame, labels: Sequence[str]) -> tuple[np.ndarray, list[str]]:
@@ -51,8 +52,8 @@ def row_shares(counts: np.ndarray) -> np.ndarray:
 
 
 def file_part(task: str) -> str:
-    """A task's name as part of a file name: what no file name should hold becomes a hyphen."""
-    return re.sub(r"[^\w.+-]+", "-", task).strip("-.") or "task"
+    """A task's name as part of a file name: what no file name should hold becomes a hyphen, and it is cut short."""
+    return re.sub(r"[^\w.+-]+", "-", task)[:MAX_FILE_PART].strip("-.") or "task"
 
 
 def _short(label: str) -> str:

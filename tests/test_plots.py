@@ -313,3 +313,11 @@ def test_only_an_interval_on_one_side_of_zero_leaves_it_out():
 
 def test_tasks_groups_and_overall_stand_apart():
     assert heights(["FI-2", "FI-8", "ID VSA", "Overall"]) == {"FI-2": 0, "FI-8": 1, "ID VSA": 2.5, "Overall": 4.0}
+
+
+def test_a_task_name_longer_than_a_file_name_may_be_still_gets_its_figure(tmp_path):
+    names = ["很" * 300, "很" * 299 + "长"]
+    table = a_table(("EmoSet-8", "awe", "awe", 0.9), ("EmoSet-8", "awe", "awe", 0.9)).assign(task=names)
+    written = confusion_matrices(table, tmp_path / "confusion", ("svg",))
+    assert len({path.name for path in written}) == 2
+    assert all(path.is_file() for path in written)
