@@ -94,7 +94,8 @@ class ImageSource:
         """
         with self._opened(reference) as image:
             size = self.budget.fit(*_upright_size(image))
-            return _to_rgb(ImageOps.exif_transpose(image)).resize(size, Image.Resampling.BICUBIC)
+            ImageOps.exif_transpose(image, in_place=True)  # copies of a large photo cost as much as decoding it
+            return _to_rgb(image).resize(size, Image.Resampling.BICUBIC)
 
     def original_size(self, reference: str, decode: bool = False) -> tuple[int, int]:
         """Width and height as stored, upright; from the header alone unless every pixel is to be decoded.
@@ -189,4 +190,4 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return Image.alpha_composite(white, image).convert("RGB")
     if image.mode.startswith("I"):  # 16-bit greyscale: PIL would clip at 255 instead of scaling
         image = image.point(lambda value: value / 256).convert("L")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -50,6 +50,7 @@ CHECKPOINT = REPOSITORY / "scripts" / "toy_world" / "checkpoint"
 BUDGET = PixelBudget(3136, 12544)
 SIZES = ((1600, 1200), (1200, 900), (1600, 600))  # 12, 12 and 10 image tokens within the budget
 IMAGE_WORKERS = 4  # inference_vllm's default
+COMPARED = ("bare", "published", "in order", "longest")
 
 
 def draw_toy_world(folder: Path, samples: int) -> list[Record]:
@@ -156,6 +157,7 @@ def measure(engine: VllmEngine, what: str, records: list[Record], folder: Path, 
     }
     if what != "toy images":  # those are all of one size
         turns["longest"] = lambda: sides.ours("longest", sides.longest_first)
+    turns = {name: turn for name, turn in turns.items() if name in ("ours", *args.compare)}
     sides.ours("warm-up", records[: engine.max_num_seqs])
     sides.by_cpu.clear()
     speed = in_turns(turns, args.rounds)
@@ -180,6 +182,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--published", type=int, default=24, help="samples that are asked one by one")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--compare", nargs="+", choices=COMPARED, default=COMPARED, help="ours with which sides")
     args = parser.parse_args()
     settings = EngineSettings(str(CHECKPOINT), "toy", max_new_tokens=192, budget=BUDGET)
     folder = Path(tempfile.mkdtemp(prefix="inference_benchmark_"))
