@@ -172,6 +172,7 @@ inference_vllm.main()
 """
 
 
+@pytest.mark.long
 def test_a_request_that_kills_its_actors_becomes_an_error_and_the_others_are_answered(cluster, toy_data, tmp_path):
     rows = read_jsonl(toy_data)[:12]
     for row in rows:
@@ -218,6 +219,7 @@ def test_an_address_without_a_cluster_is_one_clear_line(toy_data, tmp_path, addr
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_the_template_runs_over_a_local_cluster_from_a_python_in_a_folder_with_a_space(toy_data, tmp_path):
     """Greedy, by transformers: the same as without Ray."""
     (tmp_path / "my environment").symlink_to(sys.prefix)
