@@ -45,10 +45,12 @@ if not torch.cuda.is_available():
         "VLLM_CPU_OMP_THREADS_BIND": "all",  # no binding: workers and tests share the cores
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         # The model runs eagerly here; only log-probabilities call a compiled function (a count), and
-        # compiling it costs the first step 5 to 6 s of C++ compiler.
+        # compiling it costs the first step 5 to 6 s of C++ compiler, and fails in a folder with a space.
         "TORCH_COMPILE_DISABLE": "1",
     }.items():
         os.environ.setdefault(name, value)
+    # Who has imported torch's compiler before has made it read its settings, too.
+    torch._dynamo.config.disable = os.environ["TORCH_COMPILE_DISABLE"] == "1"
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
 from vllm import LLM, SamplingParams  # noqa: E402

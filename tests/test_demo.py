@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from urllib.parse import quote
 
 import psutil
 import pytest
@@ -198,7 +199,7 @@ def test_the_page_names_no_font_or_script_of_another_machine(demo):
 
 @pytest.mark.parametrize("path", ["README.md", "images/framework.png", "/etc/passwd"])
 def test_the_server_serves_no_file_of_the_machine(demo, path):
-    status, _ = demo.get(f"gradio_api/file={REPO / path}")
+    status, _ = demo.get(f"gradio_api/file={quote(str(REPO / path))}")
     assert status in (403, 404)
 
 

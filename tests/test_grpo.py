@@ -174,6 +174,7 @@ def test_curves_name_what_is_missing(tmp_path):
         training_curves(tmp_path)
 
 
+@pytest.mark.long
 def test_a_second_start_of_a_finished_training_trains_nothing_again(short_training):
     work, _ = short_training
     models = [work / "models" / name / "model.safetensors" for name in ("scaffold", "cold_start", "emocaliber")]

@@ -71,7 +71,7 @@ def fingerprint_files(images: Iterable[str], cache: Path, workers: int) -> dict[
             if key not in known
         ]
         bar = tqdm(total=len(keys), initial=len(keys) - len(missing), desc="fingerprints", unit="image", mininterval=1)
-        with bar, ImageLoader(ImageSource([], BUDGET), workers) as loader:
+        with bar, ImageLoader(ImageSource([], BUDGET), workers, in_order=True) as loader:
             for record, image in loader.load(missing):
                 row: dict[str, Any] = {"sample_id": record.sample_id, "position": record.position}
                 if isinstance(image, ImageError):
