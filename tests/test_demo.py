@@ -67,9 +67,14 @@ def page(browser, demo):
     """The opened page; at the end: nothing on the console was an error, nobody else was asked anything."""
     opened = browser.new_page()
     errors, asked = [], []
-    opened.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    # The page breaks off its own event stream when it has all of an answer: that is no error.
-    opened.on("pageerror", lambda error: "AbortError" in str(error) or errors.append(str(error)))
+
+    def note(text):
+        # The page breaks off its own event stream when it has all of an answer: that is no error.
+        if not text.startswith("AbortError: signal is aborted"):
+            errors.append(text)
+
+    opened.on("console", lambda message: note(message.text) if message.type == "error" else None)
+    opened.on("pageerror", lambda error: note(str(error)))
     opened.on("request", lambda request: asked.append(request.url))
     opened.goto(demo.url)
     opened.get_by_role("button", name="Ask").wait_for(timeout=60_000)
