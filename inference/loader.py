@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 
 from PIL import Image
@@ -21,6 +21,10 @@ from inference.images import ImageError, ImageSource
 from inference.vecbench import Record
 
 Loaded = tuple[Record, Image.Image | ImageError]
+
+# How long None is held back while an image may be about to come: an engine that starts with a handful
+# of requests, a millisecond before the others are there, makes many small steps instead of few large ones.
+GRACE_SECONDS = 0.005
 
 
 class ImageLoader:
@@ -64,11 +68,17 @@ class ImageLoader:
         queue: deque[tuple[Record, Future[Image.Image]]],
         submitted: Iterator[tuple[Record, Future[Image.Image]]],
     ) -> Iterator[Loaded | None]:
+        waited = False
         while queue:
             place = 0 if self.in_order else next((i for i, (_, future) in enumerate(queue) if future.done()), None)
             if place is None:
-                yield None
+                if waited:
+                    yield None
+                else:  # once after each image, so that who waits long costs nothing
+                    wait([future for _, future in queue], GRACE_SECONDS, FIRST_COMPLETED)
+                    waited = True
                 continue
+            waited = False
             record, future = queue[place]
             del queue[place]
             try:
