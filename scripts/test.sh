@@ -13,5 +13,6 @@ bash scripts/setup.sh --browser || echo "test: without Chromium the tests of pag
 # One thread each: tests share the machine, and spinning OpenMP threads make each other slow.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0
 export PATH="$repo/.venv/bin:$PATH" # tests call the linters by name
-# Two processes, a file's tests in one: most of the time is single-threaded start-up of engines.
-exec "$repo/.venv/bin/python" -m pytest --numprocesses "${test_processes:-2}" --dist loadfile "$@"
+# Two processes, a file's tests in one: most of the time is single-threaded start-up of engines. In the files'
+# order: the two that share one training would otherwise run side by side at the end, one waiting for the other.
+exec "$repo/.venv/bin/python" -m pytest --numprocesses "${test_processes:-2}" --dist loadfile --no-loadscope-reorder "$@"
