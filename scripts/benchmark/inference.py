@@ -11,8 +11,8 @@ in order    ours, but each image waits for the one before it
 longest     ours, with the images of most tokens first
 
 The toy world's own images (84 × 84) hardly need decoding; the photographs are made for this
-benchmark (JPEG, 1600 × 1200 and 1200 × 900, scaled into the toy model's pixel budget). All sides must give
-the same responses, which is checked. The first 64 images are decoded before ours is timed, as they are
+benchmark (JPEG of 1600 × 1200, 1200 × 900 and 1600 × 600, scaled into the toy model's pixel budget). All
+sides must give the same responses, which is checked. The first 64 images are decoded before ours is timed, as they are
 while the engine starts; the others are decoded meanwhile. vLLM's cache of processed images is emptied before each turn.
 
 Each ratio is given by the clock and by the CPU time of the engine's thread. Work of others on the machine
