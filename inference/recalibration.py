@@ -27,6 +27,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from inference import metrics, protocols
+from inference.json_lines import describe
 from inference.recalibration_maps import (
     IDENTITY,
     METHODS,
@@ -39,7 +40,6 @@ from inference.recalibration_maps import (
 from inference.result_table import read_run
 from inference.results import atomic_write
 from inference.tables import NOT_AVAILABLE
-from inference.vecbench import describe
 
 __all__ = ["Recalibration", "cross_fitted", "fit_recalibration", "load_recalibration", "save_recalibration"]
 

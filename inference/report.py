@@ -24,12 +24,13 @@ from typing import Any
 
 from inference.confidence_sources import SOURCES, VERBALIZED
 from inference.images import ImageError, ImageSource
+from inference.json_lines import decode_line, read_lines
 from inference.report_tables import escape, pictures_html, tables_html
 from inference.response import REASONING_STEPS, reasoning_steps
 from inference.result_table import Results, read_file
 from inference.results import atomic_write, to_line
 from inference.thumbnails import make_thumbnails
-from inference.vecbench import GROUPS, TASKS, canonical_task, content_id, decode_line, group_of, image_of, read_lines
+from inference.vecbench import GROUPS, TASKS, canonical_task, content_id, group_of, image_of
 
 PAGE = Path(__file__).with_name("report_page")
 SCRIPTS = ("sample.js", "page.js")  # in the order in which they run

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import sys
 from collections import Counter, defaultdict
@@ -32,10 +31,11 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from inference.images import PixelBudget
-from inference.results import atomic_path, atomic_write
+from inference.json_lines import describe, one_line
+from inference.results import atomic_path, atomic_write, to_line
 from inference.vecbench import TASKS
 from scripts.data_checks import EXPECTATIONS, Checker
-from scripts.samples import BrokenSample, Sample, read_samples
+from scripts.samples import BrokenSample, Sample, plain, read_samples
 
 WINDOW = 512  # rows read ahead and checked together: what is held in memory
 SHOWN = 3  # rows named for each kind of problem
@@ -80,7 +80,7 @@ class Report:
         first = self.first_line.setdefault(hash(sample_id), sample.line_number)
         if first == sample.line_number:
             return []
-        return [("duplicate id", f"id {sample_id!r} stands in line {first}, too")]
+        return [("duplicate id", f"id {describe(sample_id)} stands in line {first}, too")]
 
     def add(self, sample: Sample | BrokenSample, problems: list[tuple[str, str]]) -> None:
         task = getattr(sample, "task", None) or "(no task)"
@@ -99,7 +99,7 @@ class Report:
         lines = [f"{self.path}", f"{'task':<16} {'rows':>7} {'good':>7} {'bad':>7}" + (" expected" if expected else "")]
         for task in order:
             rows, bad = self.rows[task], self.bad_rows[task]
-            line = f"{task:<16} {rows:>7} {rows - bad:>7} {bad:>7}"
+            line = f"{one_line(task, 40):<16} {rows:>7} {rows - bad:>7} {bad:>7}"
             if expected:
                 line += f" {expected.get(task, 0):>8}" + ("" if rows == expected.get(task, 0) else "  differs")
             lines.append(line)
@@ -107,7 +107,7 @@ class Report:
         total = f" {sum(expected.values()):>8}" if expected else ""
         lines.append(f"{'all':<16} {rows:>7} {rows - bad:>7} {bad:>7}{total}")
         for kind, counts in sorted(self.problems.items()):
-            where = ", ".join(f"{task} {count}" for task, count in counts.most_common(4))
+            where = ", ".join(f"{one_line(task, 40)} {count}" for task, count in counts.most_common(4))
             lines.append(f"{counts.total()} × {kind} ({where})")
             lines += [f"    {example}" for example in self.examples[kind]]
         return "\n".join(lines)
@@ -138,13 +138,13 @@ class Writers:
         if problems:
             reasons = [f"{kind}: {text}" for kind, text in problems]
             row = {"line": sample.line_number, "reasons": reasons, "row": sample.raw}
-            self.bad.write(json.dumps(row, default=lambda value: f"{len(value)} bytes") + "\n")
+            self.bad.write(to_line(row, plain) + "\n")
         elif self.parquet is not None:
             self.group.append(sample.raw)
             if len(self.group) >= WINDOW:
                 self._flush()
         else:
-            self.good.write(json.dumps(sample.raw, ensure_ascii=False) + "\n")
+            self.good.write(to_line(sample.raw) + "\n")
 
 
 def check_file(path: Path, checker: Checker, processes: int, fix_dir: Path | None) -> Report:
@@ -187,7 +187,7 @@ def main() -> int:
         fix_dir = (args.output_dir or path.parent) if args.fix else None
         try:
             report = check_file(path, checker, args.processes, fix_dir)
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException) as error:
             print(f"{path}: cannot be read: {error}", file=sys.stderr)
             unreadable += 1
             continue

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -30,8 +29,8 @@ from tqdm import tqdm
 
 from inference.images import ImageError, ImageSource, PixelBudget
 from inference.prompts import SYSTEM_PROMPT
-from inference.results import atomic_path, atomic_write
-from scripts.samples import BrokenSample, Sample, read_samples
+from inference.results import atomic_path, atomic_write, to_line
+from scripts.samples import BrokenSample, Sample, plain, read_samples
 
 DATA_SOURCE = "emocaliber"  # the name that train/cus_reward.py is registered under in verl
 ROWS_A_GROUP = 256  # held in memory at once; embedded images are large
@@ -167,7 +166,7 @@ class Writer:
     def write(self, row: dict[str, Any]) -> None:
         self.count += 1
         if self.schema is None:
-            self.lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+            self.lines.write(to_line(row, plain) + "\n")
             return
         self.group.append(row)
         if len(self.group) >= ROWS_A_GROUP:
@@ -178,7 +177,7 @@ def convert(args: argparse.Namespace) -> Counter[str]:
     """Write the target, the rest and the errors; returns how many rows were read, written, failed.
 
     Raises:
-        OSError, pyarrow.ArrowInvalid: when the source cannot be read.
+        OSError, pyarrow.ArrowException: when the source cannot be read.
     """
     extract_dir = args.target.with_name(args.target.stem + "_images")
     images = Images([args.source.parent, Path.cwd(), *args.image_root], extract_dir)
@@ -212,7 +211,7 @@ def convert(args: argparse.Namespace) -> Counter[str]:
             if row is None:
                 counts["failed"] += 1
                 row = {"error": error, "row": raw}
-                errors.write(json.dumps(row, default=lambda value: f"{len(value)} bytes") + "\n")
+                errors.write(to_line(row, plain) + "\n")
             elif chosen is None or line_number in chosen:
                 target.write(row)
                 counts["written"] += 1
@@ -244,7 +243,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--rest needs --subset")
     try:
         counts = convert(args)
-    except (OSError, ValueError, pa.ArrowInvalid) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         parser.exit(2, f"{args.source}: cannot be converted: {error}\n")
     others = "".join(f" + {name} {counts[name]}" for name in ("rest", "left out") if counts[name])
     print(f"{args.target}: read {counts['read']} = written {counts['written']}{others} + failed {counts['failed']}")

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from inference.images import FACTOR, ImageError, ImageSource, PixelBudget
+from inference.json_lines import describe, one_line
 from inference.response import REASONING_STEPS, UNKNOWN, read_response, reasoning_steps, tag_text
 from inference.vecbench import TASKS
 from scripts.build_vec_cot.stages import PUBLISHED_ROWS
@@ -82,7 +83,9 @@ class Checker:
             return []
         if sample.ground_truth.lower() not in {label.lower() for label in sample.candidates}:
             shown = ", ".join(sample.candidates[:8]) + (", …" if len(sample.candidates) > 8 else "")
-            return [("label outside the candidates", f"{sample.ground_truth!r}, expected one of {shown}")]
+            return [
+                ("label outside the candidates", f"{describe(sample.ground_truth)}, expected one of {one_line(shown)}")
+            ]
         return []
 
     def _answer(self, sample: Sample) -> list[tuple[str, str]]:
@@ -96,9 +99,11 @@ class Checker:
             found.append(("reasoning steps missing", f"expected all five in <think>, missing {', '.join(missing)}"))
         reading = read_response(sample.answer, sample.candidates or [sample.ground_truth or ""])
         if reading.label == UNKNOWN:
-            found.append(("no answer among the candidates", f"<answer> {tag_text(sample.answer, 'answer')!r}"))
+            found.append(("no answer among the candidates", f"<answer> {describe(tag_text(sample.answer, 'answer'))}"))
         elif sample.ground_truth and reading.label != sample.ground_truth.lower():
-            found.append(("answer is not the label", f"{reading.label!r}, expected {sample.ground_truth!r}"))
+            found.append(
+                ("answer is not the label", f"{describe(reading.label)}, expected {describe(sample.ground_truth)}")
+            )
         stated = tag_text(sample.answer, "confidence")
         if stated is None and self.expect == "stage2":
             found.append(("no confidence", "expected <confidence> after the answer"))
