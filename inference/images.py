@@ -165,9 +165,7 @@ class ImageSource:
             raise ImageError(f"image {shown}: cannot identify: expected {', '.join(_known_formats())}") from None
         except Image.DecompressionBombError:
             raise ImageError(f"image {shown}: has more than {MAX_SOURCE_PIXELS:,} pixels") from None
-        except (
-            Exception
-        ) as error:  # Pillow's decoders raise whatever a broken file leads them to, struct.error to KeyError
+        except Exception as error:  # a broken file leads Pillow's decoders to struct.error, KeyError, and many more
             reason = getattr(error, "strerror", None) or one_line(str(error))
             raise ImageError(f"image {shown}: cannot be read: {type(error).__name__}: {reason}") from None
 

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from inference.engines import Engine, EngineSettings, Output, Request, checkpoint_notice, load_engine
 from inference.images import ImageError, ImageSource, PixelBudget
+from inference.json_lines import one_line
 from inference.loader import ImageLoader, Loaded
 from inference.prompts import chat_messages
 from inference.results import ShardBusy, ShardWriter, finished_samples
@@ -62,7 +63,7 @@ class Worker:
         self.predicted = self.failed = 0
 
     def fail(self, item: Record | BrokenRecord, error: str) -> None:
-        log.error("%s: %s", item.sample_id, error)
+        log.error("%s: %s", one_line(item.sample_id), one_line(error, 1000))
         self.writer.write(result_line(item, error=error))
         self.failed += 1
 
@@ -82,7 +83,7 @@ class Worker:
     def finish(self, output: Output) -> None:
         record = self.under_way.pop(output.sample_id)
         if output.error is not None:
-            self.fail(record, output.error)
+            self.fail(record, f"line {record.line_number}: {output.error}")
             return
         told = {field.name: getattr(output, field.name) for field in fields(output) if field.name != "sample_id"}
         self.writer.write(result_line(record, **self.added, **told))

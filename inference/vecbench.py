@@ -42,6 +42,7 @@ GROUPS = ("ID VSA", "ID VER", "OOD VER")
 MAX_NAME = 200  # characters of a task or a label
 MAX_ID = 1000  # characters
 MAX_CANDIDATES = 1000
+MAX_TEXT = 1_000_000  # characters of one text of a prompt: more than any model's context holds
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def _check_messages(messages: Any, fail: Callable[[str, str], NoReturn]) -> list
         check_text(f"{where}.role", message["role"], fail, MAX_NAME)
         content = message.get("content")
         if isinstance(content, str):
-            check_text(f"{where}.content", content, fail)
+            check_text(f"{where}.content", content, fail, MAX_TEXT)
             continue
         if not isinstance(content, list) or not all(isinstance(item, dict) for item in content):
             fail(f"{where}.content", f"a string or a list of objects, got {describe(content)}")
@@ -189,7 +190,7 @@ def _check_messages(messages: Any, fail: Callable[[str, str], NoReturn]) -> list
             if not ({"image", "image_url"} & item.keys() or isinstance(item.get("text"), str)):
                 fail(f"{where}.content[{j}]", f'"text" or "image", got {describe(item)}')
             if isinstance(item.get("text"), str):
-                check_text(f"{where}.content[{j}]", item["text"], fail)
+                check_text(f"{where}.content[{j}]", item["text"], fail, MAX_TEXT)
     if not any(message["role"] == "user" for message in messages):
         fail("conversations", 'at least one turn with the role "user"')
     return messages

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from inference.json_lines import describe, one_line, read_lines, refuse_binary, too_deep
 from inference.prompts import recognition_prompt
 from inference.response import tag_text
-from inference.vecbench import MAX_ID, MAX_NAME, TASKS, RecordError, canonical_task, check_text
+from inference.vecbench import MAX_ID, MAX_NAME, MAX_TEXT, TASKS, RecordError, canonical_task, check_text
 
 IMAGE = "<image>"  # where an image stands in a turn's text, ms-swift's and verl's mark
 ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
@@ -167,7 +167,7 @@ def _turn(turn: Any, where: str, images: list[str], fail: Any) -> dict[str, str]
         content = "".join(parts)
     if not isinstance(content, str):
         fail(f"{where}.content", f"a string or a list of items, got {describe(content)}")
-    check_text(f"{where}.content", content, fail)
+    check_text(f"{where}.content", content, fail, MAX_TEXT)
     return {"role": ROLES[role], "content": content}
 
 
