@@ -132,8 +132,7 @@ class ImageSource:
         with self._opened(reference) as image:
             if decode:
                 image.load()
-            turned = TURNS.get(_orientation(image), Image.Transpose.ROTATE_180) > Image.Transpose.TRANSPOSE
-            return image.size[::-1] if turned else image.size
+            return image.size if _orientation(image) < 5 else image.size[::-1]
 
     def thumbnail(self, reference: str, size: int) -> Image.Image:
         """The image as RGB within ``size`` × ``size`` pixels, upright, never enlarged.

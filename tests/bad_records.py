@@ -178,7 +178,8 @@ def text():
         "two objects": whole + whole, "a comma at its end": whole + b",", "a comma within": whole[:-1] + b",}",
         "single quotes": str(a_record()).encode(), "a comment": whole + b" // fine", "no JSON": b"nonsense",
         "a byte-order mark within": b"\xef\xbb\xbf" + whole, "a record in a list": b"[" + whole + b"]",
-        "CSV": b"id,task,label", "HTML": b"<html><body>Log in</body></html>", "Python's None": whole.replace(b'"awe"', b"None"),
+        "CSV": b"id,task,label", "HTML": b"<html><body>Log in</body></html>",
+        "Python's None": whole.replace(b'"awe"', b"None"),
     }.items():  # fmt: skip
         yield RecordCase(name, wrong, "(line)")
 

@@ -102,7 +102,8 @@ def other_files(folder):
     line = as_line(a_record())
     pq.write_table(pa.table({"task": ["EmoSet-8"]}), folder / "table")
     whole = {
-        "gzip": gzip.compress(line), "parquet": (folder / "table").read_bytes(), "UTF-16": line.decode().encode("utf-16"),
+        "gzip": gzip.compress(line), "parquet": (folder / "table").read_bytes(),
+        "UTF-16": line.decode().encode("utf-16"),
         "zip": b"PK\x03\x04rest", "LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n",
         "array on one line": b"[" + line + b", " + line + b"]",
         "array with indents": json.dumps([a_record(), a_record()], indent=1).encode(),
@@ -253,8 +254,8 @@ def test_the_limit_of_levels_is_exact(depth, deep):
 # --- CSV -------------------------------------------------------------------------------
 
 CSV_CASES = {
-    "invalid UTF-8": (b"good.png,j\xffoy", "label"), "NUL": (b"good.png\0,joy", "path"), "no label": (b"good.png,", "label"),
-    "no path": (b",joy", "path"), "one field": (b"good.png", "label"), "three fields": (b"good.png,joy,more", "(line)"),
+    "invalid UTF-8": (b"good.png,j\xffoy", "label"), "NUL": (b"good.png\0,joy", "path"),
+    "no label": (b"good.png,", "label"), "no path": (b",joy", "path"), "one field": (b"good.png", "label"), "three fields": (b"good.png,joy,more", "(line)"),
     "an image that is missing": (b"none.png,joy", "path"), "an image that is torn": (b"torn.png,joy", "path"),
     "a long label": (b"good.png," + b"x" * 300_000, "label"), "a folder": (b".,joy", "path"),
     "a quote left open": (b'good.png,"joy', "label"),
