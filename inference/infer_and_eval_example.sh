@@ -32,6 +32,7 @@ limit="${limit:-}"                                                   # only the 
 overwrite="${overwrite:-false}"                                      # true: start anew, delete what was inferred into output_path
 resume_anyway="${resume_anyway:-false}"                              # true: go on although data, checkpoint or settings differ
 report="${report:-true}"                                             # report.html with tables, figures, samples; or false
+evaluate_args="${evaluate_args:-}"                                   # more options of inference.evaluate, as one string of words
 # More settings stand in infer.sh: max_new_tokens seed min_pixels max_pixels inference_args
 
 { # read whole before it runs: bash would otherwise follow an edit of this file in mid-run
@@ -122,8 +123,9 @@ if ((failed)); then
   exit 1
 fi
 
+read -r -a more <<< "$evaluate_args"
 "$python" -m inference.evaluate --output_path "$output_path" --data_path "$data_path" \
-  ${limit:+--limit "$limit"} --wandb_project "$project_name"
+  ${limit:+--limit "$limit"} --wandb_project "$project_name" ${more[@]+"${more[@]}"}
 if [[ "$data_path" == "$toy_data" ]]; then
   "$python" -m scripts.toy_world.report --output_path "$output_path"
 fi
