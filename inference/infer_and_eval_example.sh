@@ -27,6 +27,7 @@ project_name="${project_name:-}"                                     # wandb pro
 temperature="${temperature:-0.7}"                                    # 0 is greedy decoding
 n_responses="${n_responses:-1}"                                      # to each record, for self-consistency
 n_gpu="${n_gpu:-}"                                                   # empty: all there are, or 1 CPU worker
+image_root="${image_root:-}"                                         # more folders that images may lie in, separated by colons
 limit="${limit:-}"                                                   # only the first so many records
 report="${report:-true}"                                             # report.html with tables, figures, samples; or false
 # More settings stand in infer.sh: max_new_tokens seed min_pixels max_pixels inference_args
@@ -85,7 +86,7 @@ fi
 echo "Inferring $data_path with ${checkpoint:-$model_name at $base_url} ($engine, $n_gpu worker(s), temperature $temperature)"
 echo "into $output_path; the workers' logs are worker_<index>.log there."
 mkdir -p "$output_path"
-export python checkpoint data_path model_name output_path temperature n_responses n_gpu engine base_url limit
+export python checkpoint data_path model_name output_path temperature n_responses n_gpu engine base_url limit image_root
 export ray_address n_actors
 export min_pixels="${min_pixels:-}" max_pixels="${max_pixels:-}" max_new_tokens="${max_new_tokens:-}"
 
@@ -119,6 +120,10 @@ if [[ "$data_path" == "$toy_data" ]]; then
 fi
 if [[ "$report" == true ]]; then
   show_run=("$python" -m inference.report --output_path "$output_path" --data_path "$data_path")
+  IFS=: read -r -d '' -a roots < <(printf '%s\0' "$image_root") || true
+  for root in ${roots[@]+"${roots[@]}"}; do
+    show_run+=("--image_root=$root")
+  done
   if ! "${show_run[@]}"; then
     echo "WARNING: there is no report.html; the numbers above stand without it. To try again:" >&2
     echo "  ${show_run[*]@Q}" >&2

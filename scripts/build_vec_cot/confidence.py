@@ -36,6 +36,7 @@ from scripts.build_vec_cot.sampling import (
     DECISIVE,
     MAX_QUESTIONS,
     error_row,
+    image_roots,
     keep_settings,
     model_notice,
     parse_settings,
@@ -69,7 +70,7 @@ def ask(items: list[Record | BrokenRecord], args: argparse.Namespace) -> None:
         for k in range(args.samples)
     ]
     with ShardWriter(args.output_path, args.index, args.n_shards) as writer:
-        infer_share(asked, writer, args, settings, lambda: load_engine(args.engine, settings), [Path.cwd()])
+        infer_share(asked, writer, args, settings, lambda: load_engine(args.engine, settings), image_roots(args))
 
 
 def collect(items: list[Record | BrokenRecord], args: argparse.Namespace) -> dict[str, list[dict]]:

@@ -36,6 +36,7 @@ from scripts.build_vec_cot.sampling import (
     MAX_QUESTIONS,
     answers_on_disk,
     error_row,
+    image_roots,
     keep_settings,
     model_notice,
     parse_settings,
@@ -82,7 +83,7 @@ def ask(items: list[Record | BrokenRecord], args: argparse.Namespace, template: 
             if not asked:
                 break
             log.info("round %d of at most %d: %d of %d records", number, args.attempts, len(asked), len(mine))
-            infer_share(asked, writer, args, settings, start_engine, [Path.cwd()])
+            infer_share(asked, writer, args, settings, start_engine, image_roots(args))
 
 
 def collect(items: list[Record | BrokenRecord], args: argparse.Namespace, limits: Limits) -> dict[str, list[dict]]:
