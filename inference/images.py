@@ -15,18 +15,22 @@ import base64
 import binascii
 import io
 import math
-import urllib.request
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from inference.download import DownloadError, download
+
 FACTOR = 28  # pixels a side of one image token: patches of 14, merged 2 × 2
 MAX_ASPECT_RATIO = 200  # what Qwen2-VL's processor refuses
 MAX_DOWNLOAD_BYTES = 64 * 2**20
-DOWNLOAD_TIMEOUT = 30  # seconds
+IMAGE_ROOT_HELP = "another folder that images may lie in, besides the data file's and the working directory; repeatable"
+DOWNLOAD_SECONDS = 30  # for all of an image
 
 
 class ImageError(ValueError):
@@ -70,18 +74,30 @@ class PixelBudget:
         return new_width, new_height
 
 
+def data_roots(data_path: str | Path, more: Iterable[str | Path] = ()) -> list[Path]:
+    """Where the images of a data file may lie: its own folder, the working directory, then ``more``."""
+    return [Path(data_path).resolve().parent, Path.cwd(), *map(Path, more)]
+
+
 @dataclass
 class ImageSource:
-    """Where the images of a data file are found.
+    """Where the images of a data file are found, and where they may not be looked for.
+
+    A data file may come from anybody, and what it names is decoded, shown in a report, sent to an
+    endpoint: no path leads out of the roots, be it absolute, by ``..``, as ``file://`` or through a link.
 
     Attributes:
-        roots: folders that a relative path is looked for in, in this order.
+        roots: folders that a relative path is looked for in, in this order, and that images lie in.
         allow_url: whether http(s) addresses may be fetched; off unless asked for.
+        allow_private_url: whether they may be of this machine or a private network.
+        confined: False for paths that a person has given, who may read what they may read.
     """
 
     roots: list[Path]
     budget: PixelBudget = field(default_factory=PixelBudget)
     allow_url: bool = False
+    allow_private_url: bool = False
+    confined: bool = True
 
     def load(self, reference: str) -> Image.Image:
         """The image as RGB pixels within the budget, upright (EXIF), transparency on white.
@@ -150,10 +166,10 @@ class ImageSource:
         if reference.startswith(("http://", "https://")):
             if not self.allow_url:
                 raise ImageError("is a URL: give --allow_url to fetch images from the network")
-            with urllib.request.urlopen(reference, timeout=DOWNLOAD_TIMEOUT) as response:
-                content = response.read(MAX_DOWNLOAD_BYTES + 1)
-            if len(content) > MAX_DOWNLOAD_BYTES:
-                raise ImageError(f"is larger than {MAX_DOWNLOAD_BYTES} bytes")
+            try:
+                content = download(reference, MAX_DOWNLOAD_BYTES, DOWNLOAD_SECONDS, self.allow_private_url)
+            except DownloadError as error:
+                raise ImageError(str(error)) from None
             return io.BytesIO(content)
         if reference.startswith("hf://"):
             # hf://datasets/OWNER/NAME/path: what scripts.fetch brought is looked for by its path.
@@ -163,18 +179,38 @@ class ImageSource:
         return self.find(Path(reference.removeprefix("file://")))
 
     def find(self, path: Path) -> Path:
-        """Where the file is: an absolute path itself, a relative one in the first root that has it.
+        """Where the file is, links followed: a relative path is looked for in each root in turn.
 
         Raises:
-            ImageError: when there is no such file.
+            ImageError: when there is no such file, or the path leads out of the roots. Whether there is
+                a file out there is not even looked at.
         """
-        places = [path] if path.is_absolute() else [root / path for root in self.roots]
-        for place in places:
-            if place.is_file():
-                return place
-        if any(place.exists() for place in places):
+        outside = irregular = False
+        for place in [path] if path.is_absolute() else [root / path for root in self.roots]:
+            try:
+                real = Path(os.path.realpath(place))
+            except ValueError:  # a zero byte, which no file's name has
+                continue
+            if not self.allows(real):
+                outside = True
+            elif real.is_file():
+                return real
+            else:
+                irregular = irregular or real.exists()
+        folders = ", ".join(map(str, self.roots))
+        if irregular:
             raise ImageError("is not a regular file")
-        raise ImageError("no such file" + ("" if path.is_absolute() else f" in {', '.join(map(str, self.roots))}"))
+        if outside:
+            raise ImageError(f"leads out of {folders or 'every folder'}: give --image_root FOLDER to allow its folder")
+        raise ImageError("no such file" + ("" if path.is_absolute() else f" in {folders}"))
+
+    def allows(self, path: str | Path) -> bool:
+        """Whether an absolute path without links leads to where images may lie."""
+        return not self.confined or any(Path(path).is_relative_to(root) for root in self._real_roots)
+
+    @cached_property
+    def _real_roots(self) -> list[str]:
+        return [os.path.realpath(root) for root in self.roots]
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:

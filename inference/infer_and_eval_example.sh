@@ -28,6 +28,7 @@ project_name="${project_name:-}"                                     # wandb pro
 temperature="${temperature:-0.7}"                                    # 0 is greedy decoding
 n_responses="${n_responses:-1}"                                      # to each record, for self-consistency
 n_gpu="${n_gpu:-}"                                                   # empty: all there are, or 1 CPU worker
+image_root="${image_root:-}"                                         # more folders that images may lie in, separated by colons
 limit="${limit:-}"                                                   # only the first so many records
 overwrite="${overwrite:-false}"                                      # true: start anew, delete what was inferred into output_path
 resume_anyway="${resume_anyway:-false}"                              # true: go on although data, checkpoint or settings differ
@@ -94,7 +95,7 @@ exec 8>> "$output_path/job.lock"
 flock --nonblock 8 ||
   stop "output_path=$output_path: another job is running there (pid $(cat -- "$output_path/job.lock")). Wait for it, or take another output_path."
 echo "$$" > "$output_path/job.lock"
-export python checkpoint data_path model_name output_path temperature n_responses n_gpu engine base_url limit
+export python checkpoint data_path model_name output_path temperature n_responses n_gpu engine base_url limit image_root
 export ray_address n_actors overwrite resume_anyway parent_pid="$$"
 export min_pixels="${min_pixels:-}" max_pixels="${max_pixels:-}" max_new_tokens="${max_new_tokens:-}"
 
@@ -131,6 +132,10 @@ if [[ "$data_path" == "$toy_data" ]]; then
 fi
 if [[ "$report" == true ]]; then
   show_run=("$python" -m inference.report --output_path "$output_path" --data_path "$data_path")
+  IFS=: read -r -d '' -a roots < <(printf '%s\0' "$image_root") || true
+  for root in ${roots[@]+"${roots[@]}"}; do
+    show_run+=("--image_root=$root")
+  done
   if ! "${show_run[@]}"; then
     echo "WARNING: there is no report.html; the numbers above stand without it. To try again:" >&2
     echo "  ${show_run[*]@Q}" >&2

@@ -26,7 +26,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from inference.engines import Engine, EngineSettings, Output, Request, checkpoint_notice, load_engine
-from inference.images import ImageError, ImageSource, PixelBudget
+from inference.images import IMAGE_ROOT_HELP, ImageError, ImageSource, PixelBudget, data_roots
 from inference.loader import ImageLoader, Loaded
 from inference.prompts import chat_messages
 from inference.provenance import checkpoint_identity, data_identity
@@ -125,7 +125,7 @@ def infer_share(
     Args:
         mine: the share, in order; their ids are what resume goes by.
         start_engine: called at most once, and only when something is missing.
-        roots: folders that relative image paths are looked for in.
+        roots: folders that relative image paths are looked for in, and that images may lie in.
     """
     finished = finished_samples(args.output_path)
     missing = [item for item in mine if item.sample_id not in finished]
@@ -136,7 +136,7 @@ def infer_share(
             worker.fail(item, item.error)
     records = [item for item in missing if isinstance(item, Record)]
     if records:  # a finished share costs no engine start
-        source = ImageSource(roots, settings.budget, args.allow_url)
+        source = ImageSource(roots, settings.budget, args.allow_url, args.allow_private_url)
         # transformers computes a batch in one piece: it shall not depend on which image was decoded first.
         with ImageLoader(source, args.image_workers, in_order=args.engine == "transformers") as loader:
             images = loader.load(records)  # the first ones are decoded while the engine starts
@@ -185,7 +185,7 @@ def infer(args: argparse.Namespace, settings: EngineSettings) -> tuple[int, int,
     """Infer what is missing of the data file's share; returns what ``infer_share`` does."""
     description = describe_run(args)
     mine = share_of(args.data_path, args.index, args.n_shards, args.limit)
-    roots = [Path(args.data_path).resolve().parent, Path.cwd()]
+    roots = data_roots(args.data_path, args.image_root)
     with open_shard(args.output_path, args.index, args.n_shards, description, args.on_change) as (writer, run):
 
         def start_engine() -> Engine:
@@ -215,6 +215,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add("--gpu_memory_utilization", type=float, default=0.9)
     add("--dtype", default="auto", help="auto: the checkpoint's own on a GPU, float32 on CPU")
     add("--allow_url", action="store_true", help="fetch images that are http(s) URLs")
+    add("--allow_private_url", action="store_true", help="also from this machine and private networks")
     add("--trust_remote_code", action="store_true", help="run Python code that comes with the checkpoint")
     add("--base_url", default="", help="the endpoint of the openai engine")
     add("--max_retries", type=int, default=6, help="of a request to an endpoint")
@@ -232,6 +233,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     add("--index", type=int, default=0, help="which share this worker takes, from 0")
     add("--n_shards", type=int, default=1, help="how many workers share the file")
     add("--limit", type=int, help="only the first so many records of the file")
+    add("--image_root", type=Path, action="append", default=[], metavar="DIR", help=IMAGE_ROOT_HELP)
     add("--image_workers", type=int, default=4, help="threads that decode images")
     add_model_arguments(parser)
 

@@ -31,7 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from inference.images import PixelBudget
+from inference.images import IMAGE_ROOT_HELP, PixelBudget, data_roots
 from inference.results import atomic_path, atomic_write
 from inference.vecbench import TASKS
 from scripts.data_checks import EXPECTATIONS, Checker
@@ -165,7 +165,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+", help="JSON lines, a JSON array, or parquet")
     parser.add_argument("--expect", choices=sorted(EXPECTATIONS), help="what the file is meant to be")
-    parser.add_argument("--image_root", type=Path, action="append", default=[], help="more folders for relative paths")
+    parser.add_argument("--image_root", type=Path, action="append", default=[], metavar="DIR", help=IMAGE_ROOT_HELP)
     parser.add_argument("--tokenizer", help="model folder or hub name: count the tokens of text and image")
     parser.add_argument("--max_length", type=int, default=2048, help="tokens of question and answer, image included")
     parser.add_argument("--min_pixels", type=int, default=PixelBudget.min_pixels)
@@ -183,7 +183,7 @@ def main() -> int:
     )
     bad = unreadable = 0
     for path in args.files:
-        checker = make_checker(roots=[path.parent, Path.cwd(), *args.image_root])
+        checker = make_checker(roots=data_roots(path, args.image_root))
         fix_dir = (args.output_dir or path.parent) if args.fix else None
         try:
             report = check_file(path, checker, args.processes, fix_dir)

@@ -31,7 +31,7 @@ class Checker:
     """Finds what is wrong with a row.
 
     Attributes:
-        roots: folders that a relative image path is looked for in.
+        roots: folders that a relative image path is looked for in, and that images may lie in.
         budget: the pixel budget that image tokens are counted with.
         tokenizer: model folder or hub name; None leaves the text's length unchecked.
         max_length: tokens that question, image and answer may have together.
@@ -72,7 +72,8 @@ class Checker:
             fitted = self._source.budget.fit(width, height)
         except ImageError as error:
             text = str(error)
-            return 0, [("image missing" if "no such file" in text else "image unreadable", text)]
+            kinds = {"no such file": "image missing", "--image_root": "image not allowed"}
+            return 0, [(next((kind for part, kind in kinds.items() if part in text), "image unreadable"), text)]
         return fitted[0] * fitted[1] // FACTOR**2, []
 
     def _labels(self, sample: Sample) -> list[tuple[str, str]]:
