@@ -14,10 +14,11 @@ from inference.images import FACTOR, ImageError, ImageSource, PixelBudget
 from inference.response import REASONING_STEPS, UNKNOWN, read_response, reasoning_steps, tag_text
 from inference.vecbench import TASKS
 from scripts.build_vec_cot.stages import PUBLISHED_ROWS
-from scripts.samples import Sample
+from scripts.samples import IMAGE, Sample
 
 SMALLEST_SIDE = FACTOR  # pixels; below it an image is less than one image token high or wide
 LARGEST_AREA = 50_000_000  # pixels
+IMAGE_MARKS = "<|vision_start|><|vision_end|>"
 
 # Rows by source: the published tables of VEC-CoT and of the test set.
 EXPECTATIONS = {
@@ -86,6 +87,18 @@ class Checker:
             return [("label outside the candidates", f"{sample.ground_truth!r}, expected one of {shown}")]
         return []
 
+    def remarks(self, sample: Sample) -> list[tuple[str, str]]:
+        """(kind, text) of what is unusual and makes no row bad."""
+        known = TASKS.get(sample.task or "")
+        if known is None or sample.candidates is None:
+            return []
+        usual, found = ({label.lower() for label in labels} for labels in (known.labels, sample.candidates))
+        if usual == found:
+            return []
+        shown = [f"without {', '.join(sorted(usual - found))}"] if usual - found else []
+        shown += [f"with {', '.join(sorted(found - usual))}"] if found - usual else []
+        return [("candidates differ from the published ones", f"{known.name} {' and '.join(shown)}")]
+
     def _answer(self, sample: Sample) -> list[tuple[str, str]]:
         if sample.answer is None:
             wanted = self.expect in ("stage1", "stage2")
@@ -107,11 +120,15 @@ class Checker:
             found.append(("confidence out of range", f"{stated[:40]!r}, expected a number from 0 to 1"))
         return found
 
-    def _length(self, sample: Sample, image_tokens: int) -> list[tuple[str, str]]:
-        if self.tokenizer is None:
-            return []
+    def length(self, sample: Sample, image_tokens: int) -> int:
+        """Tokens of question, image and answer together, as training sees them."""
         turns = sample.messages + ([{"role": "assistant", "content": sample.answer}] if sample.answer else [])
-        length = len(self._tokenizer.apply_chat_template(turns)) + image_tokens
+        # Beside its own tokens, an image has the two marks around them.
+        turns = [{**turn, "content": turn["content"].replace(IMAGE, IMAGE_MARKS)} for turn in turns]
+        return len(self._tokenizer.apply_chat_template(turns)) + image_tokens
+
+    def _length(self, sample: Sample, image_tokens: int) -> list[tuple[str, str]]:
+        length = 0 if self.tokenizer is None else self.length(sample, image_tokens)
         if length <= self.max_length:
             return []
         found = f"{length} tokens, {image_tokens} of them the image's"
