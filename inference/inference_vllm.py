@@ -26,6 +26,7 @@ from inference.images import ImageError, ImageSource, PixelBudget
 from inference.loader import ImageLoader, Loaded
 from inference.prompts import chat_messages
 from inference.results import ShardBusy, ShardWriter, finished_samples
+from inference.storage import explain
 from inference.vecbench import TASKS, BrokenRecord, Record, read_records
 
 log = logging.getLogger("inference")
@@ -233,7 +234,7 @@ def main() -> None:
     try:
         infer(args, engine_settings(args))
     except (ValueError, OSError, ShardBusy) as error:
-        sys.exit(f"inference failed: {type(error).__name__}: {error}")
+        sys.exit(f"inference failed: {type(error).__name__}: {explain(error)}")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from inference.plots_labels import confusion_matrices
 from inference.plots_style import FORMATS, METADATA, MIN_BIN_COUNT, SETTINGS, STYLES, check_formats
 from inference.result_table import read_run
 from inference.results import atomic_path
+from inference.storage import explain
 
 # Only what concerns the file: these two figures keep matplotlib's own type sizes.
 FILE_SETTINGS = ("pdf.fonttype", "svg.fonttype", "svg.hashsalt")
@@ -145,14 +146,14 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, help="where to write (default: --output_path)")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=["png"], help="one or more")
     args = parser.parse_args()
+    output_dir = args.output_dir or args.output_path
     try:
         results = read_run(args.output_path)
+        output_dir.mkdir(parents=True, exist_ok=True)
+        for path in draw_all(results.table, output_dir, "\n".join(results.notices), args.formats, results.candidates):
+            print(path)
     except OSError as error:
-        sys.exit(f"cannot draw: {error}")
-    output_dir = args.output_dir or args.output_path
-    output_dir.mkdir(parents=True, exist_ok=True)
-    for path in draw_all(results.table, output_dir, "\n".join(results.notices), args.formats, results.candidates):
-        print(path)
+        sys.exit(f"cannot draw: {explain(error)}")
 
 
 if __name__ == "__main__":
