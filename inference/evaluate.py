@@ -26,6 +26,7 @@ from inference import confidence_sources, confidence_tables, protocols, tables
 from inference.confidence_metrics import N_BINS
 from inference.confidence_sources import VERBALIZED
 from inference.protocols import Row
+from inference.provenance import file_sha256, trace, trace_line
 from inference.result_table import Results, read_file, read_shards
 from inference.results import atomic_path, atomic_write, to_line
 from inference.storage import explain
@@ -85,9 +86,11 @@ def evaluate(
     draw: Callable[..., None] | None = None,
     n_resamples: int = 0,
     n_bins: int = N_BINS,
+    run: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write every file of an evaluation into ``output_dir``; returns what metrics.json holds.
 
+    ``run`` is ``provenance.trace`` of the run, when the results are one's.
     ``n_resamples`` of the bootstrap give the corrected figures 95 % intervals. ``draw`` is called
     with the name of a function of ``inference.plots`` and its arguments, as soon as they are known;
     without it no figure is drawn.
@@ -98,6 +101,8 @@ def evaluate(
     counts = f"{n_read} samples read = {len(table)} predicted + {len(failed)} failed"
     if failed:
         counts += " (error.jsonl; not in the tables)"
+    if run is not None:
+        counts += f"\n{trace_line(run)}"
     if draw is not None:
         shown = ["task", "group", "truth", "label", "confidence", "published_label", "published_confidence"]
         drawn = table[[*shown, "published_confidence_unreadable"]]
@@ -137,8 +142,10 @@ def evaluate(
         "thresholds.tsv": threshold_lines,
         "error.jsonl": "".join(to_line(result) + "\n" for result in failed),
     }
+    write_merged(results, output_dir)
     summary = {
         "notices": notes,
+        "run": run and {**run, "results_sha256": file_sha256(output_dir / "merged.jsonl")},
         "counts": {"read": n_read, "predicted": len(table), "failed": len(failed)},
         "published": {
             "metric": [row.to_json() for row in published],
@@ -162,7 +169,6 @@ def evaluate(
         "confidence": {name: [row.to_json() for row in rows] for name, rows in sources.items()},
     }
     files["metrics.json"] = json.dumps(summary, indent=1, allow_nan=False) + "\n"
-    write_merged(results, output_dir)
     for name, text in files.items():
         with atomic_write(output_dir / name) as handle:
             handle.write(text)
@@ -223,12 +229,13 @@ def main() -> None:
 
     try:
         results = read_file(args.input_file) if args.input_file else read_shards(args.output_path)
+        run = trace(args.output_path) if args.output_path else None
         if args.data_path:
             results.failed += missing_samples(args.data_path, results.known, args.limit)
-        summary = evaluate(results, output_dir, draw if pool else None, args.n_resamples, args.n_bins)
+        summary = evaluate(results, output_dir, draw if pool else None, args.n_resamples, args.n_bins, run)
         for figures in drawn:
             figures.result()
-    except (OSError, BrokenProcessPool) as error:
+    except (OSError, ValueError, BrokenProcessPool) as error:
         if pool:
             pool.shutdown(cancel_futures=True)
         sys.exit(f"cannot evaluate: {explain(error)}")

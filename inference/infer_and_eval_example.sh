@@ -9,7 +9,8 @@
 #   engine=ray ray_address=auto checkpoint=… data_path=… bash inference/infer_and_eval_example.sh
 #       the same over all machines of a Ray cluster, started on one of them
 #
-# Start it again after any interruption: only what is missing is inferred.
+# Start it again after any interruption: only what is missing is inferred. A start with other data, another
+# checkpoint or other settings than those of the results in output_path is refused.
 set -euo pipefail
 
 # Settings. The environment beats what stands here.
@@ -28,6 +29,8 @@ temperature="${temperature:-0.7}"                                    # 0 is gree
 n_responses="${n_responses:-1}"                                      # to each record, for self-consistency
 n_gpu="${n_gpu:-}"                                                   # empty: all there are, or 1 CPU worker
 limit="${limit:-}"                                                   # only the first so many records
+overwrite="${overwrite:-false}"                                      # true: start anew, delete what was inferred into output_path
+resume_anyway="${resume_anyway:-false}"                              # true: go on although data, checkpoint or settings differ
 report="${report:-true}"                                             # report.html with tables, figures, samples; or false
 # More settings stand in infer.sh: max_new_tokens seed min_pixels max_pixels inference_args
 
@@ -85,14 +88,21 @@ fi
 echo "Inferring $data_path with ${checkpoint:-$model_name at $base_url} ($engine, $n_gpu worker(s), temperature $temperature)"
 echo "into $output_path; the workers' logs are worker_<index>.log there."
 mkdir -p "$output_path"
+# Held until this script ends, however it ends.
+exec 8>> "$output_path/job.lock"
+flock --nonblock 8 ||
+  stop "output_path=$output_path: another job is running there (pid $(cat -- "$output_path/job.lock")). Wait for it, or take another output_path."
+echo "$$" > "$output_path/job.lock"
 export python checkpoint data_path model_name output_path temperature n_responses n_gpu engine base_url limit
-export ray_address n_actors
+export ray_address n_actors overwrite resume_anyway parent_pid="$$"
 export min_pixels="${min_pixels:-}" max_pixels="${max_pixels:-}" max_new_tokens="${max_new_tokens:-}"
+
+bash "$cur_path/inference/infer.sh" prepare 8>&- # once, before the workers: what is there, and may it be added to?
 
 pids=()
 trap 'kill "${pids[@]}" 2> /dev/null; exit 130' INT TERM
 for ((index = 0; index < n_gpu; index++)); do
-  bash "$cur_path/inference/infer.sh" "$index" > "$output_path/worker_$index.log" 2>&1 &
+  bash "$cur_path/inference/infer.sh" "$index" > "$output_path/worker_$index.log" 2>&1 8>&- &
   pids+=("$!")
 done
 "$python" -m inference.progress --data_path "$data_path" --output_path "$output_path" \
