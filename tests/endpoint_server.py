@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 LABELS = ("awe", "fear", "anger", "sadness")
@@ -24,9 +24,8 @@ def answer_to(request):
         f"<{step}>{'naïve 😀 '[: 2 + digest[0] % 7]}{digest.hex()}</{step}>"
         for step in ("element", "human", "context", "interaction", "analysis")
     )
-    return (
-        f"<think>{parts}</think><answer>{LABELS[digest[1] % 4]}</answer><confidence>0.{10 + digest[2] % 90}</confidence>"
-    )
+    confidence = f"<confidence>0.{10 + digest[2] % 90}</confidence>"
+    return f"<think>{parts}</think><answer>{LABELS[digest[1] % 4]}</answer>{confidence}"
 
 
 def completion(text, **more):
@@ -115,10 +114,8 @@ def silent(self):
 
 def dripping(head):
     def fault(self):
-        try:
+        with suppress(OSError):  # the client has had enough
             self.drip(head, time.monotonic() + 60)
-        except OSError:
-            pass  # the client has had enough
 
     return fault
 

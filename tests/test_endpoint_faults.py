@@ -93,9 +93,7 @@ def misbehaved(tmp_path_factory):
 
 def test_every_sample_ends_as_a_response_or_an_error_and_the_run_ends_well(misbehaved):
     read, failed = len(CASES), len(ERRORS)
-    assert (
-        f"read {read} = predicted {read - failed} (0 of them before) + failed {failed}" in misbehaved["first"].stderr
-    )
+    assert f"read {read} = predicted {read - failed} (0 of them before) + failed {failed}" in misbehaved["first"].stderr
     assert "Traceback" not in misbehaved["first"].stderr
     assert {case for case, line in misbehaved["lines"].items() if "error" in line} == set(ERRORS)
 
