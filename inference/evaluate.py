@@ -18,6 +18,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from inference.confidence_sources import VERBALIZED
 from inference.provenance import file_sha256, trace, trace_line
 from inference.result_table import Results, read_file, read_shards
 from inference.results import atomic_path, atomic_write, to_line
+from inference.storage import explain
 from inference.vecbench import read_records
 
 
@@ -229,11 +231,13 @@ def main() -> None:
         run = trace(args.output_path) if args.output_path else None
         if args.data_path:
             results.failed += missing_samples(args.data_path, results.known, args.limit)
-    except (OSError, ValueError) as error:
-        sys.exit(f"cannot evaluate: {error}")
-    summary = evaluate(results, output_dir, draw if pool else None, args.n_resamples, args.n_bins, run)
-    for figures in drawn:
-        figures.result()
+        summary = evaluate(results, output_dir, draw if pool else None, args.n_resamples, args.n_bins, run)
+        for figures in drawn:
+            figures.result()
+    except (OSError, ValueError, BrokenProcessPool) as error:
+        if pool:
+            pool.shutdown(cancel_futures=True)
+        sys.exit(f"cannot evaluate: {explain(error)}")
     if not args.quiet:
         for name in ("metric.log", "metric_conf.log"):
             print(f"\n== {output_dir / name}\n{(output_dir / name).read_text(encoding='utf-8')}", end="")

@@ -41,6 +41,7 @@ from inference.run_folder import (
     open_shard,
     prepare,
 )
+from inference.storage import explain
 from inference.vecbench import TASKS, BrokenRecord, Record, read_records
 
 log = logging.getLogger("inference")
@@ -219,7 +220,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add("--trust_remote_code", action="store_true", help="run Python code that comes with the checkpoint")
     add("--base_url", default="", help="the endpoint of the openai engine")
     add("--max_retries", type=int, default=6, help="of a request to an endpoint")
-    add("--timeout", type=float, default=600.0, help="seconds, of a request to an endpoint")
+    add("--timeout", type=float, default=600.0, help="seconds, of a try at an endpoint, to its last byte")
     add("--ray_address", default="", help="of the ray engine: auto, host:port; empty: a cluster on this machine alone")
     add("--n_actors", type=int, default=0, help="engines on the Ray cluster; 0: one a GPU, or one a node on CPU")
     add("--actor_engine", choices=("vllm", "transformers"), default="vllm", help="which engine they are")
@@ -320,7 +321,7 @@ def main() -> None:
         else:
             infer(args, settings)
     except (ValueError, OSError, ShardBusy) as error:
-        sys.exit(f"inference failed: {type(error).__name__}: {error}")
+        sys.exit(f"inference failed: {type(error).__name__}: {explain(error)}")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from inference.plots_labels import confusion_matrices
 from inference.plots_style import FORMATS, METADATA, MIN_BIN_COUNT, SETTINGS, STYLES, check_formats
 from inference.result_table import read_run
 from inference.results import atomic_path
+from inference.storage import explain
 
 # Only what concerns the file: these two figures keep matplotlib's own type sizes.
 FILE_SETTINGS = ("pdf.fonttype", "svg.fonttype", "svg.hashsalt")
@@ -151,17 +152,17 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, help="where to write (default: --output_path)")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=["png"], help="one or more")
     args = parser.parse_args()
+    output_dir = args.output_dir or args.output_path
     try:
         results = read_run(args.output_path)
+        output_dir.mkdir(parents=True, exist_ok=True)
+        note = "\n".join(results.notices)
+        written = draw_all(results.table, output_dir, note, args.formats, results.candidates)
+        sources = rows_by_source(results.table, N_RESAMPLES) if len(available_sources(results.table)) > 1 else {}
+        if sources:
+            written += draw_sources(source_points(sources), output_dir, note, args.formats)
     except OSError as error:
-        sys.exit(f"cannot draw: {error}")
-    output_dir = args.output_dir or args.output_path
-    output_dir.mkdir(parents=True, exist_ok=True)
-    note = "\n".join(results.notices)
-    written = draw_all(results.table, output_dir, note, args.formats, results.candidates)
-    sources = rows_by_source(results.table, N_RESAMPLES) if len(available_sources(results.table)) > 1 else {}
-    if sources:
-        written += draw_sources(source_points(sources), output_dir, note, args.formats)
+        sys.exit(f"cannot draw: {explain(error)}")
     for path in written:
         print(path)
 

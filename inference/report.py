@@ -28,6 +28,7 @@ from inference.report_tables import escape, pictures_html, tables_html
 from inference.response import REASONING_STEPS, reasoning_steps
 from inference.result_table import Results, read_file
 from inference.results import atomic_write, to_line
+from inference.storage import explain
 from inference.thumbnails import make_thumbnails
 from inference.vecbench import GROUPS, TASKS, canonical_task, content_id, decode_line, group_of, image_of, read_lines
 
@@ -273,7 +274,7 @@ def main() -> None:
     try:
         path, n_samples = make_report(args.output_path, source, size, args.processes, args.max_samples)
     except (ReportError, OSError) as error:
-        sys.exit(f"no report: {error}")
+        sys.exit(f"no report: {explain(error)}")
     seconds, megabytes = time.monotonic() - start, path.stat().st_size / 1e6
     print(f"report: {path}")
     print(f"{n_samples} samples, {megabytes:.1f} MB, made in {seconds:.1f} s", file=sys.stderr)

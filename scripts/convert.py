@@ -31,6 +31,7 @@ from tqdm import tqdm
 from inference.images import IMAGE_ROOT_HELP, ImageError, ImageSource, PixelBudget, data_roots
 from inference.prompts import SYSTEM_PROMPT
 from inference.results import atomic_path, atomic_write
+from inference.storage import explain
 from scripts.samples import BrokenSample, Sample, read_samples
 
 DATA_SOURCE = "emocaliber"  # the name that train/cus_reward.py is registered under in verl
@@ -245,7 +246,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         counts = convert(args)
     except (OSError, ValueError, pa.ArrowInvalid) as error:
-        parser.exit(2, f"{args.source}: cannot be converted: {error}\n")
+        parser.exit(2, f"{args.source}: cannot be converted: {explain(error)}\n")
     others = "".join(f" + {name} {counts[name]}" for name in ("rest", "left out") if counts[name])
     print(f"{args.target}: read {counts['read']} = written {counts['written']}{others} + failed {counts['failed']}")
     if counts["failed"]:

@@ -31,6 +31,7 @@ from inference.prompts import recognition_prompt
 from inference.response import read_response
 from inference.results import ShardBusy, read_results, shard_paths
 from inference.run_folder import Description, open_shard, prepare
+from inference.storage import explain
 from inference.vecbench import BrokenRecord, Record
 from scripts.build_vec_cot.records import say_notices, write_rows
 from scripts.build_vec_cot.sampling import (
@@ -151,7 +152,7 @@ def main(arguments: list[str] | None = None) -> None:
         for name, rows in files.items():
             write_rows(Path(args.output_path) / f"{name}.jsonl", rows)
     except (OSError, ValueError, ShardBusy) as error:
-        sys.exit(f"measuring the confidence failed: {type(error).__name__}: {error}")
+        sys.exit(f"measuring the confidence failed: {type(error).__name__}: {explain(error)}")
     say_notices(files["confidence"])
     print(f"read {len(items)} = measured {len(files['confidence'])} + failed {len(files['error'])}")
     if items and not files["confidence"]:

@@ -29,6 +29,7 @@ from tqdm import tqdm
 from inference.images import IMAGE_ROOT_HELP, ImageError, ImageSource
 from inference.loader import ImageLoader
 from inference.results import ShardBusy, ShardWriter, merge_shards
+from inference.storage import explain
 from inference.vecbench import BrokenRecord, Record
 from scripts.build_vec_cot.fingerprints import BUDGET, MAX_BITS, MAX_LEVELS, Fingerprint, fingerprint, like_images
 from scripts.build_vec_cot.records import read_labelled, say_notices, write_rows
@@ -204,7 +205,7 @@ def main(arguments: list[str] | None = None) -> None:
             write_rows(args.output_dir / f"stage{stage}_records.jsonl", rows)
         write_rows(args.output_dir / "rejected.jsonl", rejected)
     except (OSError, ValueError, ShardBusy) as error:
-        parser.exit(2, f"split failed: {error}\n")
+        parser.exit(2, f"split failed: {explain(error)}\n")
     say_notices([row for rows in stages.values() for row in rows])
     print(split_table(stages))
     kept = sum(map(len, stages.values()))

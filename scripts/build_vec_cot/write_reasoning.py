@@ -30,6 +30,7 @@ from inference.inference_vllm import engine_settings, infer_share, start_logging
 from inference.response import reasoning_steps
 from inference.results import ShardBusy, read_results
 from inference.run_folder import Description, open_shard, prepare
+from inference.storage import explain
 from inference.vecbench import BrokenRecord, Record
 from scripts.build_vec_cot.records import say_notices, write_rows
 from scripts.build_vec_cot.sampling import (
@@ -157,7 +158,7 @@ def main(arguments: list[str] | None = None) -> None:
         for name, rows in files.items():
             write_rows(Path(args.output_path) / f"{name}.jsonl", rows)
     except (OSError, ValueError, ShardBusy) as error:
-        sys.exit(f"writing the reasoning failed: {type(error).__name__}: {error}")
+        sys.exit(f"writing the reasoning failed: {type(error).__name__}: {explain(error)}")
     say_notices(files["reasoning"])
     reasons = Counter(row["reason"] for row in files["rejected"]).most_common()
     counts = {name: len(rows) for name, rows in files.items()}
