@@ -4,8 +4,10 @@
         --base_url https://example.org/v1 --model_name some-model --data_path … --output_path …
 
 The key comes from OPENAI_API_KEY and is never written anywhere. At most ``max_num_seqs``
-(64) requests are under way at once; the client retries 408, 409, 429, 5xx and lost connections
-with exponential back-off. Images are sent as PNG within the pixel budget, so the budget
+(64) requests are under way at once; the client retries 408, 409, 429, 5xx, lost connections and
+tries that took longer than ``timeout``, with exponential back-off or when the endpoint says
+(Retry-After). Whatever else comes back is checked here and becomes the response or the error of that
+request alone. Images are sent as PNG within the pixel budget, so the budget
 holds whatever the server's own is. Log-probabilities are asked for; an endpoint that refuses or
 leaves them out costs nothing but the two figures. Further responses to a request are requests of
 their own, each with its seed: more endpoints take that than ``n``.
@@ -13,23 +15,93 @@ their own, each with its seed: more endpoints take that than ``n``.
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import importlib
 import io
 import logging
+import math
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
+from typing import Any
 
 import openai
 from PIL import Image
 
 from inference.engines import IDLE_SECONDS, EngineSettings, Output, Request, sample_seed, take_ready
 from inference.token_probabilities import response_log_probabilities, texts_of_bytes
+from inference.vecbench import decode_line, describe
 
 log = logging.getLogger("inference")
 
 CONCURRENCY = 64
+MAX_ANSWER_BYTES = 32 * 2**20  # of one answer: 2,048 tokens with log-probabilities are about 0.3 MiB
+MAX_ERROR_LENGTH = 500  # characters of an error record: some endpoints answer with a whole page
+# The HTTP library that this version of openai is built on: httpx, later httpx2.
+HTTP = importlib.import_module(openai.DefaultAsyncHttpxClient.__base__.__module__.partition(".")[0])
+
+
+class KeyRefused(Exception):
+    """The endpoint does not take the key: no other request would fare better."""
+
+
+class BoundedClient(openai.DefaultAsyncHttpxClient):
+    """Bounds a try as a whole: so many seconds to its last byte, ``MAX_ANSWER_BYTES``.
+
+    The library's own timeout is for each read: a server that sends a byte now and then would never end.
+    """
+
+    def __init__(self, seconds: float, **options):
+        super().__init__(timeout=seconds, **options)
+        self.seconds = seconds
+
+    async def send(self, request, *, stream: bool = False, **options):
+        try:
+            return await asyncio.wait_for(self._whole(request, options), self.seconds)
+        except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
+            raise HTTP.ReadTimeout(f"no whole answer within {self.seconds:g} s", request=request) from None
+
+    async def _whole(self, request, options: dict[str, Any]):
+        response = await super().send(request, stream=True, **options)
+        content = bytearray()
+        try:
+            async for block in response.aiter_bytes():
+                content += block
+                if len(content) > MAX_ANSWER_BYTES:
+                    raise openai.OpenAIError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+        finally:
+            await response.aclose()
+        # The content is decoded and whole: what was said about its transfer no longer holds.
+        transfer = ("content-encoding", "content-length", "transfer-encoding")
+        headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in transfer]
+        return HTTP.Response(response.status_code, headers=headers, content=bytes(content), request=request)
+
+
+@contextmanager
+def event_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop in a thread of its own; leaving ends what is still under way in it."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="endpoint", daemon=True)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        asyncio.run_coroutine_threadsafe(_end_tasks(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _end_tasks() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_default_executor()
 
 
 def image_url(image: Image.Image) -> str:
@@ -39,46 +111,90 @@ def image_url(image: Image.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def choice_log_probabilities(choice) -> tuple[float | None, float | None]:
+def choice_log_probabilities(choice: dict[str, Any]) -> tuple[float | None, float | None]:
     """(mean, answer) of ``response_log_probabilities`` for one choice; (None, None) if it does not tell them."""
     try:
-        tokens = choice.logprobs.content
-        written = [token.token.encode() if token.bytes is None else bytes(token.bytes) for token in tokens]
-        return response_log_probabilities(texts_of_bytes(written), [float(token.logprob) for token in tokens])
-    except (AttributeError, TypeError, ValueError):  # none, or none that can be read: endpoints differ
+        tokens = choice["logprobs"]["content"]
+        written = [bytes(list(token.get("bytes") or token["token"].encode())) for token in tokens]
+        values = [float(token["logprob"]) for token in tokens]
+        if not all(map(math.isfinite, values)):
+            return None, None
+        return response_log_probabilities(texts_of_bytes(written), values)
+    except (KeyError, AttributeError, TypeError, ValueError, OverflowError):  # none, or unreadable: endpoints differ
         return None, None
+
+
+def read_completion(content: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(first choice, token counts) of the JSON of a chat completion; the choice has a text.
+
+    Raises:
+        ValueError: naming the field and what was expected there.
+    """
+    answer, problem = decode_line(content)
+    if problem:
+        raise ValueError(f"{problem}, got {describe(content.decode('utf-8', 'replace'), 200)}")
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
+        raise ValueError(f"field 'choices': expected a list of answers, got {describe(answer, 200)}")
+    choice = next((choice for choice in choices if choice.get("index") == 0), choices[0])
+    message, usage = choice.get("message"), answer.get("usage")
+    text = message.get("content") if isinstance(message, dict) else None
+    if not isinstance(text, str):
+        raise ValueError(f"field 'message.content': expected a text, got {describe(choice, 200)}")
+    return choice, usage if isinstance(usage, dict) else {}
+
+
+def one_line(text: str) -> str:
+    """The text in one line of at most ``MAX_ERROR_LENGTH`` characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_ERROR_LENGTH else text[: MAX_ERROR_LENGTH - 1] + "…"
+
+
+def count(usage: dict[str, Any], name: str) -> int | None:
+    """A token count, None where it is not told."""
+    value = usage.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 class OpenAIEngine:
     """Requests to a chat-completions endpoint with bounded concurrency.
 
     Raises:
-        ValueError: without a base_url.
+        ValueError: without a base_url, and for a timeout that is none.
     """
 
     def __init__(self, settings: EngineSettings):
         if not settings.base_url:
             raise ValueError("the openai engine needs --base_url, for instance http://127.0.0.1:8000/v1")
+        if not settings.timeout > 0:
+            raise ValueError(f"expected --timeout > 0, got {settings.timeout}")
         self.settings = settings
         self.concurrency = settings.max_num_seqs or CONCURRENCY
         self.more = {"logprobs": True} if settings.logprobs else {}
-        self.client = openai.OpenAI(
-            base_url=settings.base_url,
-            api_key=os.environ.get("OPENAI_API_KEY", "EMPTY"),
-            max_retries=settings.max_retries,
-            timeout=settings.timeout,
-        )
 
     def run(self, requests: Iterable[Request | None]) -> Iterator[Output]:
-        """Outputs as they arrive; a request that still fails after all retries yields an error."""
+        """Outputs as they arrive; a request that still fails after all retries yields an error.
+
+        Raises:
+            SystemExit: when the endpoint refuses the key.
+        """
         waiting = iter(requests)
         pending: set[Future[Output]] = set()
         more = True
-        with ThreadPoolExecutor(self.concurrency) as pool:
+        with event_loop() as loop:
+            client = openai.AsyncOpenAI(
+                base_url=self.settings.base_url,
+                api_key=os.environ.get("OPENAI_API_KEY", "EMPTY"),
+                max_retries=self.settings.max_retries,
+                timeout=self.settings.timeout,
+                http_client=BoundedClient(self.settings.timeout, limits=HTTP.Limits(max_connections=self.concurrency)),
+            )
             while more or pending:
                 if more:
                     ready, more = take_ready(waiting, self.concurrency - len(pending))
-                    pending.update(pool.submit(self._ask, request) for request in ready)
+                    pending.update(
+                        asyncio.run_coroutine_threadsafe(self._ask(client, request), loop) for request in ready
+                    )
                 if not pending:
                     time.sleep(IDLE_SECONDS)
                     continue
@@ -86,43 +202,50 @@ class OpenAIEngine:
                 room = more and len(pending) < self.concurrency
                 done, pending = wait(pending, IDLE_SECONDS if room else None, FIRST_COMPLETED)
                 for future in done:
-                    yield future.result()
+                    try:
+                        yield future.result()
+                    except KeyRefused as error:
+                        raise SystemExit(str(error)) from error
 
-    def _ask(self, request: Request) -> Output:
-        url = {"type": "image_url", "image_url": {"url": image_url(request.image)}}
-        messages = [
-            {**turn, "content": [url if item["type"] == "image" else item for item in turn["content"]]}
-            for turn in request.messages
-        ]
+    async def _ask(self, client: openai.AsyncOpenAI, request: Request) -> Output:
+        base_url = self.settings.base_url
         try:
-            answer = self._complete(messages, request.sample_id)
+            url = {"type": "image_url", "image_url": {"url": await asyncio.to_thread(image_url, request.image)}}
+            messages = [
+                {**turn, "content": [url if item["type"] == "image" else item for item in turn["content"]]}
+                for turn in request.messages
+            ]
+            choice, usage = await self._complete(client, messages, request.sample_id)
             others = [
-                self._complete(messages, request.sample_id, index).choices[0].message.content or ""
+                (await self._complete(client, messages, request.sample_id, index))[0]["message"]["content"]
                 for index in range(1, self.settings.n_responses)
             ]
-            choice = answer.choices[0]
             mean, of_answer = choice_log_probabilities(choice)
+            reason = choice.get("finish_reason")
             return Output(
                 sample_id=request.sample_id,
-                response=choice.message.content or "",
-                prompt_tokens=answer.usage.prompt_tokens if answer.usage else None,
-                output_tokens=answer.usage.completion_tokens if answer.usage else None,
-                finish_reason=choice.finish_reason,
+                response=choice["message"]["content"],
+                prompt_tokens=count(usage, "prompt_tokens"),
+                output_tokens=count(usage, "completion_tokens"),
+                finish_reason=reason if isinstance(reason, str) else None,
                 mean_log_probability=mean,
                 answer_log_probability=of_answer,
                 other_responses=others or None,
             )
         except openai.AuthenticationError as error:
-            raise SystemExit(f"{self.settings.base_url} refused the key in OPENAI_API_KEY: {error}") from error
-        except (openai.OpenAIError, ValueError, TypeError, AttributeError, IndexError) as error:
-            # An endpoint may answer with anything; what does not parse is this request's error.
-            return Output(request.sample_id, error=f"{self.settings.base_url}: {type(error).__name__}: {error}")
+            raise KeyRefused(one_line(f"{base_url} refused the key in OPENAI_API_KEY: {error}")) from error
+        except Exception as error:
+            # An endpoint may answer with anything; what cannot be used is this request's error.
+            cause = f" ({error.__cause__})" if isinstance(error, openai.APIConnectionError) and error.__cause__ else ""
+            return Output(request.sample_id, error=one_line(f"{base_url}: {type(error).__name__}: {error}{cause}"))
 
-    def _complete(self, messages: list[dict], sample_id: str, index: int = 0):
-        """One completion, with log-probabilities until the endpoint has refused them once."""
+    async def _complete(
+        self, client: openai.AsyncOpenAI, messages: list[dict], sample_id: str, index: int = 0
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """``read_completion`` of one request, with log-probabilities until the endpoint has refused them once."""
         more = self.more if index == 0 else {}
         try:
-            return self.client.chat.completions.create(
+            answer = await client.chat.completions.with_raw_response.create(
                 model=self.settings.model_name,
                 messages=messages,
                 temperature=self.settings.temperature,
@@ -133,6 +256,8 @@ class OpenAIEngine:
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
             if not more or "logprobs" not in str(error):
                 raise
-            log.warning("%s refuses logprobs: asking without them", self.settings.base_url)
+            if self.more:
+                log.warning("%s refuses logprobs: asking without them", self.settings.base_url)
             self.more = {}
-            return self._complete(messages, sample_id, index)
+            return await self._complete(client, messages, sample_id, index)
+        return read_completion(answer.http_response.content)

@@ -18,15 +18,18 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from inference import confidence_sources, confidence_tables, protocols, tables
+from inference import confidence_tables, protocols, tables
+from inference.bootstrap import N_RESAMPLES
 from inference.confidence_metrics import N_BINS
 from inference.confidence_sources import VERBALIZED
-from inference.protocols import Row
+from inference.provenance import file_sha256, trace, trace_line
 from inference.result_table import Results, read_file, read_shards
 from inference.results import atomic_path, atomic_write, to_line
+from inference.storage import explain
 from inference.vecbench import read_records
 
 
@@ -83,9 +86,11 @@ def evaluate(
     draw: Callable[..., None] | None = None,
     n_resamples: int = 0,
     n_bins: int = N_BINS,
+    run: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write every file of an evaluation into ``output_dir``; returns what metrics.json holds.
 
+    ``run`` is ``provenance.trace`` of the run, when the results are one's.
     ``n_resamples`` of the bootstrap give the corrected figures 95 % intervals. ``draw`` is called
     with the name of a function of ``inference.plots`` and its arguments, as soon as they are known;
     without it no figure is drawn.
@@ -96,6 +101,8 @@ def evaluate(
     counts = f"{n_read} samples read = {len(table)} predicted + {len(failed)} failed"
     if failed:
         counts += " (error.jsonl; not in the tables)"
+    if run is not None:
+        counts += f"\n{trace_line(run)}"
     if draw is not None:
         shown = ["task", "group", "truth", "label", "confidence", "published_label", "published_confidence"]
         drawn = table[[*shown, "published_confidence_unreadable"]]
@@ -105,9 +112,8 @@ def evaluate(
     published_confidence = protocols.published_confidence_rows(table)
     thresholds = protocols.published_thresholds(table)
     curves = protocols.calibration_curves(table)
-    corrected = protocols.corrected_rows(table, n_resamples, n_bins)
-    others = confidence_sources.source_rows(table, n_resamples, n_bins)
-    sources = {VERBALIZED: corrected} | {name: [Row.of(row) for row in rows] for name, rows in others.items()}
+    sources = confidence_tables.rows_by_source(table, n_resamples, n_bins)
+    corrected = sources[VERBALIZED]
     if draw is not None and len(sources) > 1:
         points = confidence_tables.source_points(sources)
         draw("draw_sources", points, output_dir, "\n".join(notes))
@@ -135,8 +141,10 @@ def evaluate(
         "thresholds.tsv": threshold_lines,
         "error.jsonl": "".join(to_line(result) + "\n" for result in failed),
     }
+    write_merged(results, output_dir)
     summary = {
         "notices": notes,
+        "run": run and {**run, "results_sha256": file_sha256(output_dir / "merged.jsonl")},
         "counts": {"read": n_read, "predicted": len(table), "failed": len(failed)},
         "published": {
             "metric": [row.to_json() for row in published],
@@ -160,7 +168,6 @@ def evaluate(
         "confidence": {name: [row.to_json() for row in rows] for name, rows in sources.items()},
     }
     files["metrics.json"] = json.dumps(summary, indent=1, allow_nan=False) + "\n"
-    write_merged(results, output_dir)
     for name, text in files.items():
         with atomic_write(output_dir / name) as handle:
             handle.write(text)
@@ -199,7 +206,7 @@ def main() -> None:
         "--data_path", type=Path, help="the data file: samples that were never inferred then count as failed"
     )
     parser.add_argument("--limit", type=int, help="as given to inference: only so many records of --data_path count")
-    parser.add_argument("--n_resamples", type=int, default=1000, help="of the bootstrap intervals; 0: none")
+    parser.add_argument("--n_resamples", type=int, default=N_RESAMPLES, help="of the bootstrap intervals; 0: none")
     parser.add_argument("--n_bins", type=int, default=N_BINS, help="of the corrected ECE, MCE and Brier's parts")
     parser.add_argument("--no_plots", action="store_true", help="tables only")
     parser.add_argument("--quiet", action="store_true", help="do not print the tables")
@@ -221,13 +228,16 @@ def main() -> None:
 
     try:
         results = read_file(args.input_file) if args.input_file else read_shards(args.output_path)
+        run = trace(args.output_path) if args.output_path else None
         if args.data_path:
             results.failed += missing_samples(args.data_path, results.known, args.limit)
-    except OSError as error:
-        sys.exit(f"cannot evaluate: {error}")
-    summary = evaluate(results, output_dir, draw if pool else None, args.n_resamples, args.n_bins)
-    for figures in drawn:
-        figures.result()
+        summary = evaluate(results, output_dir, draw if pool else None, args.n_resamples, args.n_bins, run)
+        for figures in drawn:
+            figures.result()
+    except (OSError, ValueError, BrokenProcessPool) as error:
+        if pool:
+            pool.shutdown(cancel_futures=True)
+        sys.exit(f"cannot evaluate: {explain(error)}")
     if not args.quiet:
         for name in ("metric.log", "metric_conf.log"):
             print(f"\n== {output_dir / name}\n{(output_dir / name).read_text(encoding='utf-8')}", end="")

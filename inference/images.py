@@ -15,17 +15,20 @@ import base64
 import binascii
 import io
 import math
-import urllib.request
+import os
+import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from inference.download import DownloadError, download
 from inference.json_lines import one_line
 
 FACTOR = 28  # pixels a side of one image token: patches of 14, merged 2 × 2
@@ -33,7 +36,8 @@ MAX_ASPECT_RATIO = 200  # what Qwen2-VL's processor refuses
 MAX_SOURCE_PIXELS = 120_000_000  # width × height as stored: a photograph of 108 megapixels is taken, a bomb is not
 MAX_FILE_BYTES = 512 * 2**20  # some decoders read the whole file first
 MAX_DOWNLOAD_BYTES = 64 * 2**20
-DOWNLOAD_TIMEOUT = 30  # seconds
+IMAGE_ROOT_HELP = "another folder that images may lie in, besides the data file's and the working directory; repeatable"
+DOWNLOAD_SECONDS = 30  # for all of an image
 
 
 # What a file is tried as, whatever its name says. Pillow knows many more; some start other programs
@@ -96,18 +100,30 @@ class PixelBudget:
         return new_width, new_height
 
 
+def data_roots(data_path: str | Path, more: Iterable[str | Path] = ()) -> list[Path]:
+    """Where the images of a data file may lie: its own folder, the working directory, then ``more``."""
+    return [Path(data_path).resolve().parent, Path.cwd(), *map(Path, more)]
+
+
 @dataclass
 class ImageSource:
-    """Where the images of a data file are found.
+    """Where the images of a data file are found, and where they may not be looked for.
+
+    A data file may come from anybody, and what it names is decoded, shown in a report, sent to an
+    endpoint: no path leads out of the roots, be it absolute, by ``..``, as ``file://`` or through a link.
 
     Attributes:
-        roots: folders that a relative path is looked for in, in this order.
+        roots: folders that a relative path is looked for in, in this order, and that images lie in.
         allow_url: whether http(s) addresses may be fetched; off unless asked for.
+        allow_private_url: whether they may be of this machine or a private network.
+        confined: False for paths that a person has given, who may read what they may read.
     """
 
     roots: list[Path]
     budget: PixelBudget = field(default_factory=PixelBudget)
     allow_url: bool = False
+    allow_private_url: bool = False
+    confined: bool = True
 
     def load(self, reference: str) -> Image.Image:
         """The image as RGB pixels within the budget, upright (EXIF), transparency on white.
@@ -130,9 +146,11 @@ class ImageSource:
             ImageError: when the header, or with ``decode`` any part of the image, cannot be read.
         """
         with self._opened(reference) as image:
+            size = image.size if _orientation(image) < 5 else image.size[::-1]
             if decode:
+                image.draft("L", (1, 1))  # a JPEG's data is still read to its end, in half the time
                 image.load()
-            return image.size if _orientation(image) < 5 else image.size[::-1]
+            return size
 
     def thumbnail(self, reference: str, size: int) -> Image.Image:
         """The image as RGB within ``size`` × ``size`` pixels, upright, never enlarged.
@@ -152,9 +170,10 @@ class ImageSource:
         shown = one_line(reference)
         try:
             found = self.open(reference)
-            if isinstance(found, Path) and found.stat().st_size > MAX_FILE_BYTES:
-                raise ImageError(f"is larger than {MAX_FILE_BYTES:,} bytes")
-            with Image.open(found, formats=_known_formats()) as image:
+            with (
+                _open_file(found) if isinstance(found, Path) else found as content,
+                Image.open(content, formats=_known_formats()) as image,
+            ):
                 if image.width * image.height > MAX_SOURCE_PIXELS:
                     raise Image.DecompressionBombError
                 yield image
@@ -185,10 +204,10 @@ class ImageSource:
         if reference.startswith(("http://", "https://")):
             if not self.allow_url:
                 raise ImageError("is a URL: give --allow_url to fetch images from the network")
-            with urllib.request.urlopen(reference, timeout=DOWNLOAD_TIMEOUT) as response:
-                content = response.read(MAX_DOWNLOAD_BYTES + 1)
-            if len(content) > MAX_DOWNLOAD_BYTES:
-                raise ImageError(f"is larger than {MAX_DOWNLOAD_BYTES} bytes")
+            try:
+                content = download(reference, MAX_DOWNLOAD_BYTES, DOWNLOAD_SECONDS, self.allow_private_url)
+            except DownloadError as error:
+                raise ImageError(str(error)) from None
             return io.BytesIO(content)
         if reference.startswith("hf://"):
             # hf://datasets/OWNER/NAME/path: what scripts.fetch brought is looked for by its path.
@@ -198,18 +217,53 @@ class ImageSource:
         return self.find(Path(reference.removeprefix("file://")))
 
     def find(self, path: Path) -> Path:
-        """Where the file is: an absolute path itself, a relative one in the first root that has it.
+        """Where the file is, links followed: a relative path is looked for in each root in turn.
 
         Raises:
-            ImageError: when there is no such file.
+            ImageError: when there is no such file, or the path leads out of the roots. Whether there is
+                a file out there is not even looked at.
         """
-        places = [path] if path.is_absolute() else [root / path for root in self.roots]
-        for place in places:
-            if place.is_file():
-                return place
-        if any(place.exists() for place in places):
+        outside = irregular = False
+        for place in [path] if path.is_absolute() else [root / path for root in self.roots]:
+            try:
+                real = Path(os.path.realpath(place))
+            except ValueError:  # a zero byte, which no file's name has
+                continue
+            if not self.allows(real):
+                outside = True
+            elif real.is_file():
+                return real
+            else:
+                irregular = irregular or real.exists()
+        folders = ", ".join(map(str, self.roots))
+        if irregular:
             raise ImageError("is not a regular file")
-        raise ImageError("no such file" + ("" if path.is_absolute() else f" in {', '.join(map(str, self.roots))}"))
+        if outside:
+            raise ImageError(f"leads out of {folders or 'every folder'}: give --image_root FOLDER to allow its folder")
+        raise ImageError("no such file" + ("" if path.is_absolute() else f" in {folders}"))
+
+    def allows(self, path: str | Path) -> bool:
+        """Whether an absolute path without links leads to where images may lie."""
+        return not self.confined or any(Path(path).is_relative_to(root) for root in self._real_roots)
+
+    @cached_property
+    def _real_roots(self) -> list[str]:
+        return [os.path.realpath(root) for root in self.roots]
+
+
+def _open_file(path: Path) -> BinaryIO:
+    """The file, opened without waiting: since it was found it may have become a pipe that nobody writes.
+
+    Raises:
+        ImageError: when it is no regular file, or larger than ``MAX_FILE_BYTES``.
+    """
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    status = os.fstat(number)
+    regular = stat.S_ISREG(status.st_mode)
+    if regular and status.st_size <= MAX_FILE_BYTES:
+        return os.fdopen(number, "rb")
+    os.close(number)
+    raise ImageError(f"is larger than {MAX_FILE_BYTES:,} bytes" if regular else "is not a regular file")
 
 
 @lru_cache

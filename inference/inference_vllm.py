@@ -7,13 +7,17 @@ Sample i belongs to the worker i mod n_shards, so every sample is inferred whate
 is (one queue for all would end no earlier on equal GPUs: scripts/benchmark/balance.py). What any
 worker of this run has answered before is not asked again (resume by sample id); what failed is
 tried again. A record or image that cannot be used becomes an ``error`` line.
-Same command, same machine, same file: every sample has its own seed.
+Same command, same machine, same file: every sample has its own seed. The run's folder says in
+``run.json`` what its results were made from; a start with other data, checkpoint or settings is refused.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import logging
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields
@@ -22,11 +26,23 @@ from pathlib import Path
 from tqdm import tqdm
 
 from inference.engines import Engine, EngineSettings, Output, Request, checkpoint_notice, load_engine
-from inference.images import ImageError, ImageSource, PixelBudget
+from inference.images import IMAGE_ROOT_HELP, ImageError, ImageSource, PixelBudget, data_roots
 from inference.json_lines import one_line
 from inference.loader import ImageLoader, Loaded
 from inference.prompts import chat_messages
+from inference.provenance import checkpoint_identity, data_identity
+from inference.redaction import redact
 from inference.results import ShardBusy, ShardWriter, finished_samples
+from inference.run_folder import (
+    OVERWRITE,
+    REFUSE,
+    RESUME_ANYWAY,
+    Description,
+    checkpoint_files,
+    open_shard,
+    prepare,
+)
+from inference.storage import explain
 from inference.vecbench import TASKS, BrokenRecord, Record, read_records
 
 log = logging.getLogger("inference")
@@ -111,7 +127,7 @@ def infer_share(
     Args:
         mine: the share, in order; their ids are what resume goes by.
         start_engine: called at most once, and only when something is missing.
-        roots: folders that relative image paths are looked for in.
+        roots: folders that relative image paths are looked for in, and that images may lie in.
     """
     finished = finished_samples(args.output_path)
     missing = [item for item in mine if item.sample_id not in finished]
@@ -122,7 +138,7 @@ def infer_share(
             worker.fail(item, item.error)
     records = [item for item in missing if isinstance(item, Record)]
     if records:  # a finished share costs no engine start
-        source = ImageSource(roots, settings.budget, args.allow_url)
+        source = ImageSource(roots, settings.budget, args.allow_url, args.allow_private_url)
         # transformers computes a batch in one piece: it shall not depend on which image was decoded first.
         with ImageLoader(source, args.image_workers, in_order=args.engine == "transformers") as loader:
             images = loader.load(records)  # the first ones are decoded while the engine starts
@@ -135,12 +151,52 @@ def infer_share(
     return len(mine), predicted, worker.failed
 
 
+# What decides about responses: with another value, old and new ones do not belong into one table.
+DECISIVE = (
+    "model_name", "temperature", "max_new_tokens", "seed", "min_pixels", "max_pixels", "max_model_len", "dtype",
+    "n_responses", "logprobs",
+)  # fmt: skip
+
+
+def describe_run(args: argparse.Namespace) -> Description:
+    """What this start works from. The number of workers, a limit and an endpoint's address may change under way.
+
+    Raises:
+        OSError: when the data file or the checkpoint cannot be read.
+    """
+    # The same engine behind Ray gives the same responses.
+    engine = args.actor_engine if args.engine == "ray" else args.engine
+    identity, files = checkpoint_identity(args.checkpoint, checkpoint_files(args.output_path))
+    return Description(
+        identity={
+            "data": data_identity(args.data_path),
+            "checkpoint": identity,
+            "settings": {"engine": engine, **{name: getattr(args, name) for name in DECISIVE}},
+        },
+        files={
+            "data_path": str(Path(args.data_path).resolve()),
+            "checkpoint": str(Path(args.checkpoint).resolve()) if files else args.checkpoint,
+            "checkpoint_files": files,
+            "base_url": redact(args.base_url),
+            "notice": checkpoint_notice(args.checkpoint),
+        },
+    )
+
+
 def infer(args: argparse.Namespace, settings: EngineSettings) -> tuple[int, int, int]:
     """Infer what is missing of the data file's share; returns what ``infer_share`` does."""
+    description = describe_run(args)
     mine = share_of(args.data_path, args.index, args.n_shards, args.limit)
-    roots = [Path(args.data_path).resolve().parent, Path.cwd()]
-    with ShardWriter(args.output_path, args.index, args.n_shards) as writer:
-        return infer_share(mine, writer, args, settings, lambda: load_engine(args.engine, settings), roots)
+    roots = data_roots(args.data_path, args.image_root)
+    with open_shard(args.output_path, args.index, args.n_shards, description, args.on_change) as (writer, run):
+
+        def start_engine() -> Engine:
+            run.begin()
+            return load_engine(args.engine, settings)
+
+        samples, predicted, failed = infer_share(mine, writer, args, settings, start_engine, roots)
+        run.end({"samples": samples, "predicted": predicted, "failed": failed})
+        return samples, predicted, failed
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -161,10 +217,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add("--gpu_memory_utilization", type=float, default=0.9)
     add("--dtype", default="auto", help="auto: the checkpoint's own on a GPU, float32 on CPU")
     add("--allow_url", action="store_true", help="fetch images that are http(s) URLs")
+    add("--allow_private_url", action="store_true", help="also from this machine and private networks")
     add("--trust_remote_code", action="store_true", help="run Python code that comes with the checkpoint")
     add("--base_url", default="", help="the endpoint of the openai engine")
     add("--max_retries", type=int, default=6, help="of a request to an endpoint")
-    add("--timeout", type=float, default=600.0, help="seconds, of a request to an endpoint")
+    add("--timeout", type=float, default=600.0, help="seconds, of a try at an endpoint, to its last byte")
     add("--ray_address", default="", help="of the ray engine: auto, host:port; empty: a cluster on this machine alone")
     add("--n_actors", type=int, default=0, help="engines on the Ray cluster; 0: one a GPU, or one a node on CPU")
     add("--actor_engine", choices=("vllm", "transformers"), default="vllm", help="which engine they are")
@@ -178,6 +235,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     add("--index", type=int, default=0, help="which share this worker takes, from 0")
     add("--n_shards", type=int, default=1, help="how many workers share the file")
     add("--limit", type=int, help="only the first so many records of the file")
+    add("--image_root", type=Path, action="append", default=[], metavar="DIR", help=IMAGE_ROOT_HELP)
     add("--image_workers", type=int, default=4, help="threads that decode images")
     add_model_arguments(parser)
 
@@ -214,13 +272,36 @@ def engine_settings(args: argparse.Namespace) -> EngineSettings:
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data_path", required=True, help="VECBench records, one JSON object a line")
+    add = parser.add_argument
+    add("--data_path", required=True, help="VECBench records, one JSON object a line")
     add_engine_arguments(parser)
+    changed = parser.add_mutually_exclusive_group()
+    for name, flags, told in (
+        (OVERWRITE, ("--overwrite",), "start anew: what was inferred into --output_path is deleted"),
+        (RESUME_ANYWAY, ("--resume_anyway", "--resume-anyway"), "go on although data, checkpoint or settings differ"),
+    ):
+        changed.add_argument(*flags, dest="on_change", action="store_const", const=name, default=REFUSE, help=told)
+    add("--prepare_only", action="store_true", help="check and describe the run's folder before its workers start")
+    add("--parent_pid", type=int, help="end when this process, which must be the parent, ends")
     args = parser.parse_args(arguments)
     check_engine_arguments(parser, args)
+    if args.on_change == OVERWRITE and args.n_shards > 1 and not args.prepare_only:
+        parser.error("--overwrite is for one worker; before several, once: the same command with --prepare_only")
     if not Path(args.data_path).is_file():
         parser.error(f"--data_path: no such file: {args.data_path}")
     return args
+
+
+def end_with(parent_pid: int) -> None:
+    """Get SIGTERM when the parent ends, so that no worker outlives the job that started it (Linux).
+
+    Raises:
+        SystemExit: when it has ended already.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent_pid:
+        sys.exit(f"the job that started this worker (pid {parent_pid}) has ended")
 
 
 def start_logging() -> None:
@@ -231,10 +312,17 @@ def start_logging() -> None:
 def main() -> None:
     start_logging()
     args = parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # orderly: the engine's processes end, too
+    if args.parent_pid:
+        end_with(args.parent_pid)
     try:
-        infer(args, engine_settings(args))
+        settings = engine_settings(args)
+        if args.prepare_only:
+            prepare(args.output_path, describe_run(args), args.on_change)
+        else:
+            infer(args, settings)
     except (ValueError, OSError, ShardBusy) as error:
-        sys.exit(f"inference failed: {type(error).__name__}: {error}")
+        sys.exit(f"inference failed: {type(error).__name__}: {explain(error)}")
 
 
 if __name__ == "__main__":

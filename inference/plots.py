@@ -3,9 +3,9 @@
     python -m inference.plots --output_path infer_results/my_run --formats png pdf svg
 
 draws a run's figures again, for print or after a change, into its folder: ``confidence_thresholds``,
-``calibration_curves``, ``reliability``, ``risk_coverage``, ``confidence_histograms`` and one
-``confusion_<task>`` a task. The two first follow the tables; the others are in
-``plots_confidence`` and ``plots_labels``.
+``calibration_curves``, ``reliability``, ``risk_coverage``, ``confidence_histograms``, one
+``confusion_<task>`` a task and, for a run with several confidences, ``confidence_sources``. The two
+first follow the tables; the others are in ``plots_confidence``, ``plots_labels`` and ``plots_comparison``.
 """
 
 from __future__ import annotations
@@ -21,12 +21,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from inference import protocols
+from inference.bootstrap import N_RESAMPLES
+from inference.confidence_sources import available_sources
+from inference.confidence_tables import rows_by_source, source_points
 from inference.plots_comparison import confidence_sources
 from inference.plots_confidence import confidence_histograms, reliability_diagram, risk_coverage
 from inference.plots_labels import confusion_matrices
 from inference.plots_style import FORMATS, METADATA, MIN_BIN_COUNT, SETTINGS, STYLES, check_formats
 from inference.result_table import read_run
 from inference.results import atomic_path
+from inference.storage import explain
 
 # Only what concerns the file: these two figures keep matplotlib's own type sizes.
 FILE_SETTINGS = ("pdf.fonttype", "svg.fonttype", "svg.hashsalt")
@@ -133,10 +137,13 @@ def draw_all(
     return written + confusion_matrices(table, output_dir / "confusion", formats, note, candidates)
 
 
-def draw_sources(points: Sequence[tuple], output_dir: Path, note: str = "") -> list[Path]:
+def draw_sources(
+    points: Sequence[tuple], output_dir: Path, note: str = "", formats: Sequence[str] = ("png",)
+) -> list[Path]:
     """``confidence_sources``: the confidences of one run side by side (``confidence_tables.source_points``)."""
     better = {figure: "higher" if figure.startswith("ROC") else "lower" for _, figure, *_ in points}
-    return confidence_sources(points, output_dir / "confidence_sources", "all samples (%)", note=note, better=better)
+    path = output_dir / "confidence_sources"
+    return confidence_sources(points, path, "all samples (%)", formats, note, better)
 
 
 def main() -> None:
@@ -145,13 +152,18 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, help="where to write (default: --output_path)")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=["png"], help="one or more")
     args = parser.parse_args()
+    output_dir = args.output_dir or args.output_path
     try:
         results = read_run(args.output_path)
+        output_dir.mkdir(parents=True, exist_ok=True)
+        note = "\n".join(results.notices)
+        written = draw_all(results.table, output_dir, note, args.formats, results.candidates)
+        sources = rows_by_source(results.table, N_RESAMPLES) if len(available_sources(results.table)) > 1 else {}
+        if sources:
+            written += draw_sources(source_points(sources), output_dir, note, args.formats)
     except OSError as error:
-        sys.exit(f"cannot draw: {error}")
-    output_dir = args.output_dir or args.output_path
-    output_dir.mkdir(parents=True, exist_ok=True)
-    for path in draw_all(results.table, output_dir, "\n".join(results.notices), args.formats, results.candidates):
+        sys.exit(f"cannot draw: {explain(error)}")
+    for path in written:
         print(path)
 
 

@@ -66,15 +66,24 @@ class Predictor:
         engine: vllm, transformers or openai.
         recalibration: an object with ``apply(confidences) -> array``, of ``load_recalibration``.
         allow_url: whether http(s) addresses may be given as images.
+        allow_private_url: whether they may be of this machine or a private network.
 
     Raises:
         ValueError, OSError: when the engine or the checkpoint cannot be loaded.
     """
 
-    def __init__(self, engine: str, settings: EngineSettings, recalibration: Any = None, allow_url: bool = False):
+    def __init__(
+        self,
+        engine: str,
+        settings: EngineSettings,
+        recalibration: Any = None,
+        allow_url: bool = False,
+        allow_private_url: bool = False,
+    ):
         self.settings = settings
         self.recalibration = recalibration
-        self.source = ImageSource([Path.cwd()], settings.budget, allow_url)
+        # Not confined: whoever names a file here may read it. The demo hands on uploads only.
+        self.source = ImageSource([Path.cwd()], settings.budget, allow_url, allow_private_url, confined=False)
         self.notice = checkpoint_notice(settings.checkpoint)
         with stdout_to_stderr():
             self.engine = load_engine(engine, settings)
@@ -213,6 +222,6 @@ def load_predictor(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
             from inference.recalibration import load_recalibration
 
             recalibration = load_recalibration(args.recalibration)
-        return Predictor(args.engine, engine_settings(args), recalibration, args.allow_url)
+        return Predictor(args.engine, engine_settings(args), recalibration, args.allow_url, args.allow_private_url)
     except (ValueError, OSError) as error:
         parser.error(str(error))

@@ -10,14 +10,17 @@ last line (the process was killed while writing) is dropped and inferred again.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from inference.storage import naming
 from inference.vecbench import read_lines
 
 
@@ -30,16 +33,24 @@ SHARD_PATTERN = "shard_*_of_*.jsonl"
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` to write a file under; it gets its own name when all went well."""
+    """A temporary name beside ``path`` to write a file under; it gets its own name when all went well.
+
+    Raises:
+        OSError: naming ``path``, when the disk does not take the file; the old one is still there then.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
-        with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        with naming(path):
+            yield temporary
+            with open(temporary, "rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            error.filename = str(path)
+        with suppress(OSError):  # a disk that has become read-only, a folder that is gone: what it was stands
+            temporary.unlink(missing_ok=True)
         raise
 
 
@@ -48,6 +59,22 @@ def atomic_write(path: str | Path) -> Iterator[IO[str]]:
     """Write a UTF-8 file that appears under its name only when it is complete and on disk."""
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as handle:
         yield handle
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """A temporary name beside the folder ``path`` to fill; it takes the folder's place when all went well."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with naming(path):
+            yield temporary
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def to_line(result: Any, default: Callable[[Any], Any] | None = None) -> str:
@@ -94,10 +121,12 @@ class ShardWriter:
 
     On entering, the shard is cleaned: responses are kept; a torn line and the errors that
     will be tried again go. On a clean exit its lines are put into the data's order, so that
-    the file does not depend on which request finished first.
+    the file does not depend on which request finished first. A line that the disk takes only in
+    part is cut off again.
 
     Raises:
         ShardBusy: when another process is writing the same shard.
+        OSError: naming the shard, when it cannot be written or is no longer at its place.
     """
 
     def __init__(self, output_path: str | Path, index: int, n_shards: int):
@@ -113,25 +142,39 @@ class ShardWriter:
             holder = self._lock.read().strip() or "unknown"
             self._lock.close()
             raise ShardBusy(f"{self.path} is being written by another process (pid {holder})") from None
-        self._lock.truncate(0)
-        self._lock.write(str(os.getpid()))
-        self._lock.flush()
+        with naming(self.path):
+            self._lock.truncate(0)
+            self._lock.write(str(os.getpid()))
+            self._lock.flush()
+        for left in self.path.parent.glob(f".{self.path.name}.*.tmp"):  # by a process that was killed
+            left.unlink()
         if self.path.exists():
             self._rewrite([result for result in read_results(self.path) if "error" not in result])
-        self._handle = open(self.path, "a", encoding="utf-8", newline="\n")
+        self._handle = open(self.path, "ab", buffering=0)
         return self
 
     def write(self, result: dict[str, Any]) -> None:
-        self._handle.write(to_line(result) + "\n")
-        self._handle.flush()
+        line = memoryview((to_line(result) + "\n").encode("utf-8"))
+        with naming(self.path):
+            if not os.path.samestat(os.fstat(self._handle.fileno()), os.stat(self.path)):
+                raise FileNotFoundError(errno.ENOENT, "it was replaced while it was being written", str(self.path))
+            size = os.fstat(self._handle.fileno()).st_size
+            try:
+                while line:
+                    line = line[self._handle.write(line) :]
+            except OSError:
+                os.ftruncate(self._handle.fileno(), size)
+                raise
 
     def __exit__(self, kind, *_) -> None:
-        self._handle.flush()
-        os.fsync(self._handle.fileno())
-        self._handle.close()
-        if kind is None:
-            self._rewrite(sorted(read_results(self.path), key=lambda result: result["position"]))
-        self._lock.close()
+        try:
+            if kind is None:
+                with naming(self.path):
+                    os.fsync(self._handle.fileno())
+                self._rewrite(sorted(read_results(self.path), key=lambda result: result["position"]))
+        finally:
+            self._handle.close()
+            self._lock.close()
 
     def _rewrite(self, results: list[dict[str, Any]]) -> None:
         with atomic_write(self.path) as handle:

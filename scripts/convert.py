@@ -27,9 +27,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from inference.images import ImageError, ImageSource, PixelBudget
+from inference.images import IMAGE_ROOT_HELP, ImageError, ImageSource, PixelBudget, data_roots
 from inference.prompts import SYSTEM_PROMPT
 from inference.results import atomic_path, atomic_write, to_line
+from inference.storage import explain
 from scripts.samples import BrokenSample, Sample, plain, read_samples
 
 DATA_SOURCE = "emocaliber"  # the name that train/cus_reward.py is registered under in verl
@@ -180,7 +181,7 @@ def convert(args: argparse.Namespace) -> Counter[str]:
         OSError, pyarrow.ArrowException: when the source cannot be read.
     """
     extract_dir = args.target.with_name(args.target.stem + "_images")
-    images = Images([args.source.parent, Path.cwd(), *args.image_root], extract_dir)
+    images = Images(data_roots(args.source, args.image_root), extract_dir)
     budget = PixelBudget(args.min_pixels, args.max_pixels)
     features = verl_features(args.embed) if args.form == "verl" else None
     chosen = choose_subset(args.source, args.subset, args.seed) if args.subset else None
@@ -230,7 +231,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("form", choices=("swift", "verl"))
     parser.add_argument("source", type=Path, help="JSON lines, a JSON array, or parquet")
     parser.add_argument("target", type=Path, help="swift: JSON lines; verl: parquet")
-    parser.add_argument("--image_root", type=Path, action="append", default=[], help="more folders for relative paths")
+    parser.add_argument("--image_root", type=Path, action="append", default=[], metavar="DIR", help=IMAGE_ROOT_HELP)
     parser.add_argument("--subset", type=int, help="only so many rows, stratified by task, for validation")
     parser.add_argument("--seed", type=int, default=0, help="of the subset")
     parser.add_argument("--rest", type=Path, help="with --subset: the other rows go here")
@@ -244,7 +245,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         counts = convert(args)
     except (OSError, ValueError, pa.ArrowException) as error:
-        parser.exit(2, f"{args.source}: cannot be converted: {error}\n")
+        parser.exit(2, f"{args.source}: cannot be converted: {explain(error)}\n")
     others = "".join(f" + {name} {counts[name]}" for name in ("rest", "left out") if counts[name])
     print(f"{args.target}: read {counts['read']} = written {counts['written']}{others} + failed {counts['failed']}")
     if counts["failed"]:

@@ -23,7 +23,7 @@ import os
 import sys
 from pathlib import Path
 
-from inference.images import ImageError, ImageSource
+from inference.images import ImageError, ImageSource, data_roots
 
 try:
     from scripts.hub.job import Resource, check_sizes, fetch, plan, target_folder
@@ -51,7 +51,7 @@ def images_line(path: Path) -> str:
     samples = list(itertools.islice(read_samples(path), SAMPLE))
     named = [image for sample in samples if isinstance(sample, Sample) for image in sample.images]
     named = [image for image in named if not image.startswith(("http:", "https:", "data:"))]
-    source = ImageSource(roots=[path.parent, Path.cwd()])
+    source = ImageSource(data_roots(path))
     absent = []
     for image in named:
         try:

@@ -27,7 +27,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn
 
-from inference.images import FACTOR, ImageError, ImageSource, PixelBudget
+from inference.images import FACTOR, IMAGE_ROOT_HELP, ImageError, ImageSource, PixelBudget, data_roots
 from inference.json_lines import describe, refuse_binary
 from inference.prompts import recognition_prompt
 from inference.results import atomic_write, to_line
@@ -70,8 +70,8 @@ def _good_row(row: dict, source: str, line: int, images: ImageSource, default_ta
     return known | ({"id": found["id"]} if found["id"] else {})
 
 
-def read_rows(source: Path, image_dir: Path, default_task: str) -> tuple[list[dict], list[dict]]:
-    """(good rows with path, label, task, line; error rows with error and row).
+def read_rows(source: Path, roots: list[Path], default_task: str) -> tuple[list[dict], list[dict]]:
+    """(good rows with path, label, task, line; error rows with error and row); images lie in ``roots``.
 
     Raises:
         ValueError: when the header lacks a column.
@@ -79,7 +79,7 @@ def read_rows(source: Path, image_dir: Path, default_task: str) -> tuple[list[di
     """
     refuse_binary(source, "CSV")
     csv.field_size_limit(MAX_FIELD)
-    images = ImageSource(roots=[image_dir])
+    images = ImageSource(roots)
     good, bad = [], []
     # An invalid byte becomes a lone surrogate, which is refused in its own row.
     with open(source, encoding="utf-8-sig", errors="surrogateescape", newline="") as handle:
@@ -133,6 +133,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="the CSV file")
     parser.add_argument("--image_dir", type=Path, help="default: the CSV file's folder")
+    parser.add_argument("--image_root", type=Path, action="append", default=[], metavar="DIR", help=IMAGE_ROOT_HELP)
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--task", default="custom", help="task name of rows without one")
     parser.add_argument("--labels", nargs="+", help="the candidates, for all tasks; default: those that occur")
@@ -143,8 +144,9 @@ def main() -> int:
     args = parser.parse_args()
     if not 0 <= args.test_share < 1:
         parser.error(f"--test_share: expected 0 or more and less than 1, got {args.test_share}")
+    folders = [args.image_dir or args.source.parent, *args.image_root]
     try:
-        rows, errors = read_rows(args.source, args.image_dir or args.source.parent, args.task)
+        rows, errors = read_rows(args.source, [folders[0], *data_roots(args.source, folders[1:])], args.task)
     except (OSError, ValueError, csv.Error) as error:
         parser.exit(2, f"{error}\n")
     if args.labels:
@@ -170,9 +172,15 @@ def main() -> int:
         print(f"{task:<16} {label:<16} {count:>7}")
     print(f"{args.output_dir}: read {len(records) + len(errors)} = written {len(records)} + failed {len(errors)}")
     print(f"  test.jsonl {len(test)}, train.jsonl {len(records) - len(test)}")
+    allowed = ImageSource(data_roots(args.output_dir / "test.jsonl"))
+    if not all(allowed.allows(row["path"]) for row in rows):
+        print(f"  the images lie elsewhere: other commands need --image_root {folders[0]}")
     if len(records) > len(test):
+        roots = [word for folder in folders for word in ("--image_root", str(folder))]
         budget = ["--min_pixels", str(args.min_pixels), "--max_pixels", str(args.max_pixels)]
-        convert_main(["verl", str(args.output_dir / "train.jsonl"), str(args.output_dir / "stage3.parquet"), *budget])
+        convert_main(
+            ["verl", str(args.output_dir / "train.jsonl"), str(args.output_dir / "stage3.parquet"), *budget, *roots]
+        )
     return int(bool(errors))
 
 

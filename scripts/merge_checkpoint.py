@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
 from pathlib import Path
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
+
+from inference.results import atomic_folder
+from inference.storage import explain
 
 LATEST = "latest_checkpointed_iteration.txt"  # verl writes the newest step's number into it
 
@@ -92,9 +93,7 @@ def merge(checkpoint: Path, output_dir: Path) -> int:
     from verl.model_merger.fsdp_model_merger import FSDPModelMerger
 
     actor = find_actor(checkpoint)
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output_dir.with_name(f".{output_dir.name}.{os.getpid()}.tmp")
-    try:
+    with atomic_folder(output_dir) as temporary:
         merger = FSDPModelMerger(
             ModelMergerConfig(
                 operation="merge",
@@ -108,11 +107,6 @@ def merge(checkpoint: Path, output_dir: Path) -> int:
         merger.merge_and_save()
         tidy(temporary, architecture)
         parameters = check_folder(temporary)
-        if output_dir.exists():
-            shutil.rmtree(output_dir)
-        temporary.rename(output_dir)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return parameters
 
 
@@ -125,9 +119,12 @@ def main() -> None:
         actor = find_actor(args.checkpoint)
         step = actor.parent if actor.name == "actor" else actor
         output_dir = args.output_dir or step.parent / step.name.replace("global_step", "merged")
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"{explain(error)}\n")
+    try:
         parameters = merge(args.checkpoint, output_dir)
-    except ValueError as error:
-        parser.exit(2, f"{error}\n")
+    except (ValueError, OSError, SafetensorError) as error:
+        parser.exit(2, f"merging failed: {explain(error, output_dir)}\n")
     print(f"{output_dir}: {parameters:,} parameters of {step}")
 
 

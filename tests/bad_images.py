@@ -123,7 +123,7 @@ def modes():
     yield ImageCase("16-bit grey with alpha.png", png(*SIZE, 16, 4, rows=rows), grey_on_white, tolerance=1)
     rows = [row.astype(">u2").tobytes() for row in deep]
     clear = (b"tRNS", struct.pack(">H", int(deep[0, 0])))
-    expected = np.where((GREY == GREY[0, 0])[..., None], 255, rgb(GREY)).astype(np.uint8)
+    expected = np.where((GREY[0, 0] == GREY)[..., None], 255, rgb(GREY)).astype(np.uint8)
     yield ImageCase("16-bit grey, one level clear.png", png(*SIZE, 16, 0, rows=rows, before=[clear]), expected)
     yield ImageCase("32-bit grey.tiff", saved(Image.fromarray(deep.astype(np.int32)), "TIFF"), rgb(GREY))
     yield ImageCase("float grey.tiff", saved(Image.fromarray(GREY.astype(np.float32)), "TIFF"), rgb(GREY))
@@ -186,9 +186,14 @@ def orientations():
 def truncated():
     """Cut off at many places: never other pixels than the whole file's."""
     for kind, options in (
-        ("JPEG", {"quality": 95, "subsampling": 0}), ("PNG", {}), ("GIF", {}), ("WEBP", {"lossless": True}), ("BMP", {}), ("TIFF", {}),
+        ("JPEG", {"quality": 95, "subsampling": 0}),
+        ("PNG", {}),
+        ("GIF", {}),
+        ("WEBP", {"lossless": True}),
+        ("BMP", {}),
+        ("TIFF", {}),
         ("PPM", {}),
-    ):  # fmt: skip
+    ):
         picture = Image.fromarray(PICTURE)
         picture = picture.quantize(16) if kind == "GIF" else picture
         content = saved(picture, kind, **options)
@@ -229,9 +234,10 @@ def sizes():
     row = [bytes(3 * SIZE[0])] * SIZE[1]
     bomb = zlib.compress(bytes(200 * 2**20), 9)
     texts = {
-        "a text chunk of 200 MB": (b"zTXt", b"Comment\0\0" + bomb), "an iTXt chunk of 200 MB": (b"iTXt", b"c\0\1\0\0\0" + bomb),
+        "a text chunk of 200 MB": (b"zTXt", b"Comment\0\0" + bomb),
+        "an iTXt chunk of 200 MB": (b"iTXt", b"c\0\1\0\0\0" + bomb),
         "a colour profile of 200 MB": (b"iCCP", b"p\0\0" + bomb),
-    }  # fmt: skip
+    }
     for name, item in texts.items():
         case = ImageCase(f"{name}.png", png(*SIZE, rows=row, before=[item]), np.zeros_like(PICTURE))
         case.exact_or_error, case.reason = True, "Too Large"
@@ -244,16 +250,28 @@ def sizes():
 def strangers():
     """Files that are no image, or no image that is taken."""
     contents = {
-        "empty.jpg": b"", "one byte.jpg": b"\xff", "text.jpg": b"not an image", "zeros.png": bytes(5000),
-        "drawing.svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>", "page.pdf": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj",
+        "empty.jpg": b"",
+        "one byte.jpg": b"\xff",
+        "text.jpg": b"not an image",
+        "zeros.png": bytes(5000),
+        "drawing.svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        "page.pdf": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj",
         "postscript.eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 60 40\n%%EndComments\n(evil) run\n",
         "photo.heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100),
-        "photo.jp2": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(100), "icon.ico": saved(Image.fromarray(PICTURE), "ICO"),
-        "targa.tga": saved(Image.fromarray(PICTURE), "TGA"), "icon.icns": b"icns" + bytes(100), "film.mp4": b"\0\0\0\x18ftypmp42",
-        "metafile.wmf": b"\xd7\xcd\xc6\x9a\0\0" + bytes(100), "html.jpg": b"<!doctype html><title>Log in</title>",
-        "pickle.png": b"\x80\x04\x95\0\0\0\0\0\0\0\0.", "only the signature.png": b"\x89PNG\r\n\x1a\n", "only the marker.jpg": b"\xff\xd8\xff",
-        "photo.psd": b"8BPS\0\1" + bytes(100), "film.mpg": b"\0\0\1\xb3" + bytes(100), "table.fits": b"SIMPLE  =" + bytes(100),
-    }  # fmt: skip
+        "photo.jp2": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(100),
+        "icon.ico": saved(Image.fromarray(PICTURE), "ICO"),
+        "targa.tga": saved(Image.fromarray(PICTURE), "TGA"),
+        "icon.icns": b"icns" + bytes(100),
+        "film.mp4": b"\0\0\0\x18ftypmp42",
+        "metafile.wmf": b"\xd7\xcd\xc6\x9a\0\0" + bytes(100),
+        "html.jpg": b"<!doctype html><title>Log in</title>",
+        "pickle.png": b"\x80\x04\x95\0\0\0\0\0\0\0\0.",
+        "only the signature.png": b"\x89PNG\r\n\x1a\n",
+        "only the marker.jpg": b"\xff\xd8\xff",
+        "photo.psd": b"8BPS\0\1" + bytes(100),
+        "film.mpg": b"\0\0\1\xb3" + bytes(100),
+        "table.fits": b"SIMPLE  =" + bytes(100),
+    }
     for name, content in contents.items():
         yield ImageCase(name, content, None, "cannot identify: expected JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM")
     whole = bytearray(saved(Image.fromarray(PICTURE), "PNG"))
@@ -267,8 +285,9 @@ def strangers():
         reason="image ",
     )
     for name in ("folder", "pipe", "socket", "link to itself", "link to nothing", "missing", "link to a device"):
-        special = "no such file" if name in ("link to itself", "link to nothing", "missing") else "not a regular file"
-        yield ImageCase(f"{name}.jpg", None, None, special)
+        absent = name in ("link to itself", "link to nothing", "missing")
+        reason = "leads out of" if name == "link to a device" else "no such file" if absent else "not a regular file"
+        yield ImageCase(f"{name}.jpg", None, None, reason)
     yield ImageCase("x" * 300 + ".jpg", None, None, "File name too long")
 
 

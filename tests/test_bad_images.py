@@ -117,7 +117,7 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path):
     with open(tmp_path / "large.webp", "wb") as handle:  # Pillow would read all of a WebP file
         handle.write(saved(Image.fromarray(PICTURE), "WEBP"))
         handle.truncate(MAX_FILE_BYTES + 1)  # a hole: it takes no disk
-    with pytest.raises(ImageError, match="image large.webp: is larger than 536,870,912 bytes"):
+    with pytest.raises(ImageError, match=r"image large\.webp: is larger than 536,870,912 bytes"):
         ImageSource([tmp_path], BUDGET).load("large.webp")
 
 
@@ -185,9 +185,25 @@ def to_folder(path):
     path.mkdir()
 
 
+def to_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def to_device(path):
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
-    [(Path.unlink, "No such file"), (to_folder, "Is a directory"), (lambda p: p.write_bytes(b""), "cannot identify")],
+    [
+        (Path.unlink, "No such file"),
+        (to_folder, "not a regular file"),
+        (to_pipe, "not a regular file"),
+        (to_device, "not a regular file"),
+        (lambda path: path.write_bytes(b""), "cannot identify"),
+    ],
 )
 def test_a_file_that_changes_between_check_and_open_is_an_error(tmp_path, change, reason):
     (tmp_path / "a.png").write_bytes(saved(Image.fromarray(PICTURE), "PNG"))

@@ -254,12 +254,18 @@ def test_the_limit_of_levels_is_exact(depth, deep):
 # --- CSV -------------------------------------------------------------------------------
 
 CSV_CASES = {
-    "invalid UTF-8": (b"good.png,j\xffoy", "label"), "NUL": (b"good.png\0,joy", "path"),
-    "no label": (b"good.png,", "label"), "no path": (b",joy", "path"), "one field": (b"good.png", "label"), "three fields": (b"good.png,joy,more", "(line)"),
-    "an image that is missing": (b"none.png,joy", "path"), "an image that is torn": (b"torn.png,joy", "path"),
-    "a long label": (b"good.png," + b"x" * 300_000, "label"), "a folder": (b".,joy", "path"),
+    "invalid UTF-8": (b"good.png,j\xffoy", "label"),
+    "NUL": (b"good.png\0,joy", "path"),
+    "no label": (b"good.png,", "label"),
+    "no path": (b",joy", "path"),
+    "one field": (b"good.png", "label"),
+    "three fields": (b"good.png,joy,more", "(line)"),
+    "an image that is missing": (b"none.png,joy", "path"),
+    "an image that is torn": (b"torn.png,joy", "path"),
+    "a long label": (b"good.png," + b"x" * 300_000, "label"),
+    "a folder": (b".,joy", "path"),
     "a quote left open": (b'good.png,"joy', "label"),
-}  # fmt: skip
+}
 
 
 def test_each_bad_row_of_a_csv_file_is_named_and_none_is_lost(tmp_path):

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.prompts import recognition_prompt
+from inference.storage import explain
 from scripts.build_vec_cot.records import NOTICES, read_rows, say_notices, write_rows
 from scripts.build_vec_cot.verify import compose
 
@@ -87,7 +88,7 @@ def main(arguments: list[str] | None = None) -> None:
                 said += rows
         say_notices(said)
     except (OSError, ValueError) as error:
-        parser.exit(2, f"assembling failed: {error}\n")
+        parser.exit(2, f"assembling failed: {explain(error)}\n")
 
 
 if __name__ == "__main__":

@@ -29,14 +29,16 @@ from inference.engines import load_engine
 from inference.inference_vllm import engine_settings, infer_share, start_logging
 from inference.prompts import recognition_prompt
 from inference.response import read_response
-from inference.results import ShardBusy, ShardWriter, read_results, shard_paths
+from inference.results import ShardBusy, read_results, shard_paths
+from inference.run_folder import Description, open_shard, prepare
+from inference.storage import explain
 from inference.vecbench import BrokenRecord, Record
 from scripts.build_vec_cot.records import say_notices, write_rows
 from scripts.build_vec_cot.sampling import (
-    DECISIVE,
     MAX_QUESTIONS,
+    describe,
     error_row,
-    keep_settings,
+    image_roots,
     model_notice,
     parse_settings,
     question,
@@ -59,7 +61,7 @@ def smoothed_confidence(label_count: int, sample_count: int, smoothing: float) -
     return min(HIGHEST, max(LOWEST, round(share * STEP) / STEP))
 
 
-def ask(items: list[Record | BrokenRecord], args: argparse.Namespace) -> None:
+def ask(items: list[Record | BrokenRecord], args: argparse.Namespace, description: Description) -> None:
     """Sample what is missing of this worker's share."""
     settings = engine_settings(args)
     asked = [
@@ -68,8 +70,8 @@ def ask(items: list[Record | BrokenRecord], args: argparse.Namespace) -> None:
         if isinstance(record, Record) and record.position % args.n_shards == args.index
         for k in range(args.samples)
     ]
-    with ShardWriter(args.output_path, args.index, args.n_shards) as writer:
-        infer_share(asked, writer, args, settings, lambda: load_engine(args.engine, settings), [Path.cwd()])
+    with open_shard(args.output_path, args.index, args.n_shards, description) as (writer, _):
+        infer_share(asked, writer, args, settings, lambda: load_engine(args.engine, settings), image_roots(args))
 
 
 def collect(items: list[Record | BrokenRecord], args: argparse.Namespace) -> dict[str, list[dict]]:
@@ -136,19 +138,21 @@ def main(arguments: list[str] | None = None) -> None:
     if args.temperature == 0 and args.samples > 1:
         parser.error("at --temperature 0 every sample is the same: a share of them is no confidence")
     try:
-        keep_settings(args.output_path, {name: getattr(args, name) for name in DECISIVE})
+        description = describe(args)
         items = [
             item for item in read_input(args) if args.stage is None or item.raw.get("stage", args.stage) == args.stage
         ]
-        if not args.collect_only:
-            ask(items, args)
+        if args.collect_only:
+            prepare(args.output_path, description, alone=False)
+        else:
+            ask(items, args, description)
             if args.n_shards > 1:
                 return
         files = collect(items, args)
         for name, rows in files.items():
             write_rows(Path(args.output_path) / f"{name}.jsonl", rows)
     except (OSError, ValueError, ShardBusy) as error:
-        sys.exit(f"measuring the confidence failed: {type(error).__name__}: {error}")
+        sys.exit(f"measuring the confidence failed: {type(error).__name__}: {explain(error)}")
     say_notices(files["confidence"])
     print(f"read {len(items)} = measured {len(files['confidence'])} + failed {len(files['error'])}")
     if items and not files["confidence"]:

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from inference.results import atomic_path, atomic_write
+from inference.storage import explain
 from inference.vecbench import TASKS
 from scripts.build_vec_cot.confidence import HIGHEST, LOWEST, STEP
 from scripts.build_vec_cot.records import notices_in, read_rows
@@ -209,16 +210,16 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     try:
         found = gather(args.work)
+        text = report_text(found)
+        with atomic_write(args.work / "report.txt") as handle:
+            handle.write(text)
+        with atomic_write(args.work / "report.json") as handle:
+            json.dump(found, handle, indent=1, ensure_ascii=False)
+        draw(found, args.work / "report.png")
     except (OSError, ValueError) as error:
-        parser.exit(2, f"the report failed: {error}\n")
+        parser.exit(2, f"the report failed: {explain(error)}\n")
     except KeyError as error:
         parser.exit(2, f"the report failed: {args.work}: a row lacks the field {error}\n")
-    text = report_text(found)
-    with atomic_write(args.work / "report.txt") as handle:
-        handle.write(text)
-    with atomic_write(args.work / "report.json") as handle:
-        json.dump(found, handle, indent=1, ensure_ascii=False)
-    draw(found, args.work / "report.png")
     print(text, end="")
     print(f"\nFigure: {args.work / 'report.png'}")
 

@@ -9,20 +9,22 @@ workers share the records; afterwards ``--collect_only`` makes one result of the
 from __future__ import annotations
 
 import argparse
-import json
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from inference.images import data_roots
 from inference.inference_vllm import add_engine_arguments, check_engine_arguments
-from inference.results import atomic_write, read_results, shard_paths
+from inference.provenance import checkpoint_identity
+from inference.results import read_results, shard_paths
+from inference.run_folder import Description, checkpoint_files
 from inference.vecbench import BrokenRecord, Record
 from scripts.build_vec_cot.records import read_labelled
 
 # What decides the answers: with another value, old and new answers would not belong together.
-DECISIVE = ("model_name", "checkpoint", "temperature", "max_new_tokens", "seed", "min_pixels", "max_pixels")
+DECISIVE = ("model_name", "temperature", "max_new_tokens", "seed", "min_pixels", "max_pixels")
 MAX_QUESTIONS = 10_000  # a record: its questions' places in a shard stay, when more are asked later
 
 
@@ -40,30 +42,22 @@ def parse_settings(
     return parser, args
 
 
-def keep_settings(folder: str | Path, settings: dict[str, Any]) -> None:
-    """Remember what the folder's answers were sampled with; a later start has to agree.
-
-    Raises:
-        ValueError: naming the setting that differs.
-    """
-    path = Path(folder) / "settings.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        with atomic_write(path) as handle:
-            json.dump(settings, handle, indent=1, ensure_ascii=False)
-        return
-    for name, old in json.loads(path.read_text(encoding="utf-8")).items():
-        if old != settings.get(name):
-            raise ValueError(
-                f"{path}: the answers there were sampled with {name} {old!r}, now it is {settings.get(name)!r}; "
-                "take another --output_path"
-            )
+def describe(args: argparse.Namespace, **more: Any) -> Description:
+    """What the folder's answers are sampled with; a later start has to agree (``inference.run_folder``)."""
+    identity, files = checkpoint_identity(args.checkpoint, checkpoint_files(args.output_path))
+    settings = {**{name: getattr(args, name) for name in DECISIVE}, **more}
+    return Description({"checkpoint": identity, "settings": settings}, {"checkpoint_files": files})
 
 
 def read_input(args: argparse.Namespace) -> list[Record | BrokenRecord]:
     """The rows of all data files, the first ``--limit`` of them."""
-    items = (item for _, item in read_labelled(args.data_path))
+    items = (item for _, item in read_labelled(args.data_path, image_roots=args.image_root))
     return [item for item in items if args.limit is None or item.position < args.limit]
+
+
+def image_roots(args: argparse.Namespace) -> list[Path]:
+    """Where the images that ``read_input`` found lie."""
+    return [root for path in args.data_path for root in data_roots(path, args.image_root)]
 
 
 def question(record: Record, text: str, k: int) -> Record:

@@ -28,15 +28,17 @@ from typing import Any
 from inference.engines import load_engine
 from inference.inference_vllm import engine_settings, infer_share, start_logging
 from inference.response import reasoning_steps
-from inference.results import ShardBusy, ShardWriter, read_results
+from inference.results import ShardBusy, read_results
+from inference.run_folder import Description, open_shard, prepare
+from inference.storage import explain
 from inference.vecbench import BrokenRecord, Record
 from scripts.build_vec_cot.records import say_notices, write_rows
 from scripts.build_vec_cot.sampling import (
-    DECISIVE,
     MAX_QUESTIONS,
     answers_on_disk,
+    describe,
     error_row,
-    keep_settings,
+    image_roots,
     model_notice,
     parse_settings,
     question,
@@ -63,12 +65,18 @@ def next_attempt(answers: dict[int, dict[str, Any]], record: Record, limits: Lim
     return None if not all(found.values()) or len(found) >= attempts else len(found)
 
 
-def ask(items: list[Record | BrokenRecord], args: argparse.Namespace, template: str, limits: Limits) -> None:
+def ask(
+    items: list[Record | BrokenRecord],
+    args: argparse.Namespace,
+    description: Description,
+    template: str,
+    limits: Limits,
+) -> None:
     """Make every attempt that is missing, in rounds: the first of all records, then the second of the failed …"""
     settings = engine_settings(args)
     start_engine = functools.cache(lambda: load_engine(args.engine, settings))
     mine = [item for item in items if item.position % args.n_shards == args.index]
-    with ShardWriter(args.output_path, args.index, args.n_shards) as writer:
+    with open_shard(args.output_path, args.index, args.n_shards, description) as (writer, _):
         for number in range(1, args.attempts + 1):
             answers = answers_on_disk(args.output_path)
             failed = {row["record_id"] for row in read_results(writer.path) if "error" in row}
@@ -82,7 +90,7 @@ def ask(items: list[Record | BrokenRecord], args: argparse.Namespace, template: 
             if not asked:
                 break
             log.info("round %d of at most %d: %d of %d records", number, args.attempts, len(asked), len(mine))
-            infer_share(asked, writer, args, settings, start_engine, [Path.cwd()])
+            infer_share(asked, writer, args, settings, start_engine, image_roots(args))
 
 
 def collect(items: list[Record | BrokenRecord], args: argparse.Namespace, limits: Limits) -> dict[str, list[dict]]:
@@ -138,18 +146,19 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error("at --temperature 0 every attempt is the same: give --attempts 1 or a higher temperature")
     try:
         template, limits = load_template(args.teacher_prompt), Limits(args.min_words, args.max_words)
-        decisive = {name: getattr(args, name) for name in DECISIVE}
-        keep_settings(args.output_path, {**decisive, "teacher_prompt": template})
+        description = describe(args, teacher_prompt=template)
         items = read_input(args)
-        if not args.collect_only:
-            ask(items, args, template, limits)
+        if args.collect_only:
+            prepare(args.output_path, description, alone=False)
+        else:
+            ask(items, args, description, template, limits)
             if args.n_shards > 1:
                 return
         files = collect(items, args, limits)
         for name, rows in files.items():
             write_rows(Path(args.output_path) / f"{name}.jsonl", rows)
     except (OSError, ValueError, ShardBusy) as error:
-        sys.exit(f"writing the reasoning failed: {type(error).__name__}: {error}")
+        sys.exit(f"writing the reasoning failed: {type(error).__name__}: {explain(error)}")
     say_notices(files["reasoning"])
     reasons = Counter(row["reason"] for row in files["rejected"]).most_common()
     counts = {name: len(rows) for name, rows in files.items()}

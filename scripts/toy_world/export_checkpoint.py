@@ -9,13 +9,15 @@ The notice file makes inference say, beside every response, that this is the toy
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoProcessor, GenerationConfig, Qwen2_5_VLForConditionalGeneration
 
 from inference.engines import NOTICE_FILE
+from inference.results import atomic_folder
+from inference.storage import explain
 from scripts.merge_checkpoint import tidy
 
 MODEL_NOTICE = "toy model: 2 M parameters, trained on the toy world only; on anything else its answers mean nothing"
@@ -33,13 +35,12 @@ def export(model_dir: Path, output_dir: Path) -> int:
         pad_token_id=tokenizer.pad_token_id,
         max_new_tokens=MAX_NEW_TOKENS,
     )
-    shutil.rmtree(output_dir, ignore_errors=True)
-    model.save_pretrained(output_dir)
-    processor.save_pretrained(output_dir)
-    tidy(output_dir, type(model).__name__)
-    (output_dir / NOTICE_FILE).write_text(MODEL_NOTICE + "\n", encoding="utf-8")
-    weights = output_dir / "model.safetensors"
-    return weights.stat().st_size
+    with atomic_folder(output_dir) as temporary:
+        model.save_pretrained(temporary)
+        processor.save_pretrained(temporary)
+        tidy(temporary, type(model).__name__)
+        (temporary / NOTICE_FILE).write_text(MODEL_NOTICE + "\n", encoding="utf-8")
+    return (output_dir / "model.safetensors").stat().st_size
 
 
 def main() -> None:
@@ -47,7 +48,10 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="a checkpoint folder of ms-swift or verl's merger")
     parser.add_argument("--output_dir", type=Path, required=True)
     args = parser.parse_args()
-    size = export(args.model, args.output_dir)
+    try:
+        size = export(args.model, args.output_dir)
+    except (OSError, SafetensorError) as error:
+        parser.exit(2, f"exporting failed: {explain(error, args.output_dir)}\n")
     print(f"{args.output_dir}: weights of {size / 1e6:.1f} MB. {MODEL_NOTICE}")
 
 

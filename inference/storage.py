@@ -1,0 +1,51 @@
+"""What to say when a file cannot be written: one line with the file, the reason and what to do.
+
+    with naming(path):
+        handle.write(text)              # an OSError that names no file gets this one's name
+    sys.exit(f"inference failed: {explain(error)}")
+
+A write to a full disk fails without saying which file it was for, and half of it may be there.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+FULL = "What was finished is kept: make room and start the same command again."
+REASONS = {
+    errno.ENOSPC: f"cannot be written, the disk is full. {FULL}",
+    errno.EDQUOT: f"cannot be written, the disk quota is used up. {FULL}",
+    errno.EROFS: "cannot be written, the disk is read-only",
+    errno.EIO: "the disk reports an input/output error",
+    errno.ENOTDIR: "a file stands where a folder is expected",
+    errno.EEXIST: "a file stands where a folder is expected",
+}
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """An OSError of the disk that names no file gets ``path`` as its file's name."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in REASONS:
+            error.filename = str(path)
+        raise
+
+
+def explain(error: BaseException, path: str | Path | None = None) -> str:
+    """One line: which file, and what is wrong with it or its disk; for a full disk, what to do, too.
+
+    Args:
+        path: the file or folder that was being written, where the error may not name it.
+    """
+    # Libraries in Rust (safetensors) raise errors of their own, which end like this.
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+    if number not in REASONS:
+        return " ".join(str(error).split()) or type(error).__name__
+    return f"{getattr(error, 'filename', None) or path or 'a file'}: {REASONS[number]}"

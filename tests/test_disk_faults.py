@@ -1,0 +1,278 @@
+"""Small disks that are full, read-only or gone: one clear line, nothing half, and then the undisturbed result."""
+
+import re
+import shutil
+import subprocess
+import sys
+from http.server import ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+from conftest import REPO, TOY_CHECKPOINT, read_jsonl, run, write_jsonl
+from endpoint_server import serve
+from small_disk import PAGE, small_disk
+from test_build_vec_cot import Teacher
+from test_endpoint_faults import command, records
+
+from inference.results import finished_samples, shard_path
+from scripts.build_vec_cot.stages import PUBLISHED_ROWS
+
+FULL = "cannot be written, the disk is full. What was finished is kept: make room and start the same command again."
+N_SAMPLES = 40
+
+
+@pytest.fixture
+def disk(tmp_path):
+    with small_disk(tmp_path / "small disk") as mounted:
+        yield mounted
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return records(
+        tmp_path_factory.mktemp("data"), [f"Which emotion does picture {i} evoke?" for i in range(N_SAMPLES)]
+    )
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    with serve() as server:
+        server.healthy = True
+        yield server
+
+
+def files_of(folder):
+    """name → content; the minute of an evaluation, which a report shows, and the times of run.json are left out."""
+    found = {}
+    for path in sorted(folder.rglob("*")) if folder.exists() else ():
+        if path.is_file() and path.suffix != ".lock" and path.name != "run.json":
+            content = path.read_bytes()
+            if path.suffix == ".html":
+                content = re.sub(rb"evaluated [\d: -]+", b"", content)
+            found[str(path.relative_to(folder))] = content
+    return found
+
+
+def said(done):
+    """The last line that a command wrote to stderr."""
+    return done.stderr.strip().splitlines()[-1]
+
+
+def check_failure(done, name=""):
+    assert done.returncode > 0
+    assert FULL in said(done) and name in said(done), done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+
+
+def check_fill(disk, words, out, levels, status=0):
+    """Start a command with little and then with more room; returns how often the disk was too full for it.
+
+    Whatever stands under a final name is whole, and with room enough the result is that of an undisturbed run.
+    """
+    before = files_of(out)
+    run(*words, check=status == 0)
+    whole = files_of(out)
+    assert whole != before
+    shutil.rmtree(out)
+    out.mkdir()
+    for name, content in before.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_bytes(content)
+    failures = 0
+    for free in levels:
+        disk.leave(free)
+        done = run(*words, check=False)
+        if done.returncode == status:
+            continue
+        check_failure(done)
+        failures += 1
+        for name, content in files_of(out).items():
+            assert content in (whole.get(name), before.get(name)), f"{name} is half written with {free} bytes of room"
+    disk.make_room()
+    assert run(*words, check=False).returncode == status
+    assert files_of(out) == whole
+    return failures
+
+
+# --- the worker ----------------------------------------------------------------------------------
+
+
+def test_a_disk_that_fills_up_under_a_worker_costs_no_finished_line(disk, data, endpoint, tmp_path):
+    """Full in the middle, then with room for all lines but not for their sorted copy."""
+    run(*command(data, tmp_path / "whole", endpoint))
+    whole = shard_path(tmp_path / "whole", 0, 1).read_bytes()
+    out = disk.path / "run"
+    shard, words = shard_path(out, 0, 1), command(data, out, endpoint)
+
+    disk.leave(5 * PAGE)
+    done = run(*words, check=False)
+    check_failure(done, f"inference failed: OSError: {shard}: ")
+    assert shard.read_bytes().endswith(b"}\n")
+    kept = len(finished_samples(out))
+    assert 0 < kept < N_SAMPLES and kept == shard.read_bytes().count(b"\n")
+
+    disk.leave(len(whole) + PAGE)
+    check_failure(run(*words, check=False))
+    assert len(finished_samples(out)) > kept
+
+    disk.make_room()
+    run(*words)
+    assert shard.read_bytes() == whole
+    assert not [path for path in out.iterdir() if path.suffix == ".tmp"]
+
+
+def test_a_disk_that_is_full_from_the_start_is_named(disk, data, endpoint):
+    disk.leave(0)
+    check_failure(run(*command(data, disk.path / "run", endpoint), check=False))
+
+
+@pytest.mark.parametrize("what", ["read-only", "a file", "a file above it"])
+def test_a_folder_that_cannot_be_written_ends_a_worker_in_one_line(disk, data, endpoint, what):
+    out = disk.path / "run"
+    expected = "a file stands where a folder is expected"
+    if what == "read-only":
+        disk.remount("ro")
+        expected = "cannot be written, the disk is read-only"
+    else:
+        out.write_text("a file")
+        out = out / "deeper" if what == "a file above it" else out
+    done = run(*command(data, out, endpoint), check=False)
+    assert done.returncode == 1
+    assert said(done).startswith("inference failed: ") and f"{disk.path / 'run'}" in said(done)
+    assert expected in said(done)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("how", ["removed", "unmounted"])
+def test_a_folder_that_vanishes_in_the_middle_ends_the_worker_at_once(disk, data, how):
+    out = disk.path / "run"
+    shard = shard_path(out, 0, 1)
+    with serve(seconds=0.3) as slow:
+        slow.healthy = True
+        words = [str(word) for word in command(data, out, slow, "--max_num_seqs", "2")]
+        worker = subprocess.Popen([sys.executable, *words], cwd=REPO, stderr=subprocess.PIPE, text=True)
+        while not (shard.exists() and shard.stat().st_size):
+            assert worker.poll() is None
+        if how == "removed":
+            shutil.rmtree(out)
+        else:
+            disk.take_away()
+        _, errors = worker.communicate(timeout=60)
+        answered = sum(slow.tries.values())
+    assert worker.returncode == 1
+    last = errors.strip().splitlines()[-1]
+    assert last.startswith("inference failed: ") and str(shard) in last and "Traceback" not in errors
+    assert answered < N_SAMPLES / 2  # not only after all of the work
+
+
+# --- the evaluation ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def evaluated(data, endpoint, tmp_path_factory):
+    """The folder of a finished run."""
+    out = tmp_path_factory.mktemp("run")
+    run(*command(data, out, endpoint))
+    return out
+
+
+def evaluation(out, *more):
+    return ["-m", "inference.evaluate", "--output_path", out, "--n_resamples", "0", "--quiet", *more]
+
+
+def test_a_full_disk_ends_an_evaluation_in_one_line_whether_in_tables_or_figures(disk, evaluated):
+    out = disk.path / "run"
+    shutil.copytree(evaluated, out)
+    disk.leave(2 * PAGE)
+    check_failure(run(*evaluation(out, "--no_plots"), check=False), "cannot evaluate: ")
+    tables = len(shard_path(out, 0, 1).read_bytes()) * 2 + 40 * PAGE
+    disk.leave(tables)
+    check_failure(run(*evaluation(out), check=False), ".png: ")
+    assert not [path.name for path in out.iterdir() if path.name.endswith(".tmp")]
+
+
+@pytest.mark.faults
+def test_an_evaluation_after_a_full_disk_equals_an_undisturbed_one(disk, evaluated):
+    out = disk.path / "run"
+    shutil.copytree(evaluated, out)
+    assert check_fill(disk, evaluation(out), out, [pages * PAGE for pages in (0, 1, 9, 12, 30, 45, 80, 120, 200)]) >= 6
+
+
+@pytest.mark.faults
+def test_a_report_after_a_full_disk_equals_an_undisturbed_one(disk, evaluated, data):
+    out = disk.path / "run"
+    shutil.copytree(evaluated, out)
+    run(*evaluation(out))
+    words = ["-m", "inference.report", "--output_path", out, "--data_path", data, "--processes", "1"]
+    assert check_fill(disk, words, out, [pages * PAGE for pages in (0, 1, 10, 100)]) >= 3
+
+
+def test_a_read_only_folder_ends_an_evaluation_in_one_line(disk, evaluated):
+    out = disk.path / "run"
+    shutil.copytree(evaluated, out)
+    disk.remount("ro")
+    done = run(*evaluation(out, "--no_plots"), check=False)
+    assert done.returncode == 1
+    assert said(done).startswith(f"cannot evaluate: {out}/") and "the disk is read-only" in said(done)
+    assert "Traceback" not in done.stderr
+
+
+# --- data ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("form", ["swift", "verl", "verl --embed"])
+def test_a_conversion_after_a_full_disk_equals_an_undisturbed_one(disk, tmp_path, toy_data, form):
+    rows = read_jsonl(toy_data)
+    for row in rows:
+        row["conversations"].append({"role": "assistant", "content": f"<answer>{row['ground_truth']}</answer>"})
+    source = write_jsonl(tmp_path / "source.jsonl", rows)
+    form, *more = form.split()
+    target = disk.path / "out" / ("target.jsonl" if form == "swift" else "target.parquet")
+    target.parent.mkdir()
+    words = ["-m", "scripts.convert", form, source, target, "--image_root", toy_data.parent, *more]
+    assert check_fill(disk, words, target.parent, [0, PAGE, 3 * PAGE]) >= 2
+
+
+@pytest.mark.faults
+def test_building_vec_cot_after_a_full_disk_equals_an_undisturbed_build(disk, tmp_path, toy_data):
+    """All steps in one command, but for stage 2's confidence; started again and again with a few pages more."""
+    rows = [row for row in read_jsonl(toy_data) if row["task"] in PUBLISHED_ROWS]
+    for row in rows:
+        row["image"] = str(toy_data.parent / row.pop("conversations")[0]["content"][0]["image"])
+    source = write_jsonl(tmp_path / "source.jsonl", rows)
+    work = disk.path / "work"
+    with ThreadingHTTPServer(("127.0.0.1", 0), Teacher) as teacher:
+        Thread(target=teacher.serve_forever, daemon=True).start()
+        asked = (
+            f"--engine openai --base_url http://127.0.0.1:{teacher.server_port}/v1 --model_name made-up --min_words 5"
+        )
+        words = ["-m", "scripts.build_vec_cot", "--data_path", source, "--test_path", "--work", work]
+        words += ["--teacher", asked]
+        run(*words)
+        whole = files_of(work)
+        shutil.rmtree(work)
+        failed_in = set()
+        for pages in (0, 1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 40, 50):
+            disk.leave(pages * PAGE)
+            done = run(*words, check=False)
+            if done.returncode:
+                check_failure(done)
+                failed_in.add(said(done).partition(" failed")[0])
+        assert {"split", "writing the reasoning"} < failed_in, failed_in
+        disk.make_room()
+        run(*words)
+        assert files_of(work) == whole
+        teacher.shutdown()
+
+
+# --- checkpoints -----------------------------------------------------------------------------------
+
+
+@pytest.mark.faults
+def test_an_export_after_a_full_disk_equals_an_undisturbed_one(disk):
+    out = disk.path / "model"
+    words = ["-m", "scripts.toy_world.export_checkpoint", "--model", TOY_CHECKPOINT, "--output_dir", out]
+    disk.remount("size=16m")
+    out.mkdir()
+    assert check_fill(disk, words, out, [0, 2 * PAGE, 500 * PAGE]) == 3

@@ -1,0 +1,174 @@
+"""What an endpoint can do wrong, by a server that does it: answered in the end, or one sample's error, never a hang."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import REPO, read_jsonl, run, write_jsonl
+from endpoint_server import CASES, serve
+from PIL import Image
+
+from inference.results import shard_path
+
+# What the record of a sample without an answer says, by case.
+ERRORS = {
+    "always-500": "InternalServerError: Error code: 500",
+    "always-429-long": "RateLimitError: Error code: 429",
+    "always-silent": "Request timed out. (no whole answer within 1.5 s)",
+    "always-slow": "Request timed out. (no whole answer within 1.5 s)",
+    "400": "BadRequestError: Error code: 400",
+    "403": "PermissionDeniedError: Error code: 403",
+    "page-404": "NotFoundError: Error code: 404",
+    "redirect": "redirects",
+    "empty": "expected one JSON object, Expecting value at column 1, got ''",
+    "garbage": "expected UTF-8 text, invalid start byte at byte 128",
+    "partial": "expected one JSON object, Expecting value at column 71, got",
+    "page": "expected one JSON object, Expecting value at column 1, got '<!doctype html>",
+    "event-stream": "expected one JSON object",
+    "deep": "expected one JSON object, maximum recursion depth exceeded",
+    "huge": "an answer of more than 33554432 bytes",
+    "list": "field 'choices': expected a list of answers, got [1, 2]",
+    "error-200": "expected a list of answers, got {'error': {'message': 'made-up error under 200'}}",
+    "no-choices": "expected a list of answers, got {'choices': []}",
+    "null-choices": "expected a list of answers, got {'choices': None}",
+    "text-choices": "expected a list of answers, got {'choices': ['awe']}",
+    "no-message": "field 'message.content': expected a text, got {'index': 0",
+    "null-content": "'finish_reason': 'content_filter'",
+    "list-content": "field 'message.content': expected a text",
+}
+ANSWERED = [case for case in CASES if case not in ERRORS]
+
+
+def records(folder, texts):
+    """A data file with one record a text, in ``folder``; all have the same small image."""
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (28, 28), "orange").save(folder / "image.png")
+    content = [[{"type": "image", "image": "image.png"}, {"type": "text", "text": text}] for text in texts]
+    rows = [
+        {
+            "id": f"sample {number}: naïve 😀",
+            "conversations": [{"role": "user", "content": items}],
+            "ground_truth": "awe",
+            "candidates": ["awe", "fear", "anger", "sadness"],
+            "task": "EmoSet-8",
+        }
+        for number, items in enumerate(content)
+    ]
+    return write_jsonl(folder / "data.jsonl", rows)
+
+
+def command(data, output, server, *more):
+    return [
+        "-m", "inference.inference_vllm", "--engine", "openai", "--base_url", server.url, "--model_name", "made-up",
+        "--data_path", data, "--output_path", output, "--temperature", "0", "--min_pixels", "784",
+        "--max_pixels", "784", *more,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def misbehaved(tmp_path_factory):
+    """A run over every case at once, and the next start, when the endpoint has recovered."""
+    folder = tmp_path_factory.mktemp("endpoint")
+    data = records(folder, [f"Which emotion? case:{case}" for case in CASES])
+    output = folder / "run"
+    with serve() as server:
+        bounds = ["--timeout", "1.5", "--max_retries", "1"]
+        begin = time.monotonic()
+        first = run(*command(data, output, server, *bounds), timeout=120)
+        seconds = time.monotonic() - begin
+        lines = {case: line for case, line in zip(CASES, read_jsonl(shard_path(output, 0, 1)), strict=True)}
+        tries = dict(server.tries)
+        server.healthy = True
+        second = run(*command(data, output, server, *bounds), timeout=120)
+    return {
+        "first": first, "second": second, "lines": lines, "tries": tries, "seconds": seconds,
+        "after": read_jsonl(shard_path(output, 0, 1)), "data": data, "output": output,
+    }  # fmt: skip
+
+
+def test_every_sample_ends_as_a_response_or_an_error_and_the_run_ends_well(misbehaved):
+    read, failed = len(CASES), len(ERRORS)
+    assert f"read {read} = predicted {read - failed} (0 of them before) + failed {failed}" in misbehaved["first"].stderr
+    assert "Traceback" not in misbehaved["first"].stderr
+    assert {case for case, line in misbehaved["lines"].items() if "error" in line} == set(ERRORS)
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_the_error_says_what_was_wrong_in_one_short_line(misbehaved, case):
+    error = misbehaved["lines"][case]["error"]
+    assert ERRORS[case] in error
+    assert "\n" not in error and len(error) <= 500
+    assert error.startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize("case", ANSWERED)
+def test_a_passing_fault_or_an_odd_answer_costs_no_response(misbehaved, case):
+    line = misbehaved["lines"][case]
+    assert line["response"].startswith("<think><element>")
+    assert line.get("finish_reason") == {"length": "length", "filtered-text": "content_filter"}.get(case, "stop")
+    assert "mean_log_probability" not in line
+
+
+def test_each_try_is_bounded_as_a_whole(misbehaved):
+    """Two tries of 1.5 s and a pause of at most 1 s: a server that sends a byte now and then gets no more."""
+    assert misbehaved["tries"]["always-slow"] == misbehaved["tries"]["always-silent"] == 2
+    assert misbehaved["seconds"] < 30
+
+
+def test_the_next_start_at_a_healthy_endpoint_completes_everything(misbehaved):
+    read, failed = len(CASES), len(ERRORS)
+    assert f"read {read} = predicted {read} ({read - failed} of them before) + failed 0" in misbehaved["second"].stderr
+    assert len(misbehaved["after"]) == read and not any("error" in line for line in misbehaved["after"])
+    kept = [line for line in misbehaved["lines"].values() if "error" not in line]
+    assert [line for line in misbehaved["after"] if line in kept] == kept
+
+
+def test_evaluation_counts_what_failed(misbehaved, tmp_path):
+    """The shard as it was after the first start."""
+    write_jsonl(shard_path(tmp_path, 0, 1), misbehaved["lines"].values())
+    done = run("-m", "inference.evaluate", "--output_path", tmp_path, "--data_path", misbehaved["data"],
+               "--no_plots", "--quiet", "--n_resamples", "0")  # fmt: skip
+    read, failed = len(CASES), len(ERRORS)
+    assert f"read {read} = predicted {read - failed} + failed {failed}" in done.stdout
+
+
+# --- kill -9 at random moments ----------------------------------------------------------------
+
+KILLS = 8
+
+
+def test_a_worker_killed_at_random_moments_ends_with_the_file_of_an_uninterrupted_run(tmp_path):
+    """Each kill waits for a drawn number of further lines, or for none at all, then a drawn time."""
+    data = records(tmp_path, [f"Which emotion does picture {number} evoke?" for number in range(120)])
+    chance = random.Random(8)
+    with serve(seconds=0.02) as server:
+        server.healthy = True
+        whole, broken = tmp_path / "whole", tmp_path / "broken"
+        run(*command(data, whole, server, "--max_num_seqs", "4"), timeout=60)
+        shard = shard_path(broken, 0, 1)
+        words = [sys.executable, *map(str, command(data, broken, server, "--max_num_seqs", "4"))]
+        states = []
+        for kill in range(KILLS):
+            lines = shard.read_bytes().count(b"\n") if shard.exists() else 0
+            wanted = lines + chance.randrange(0, 14)
+            worker = subprocess.Popen(words, cwd=REPO, stderr=subprocess.DEVNULL, start_new_session=True)
+            deadline = time.monotonic() + 60
+            while kill % 4 and not (shard.exists() and shard.read_bytes().count(b"\n") >= wanted):
+                assert worker.poll() is None, f"the worker ended before kill {kill}"
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+            time.sleep(chance.random() * (0.02 if kill % 4 else 1.2))  # every fourth while it starts
+            os.killpg(worker.pid, signal.SIGKILL)
+            assert worker.wait() == -signal.SIGKILL
+            states.append(shard.read_bytes().count(b"\n") if shard.exists() else 0)
+        assert len(states) == KILLS and len(set(states)) > 3 and max(states) < 120
+        done = run(*words, timeout=60)
+    assert f"read 120 = predicted 120 ({states[-1]} of them before) + failed 0" in done.stderr
+    assert shard.read_bytes() == shard_path(whole, 0, 1).read_bytes()
+    assert json.loads(shard.read_text().splitlines()[0])["sample_id"] == "sample 0: naïve 😀"
+    assert sorted(path.name for path in broken.iterdir()) == sorted(path.name for path in whole.iterdir())
