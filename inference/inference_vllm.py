@@ -162,6 +162,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add("--allow_url", action="store_true", help="fetch images that are http(s) URLs")
     add("--allow_private_url", action="store_true", help="also from this machine and private networks")
     add("--trust_remote_code", action="store_true", help="run Python code that comes with the checkpoint")
+    add("--allow_pickle", action="store_true", help="load weights that are pickled (*.bin, *.pt), too")
     add("--base_url", default="", help="the endpoint of the openai engine")
     add("--max_retries", type=int, default=6, help="of a request to an endpoint")
     add("--timeout", type=float, default=600.0, help="seconds, of a request to an endpoint")

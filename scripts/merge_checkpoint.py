@@ -6,6 +6,9 @@
 The folder gets bfloat16 weights, configuration, generation settings, tokenizer, processor and chat
 template. It appears under its name only when all of it is there and was read back. Every shard is
 held in memory at once: about 30 GB for 7 B parameters in float32; no GPU.
+
+verl's shards are pickles. They are read as tensors only; what asks for more is refused, unless you give
+--allow_pickle, which runs whatever code stands in them.
 """
 
 from __future__ import annotations
@@ -13,10 +16,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import pickle
 import shutil
 from pathlib import Path
 
 from safetensors import safe_open
+
+from inference.checkpoint_files import check_checkpoint
 
 LATEST = "latest_checkpointed_iteration.txt"  # verl writes the newest step's number into it
 
@@ -65,8 +71,8 @@ def check_folder(folder: Path) -> int:
     """
     from transformers import AutoConfig, AutoProcessor
 
-    AutoConfig.from_pretrained(folder)
-    processor = AutoProcessor.from_pretrained(folder)
+    AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
     if not hasattr(processor, "image_processor") or not processor.chat_template:
         raise ValueError(f"{folder}: expected a processor with an image processor and a chat template")
     parameters = 0
@@ -82,16 +88,19 @@ def check_folder(folder: Path) -> int:
     return parameters
 
 
-def merge(checkpoint: Path, output_dir: Path) -> int:
+def merge(checkpoint: Path, output_dir: Path, allow_pickle: bool = False) -> int:
     """Write ``output_dir`` anew from verl's checkpoint; returns the number of parameters.
 
     Raises:
-        ValueError: for a checkpoint that is not complete.
+        ValueError: for a checkpoint that is not complete, or would run code of its own.
     """
+    actor = find_actor(checkpoint)
+    check_checkpoint(actor / "huggingface")
+    if not allow_pickle:
+        os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # verl itself would let the shards run code
     from verl.model_merger.base_model_merger import ModelMergerConfig
     from verl.model_merger.fsdp_model_merger import FSDPModelMerger
 
-    actor = find_actor(checkpoint)
     output_dir.parent.mkdir(parents=True, exist_ok=True)
     temporary = output_dir.with_name(f".{output_dir.name}.{os.getpid()}.tmp")
     try:
@@ -111,6 +120,11 @@ def merge(checkpoint: Path, output_dir: Path) -> int:
         if output_dir.exists():
             shutil.rmtree(output_dir)
         temporary.rename(output_dir)
+    except pickle.UnpicklingError as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{actor}: a shard holds more than tensors ({reason}): give --allow_pickle if you trust where it comes from"
+        ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return parameters
@@ -120,12 +134,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="a run's folder (its newest step), or a folder global_step_<n>")
     parser.add_argument("--output_dir", type=Path, help="default: merged_<step> in the run's folder")
+    parser.add_argument("--allow_pickle", action="store_true", help="let code that stands in the shards run")
     args = parser.parse_args()
     try:
         actor = find_actor(args.checkpoint)
         step = actor.parent if actor.name == "actor" else actor
         output_dir = args.output_dir or step.parent / step.name.replace("global_step", "merged")
-        parameters = merge(args.checkpoint, output_dir)
+        parameters = merge(args.checkpoint, output_dir, args.allow_pickle)
     except ValueError as error:
         parser.exit(2, f"{error}\n")
     print(f"{output_dir}: {parameters:,} parameters of {step}")

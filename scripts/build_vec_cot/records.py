@@ -29,7 +29,7 @@ def find_image(path: Path, record: Record, image_roots: Iterable[Path] = ()) -> 
     if record.image.startswith(("data:", "http://", "https://")):
         raise RecordError(str(path), record.line_number, "image", f"a file, got {describe(record.image)}")
     try:
-        return str(ImageSource(data_roots(path, image_roots)).find(Path(record.image.removeprefix("file://"))))
+        return str(ImageSource(data_roots(path, image_roots)).open(record.image))
     except ImageError as error:
         raise RecordError(str(path), record.line_number, "image", f"a file, {record.image} {error}") from None
 
