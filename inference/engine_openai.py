@@ -3,8 +3,8 @@
     OPENAI_API_KEY=… python -m inference.inference_vllm --engine openai \\
         --base_url https://example.org/v1 --model_name some-model --data_path … --output_path …
 
-The key comes from OPENAI_API_KEY and is never written anywhere. At most ``max_num_seqs``
-(64) requests are under way at once; the client retries 408, 409, 429, 5xx and lost connections
+The key comes from OPENAI_API_KEY and is never written anywhere, not even when the endpoint repeats it. At
+most ``max_num_seqs`` (64) requests are under way at once; the client retries 408, 409, 429, 5xx and lost connections
 with exponential back-off. Images are sent as PNG within the pixel budget, so the budget
 holds whatever the server's own is. Log-probabilities are asked for; an endpoint that refuses or
 leaves them out costs nothing but the two figures. Further responses to a request are requests of
@@ -25,6 +25,7 @@ import openai
 from PIL import Image
 
 from inference.engines import IDLE_SECONDS, EngineSettings, Output, Request, sample_seed, take_ready
+from inference.redaction import redact
 from inference.token_probabilities import response_log_probabilities, texts_of_bytes
 
 log = logging.getLogger("inference")
@@ -113,10 +114,10 @@ class OpenAIEngine:
                 other_responses=others or None,
             )
         except openai.AuthenticationError as error:
-            raise SystemExit(f"{self.settings.base_url} refused the key in OPENAI_API_KEY: {error}") from error
+            raise SystemExit(redact(f"{self.settings.base_url} refused the key in OPENAI_API_KEY: {error}")) from None
         except (openai.OpenAIError, ValueError, TypeError, AttributeError, IndexError) as error:
             # An endpoint may answer with anything; what does not parse is this request's error.
-            return Output(request.sample_id, error=f"{self.settings.base_url}: {type(error).__name__}: {error}")
+            return Output(request.sample_id, error=redact(f"{self.settings.base_url}: {type(error).__name__}: {error}"))
 
     def _complete(self, messages: list[dict], sample_id: str, index: int = 0):
         """One completion, with log-probabilities until the endpoint has refused them once."""

@@ -27,6 +27,7 @@ from inference.confidence_sources import VERBALIZED
 from inference.protocols import Row
 from inference.result_table import Results, read_file, read_shards
 from inference.results import atomic_path, atomic_write, to_line
+from inference.terminal import plain_output
 from inference.vecbench import read_records
 
 
@@ -190,6 +191,7 @@ def log_to_wandb(project: str, name: str, summary: dict[str, Any]) -> None:
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--output_path", type=Path, help="a run's folder: reads its shards, writes beside them")

@@ -25,7 +25,9 @@ from inference.engines import Engine, EngineSettings, Output, Request, checkpoin
 from inference.images import IMAGE_ROOT_HELP, ImageError, ImageSource, PixelBudget, data_roots
 from inference.loader import ImageLoader, Loaded
 from inference.prompts import chat_messages
+from inference.redaction import redact
 from inference.results import ShardBusy, ShardWriter, finished_samples
+from inference.terminal import PlainFormatter, plain_output
 from inference.vecbench import TASKS, BrokenRecord, Record, read_records
 
 log = logging.getLogger("inference")
@@ -62,6 +64,7 @@ class Worker:
         self.predicted = self.failed = 0
 
     def fail(self, item: Record | BrokenRecord, error: str) -> None:
+        error = redact(error)
         log.error("%s: %s", item.sample_id, error)
         self.writer.write(result_line(item, error=error))
         self.failed += 1
@@ -226,7 +229,11 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def start_logging() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    """Log to stderr, as plain text without secrets; so is what this process ends with."""
+    plain_output(errors_only=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 

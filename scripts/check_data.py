@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 from inference.images import IMAGE_ROOT_HELP, PixelBudget, data_roots
 from inference.results import atomic_path, atomic_write
+from inference.terminal import plain_output
 from inference.vecbench import TASKS
 from scripts.data_checks import EXPECTATIONS, Checker
 from scripts.samples import BrokenSample, Sample, read_samples
@@ -162,6 +163,7 @@ def check_file(path: Path, checker: Checker, processes: int, fix_dir: Path | Non
 
 
 def main() -> int:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+", help="JSON lines, a JSON array, or parquet")
     parser.add_argument("--expect", choices=sorted(EXPECTATIONS), help="what the file is meant to be")

@@ -24,6 +24,7 @@ import sys
 from pathlib import Path
 
 from inference.images import ImageError, ImageSource, data_roots
+from inference.terminal import plain_output
 
 try:
     from scripts.hub.job import Resource, check_sizes, fetch, plan, target_folder
@@ -88,6 +89,7 @@ def run(args: argparse.Namespace, repositories: dict[str, str]) -> int:
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("resources", nargs="*", metavar="RESOURCE", help=f"{', '.join(RESOURCES)}, or all")
     parser.add_argument("--output_dir", type=Path, default=Path("input_data"))

@@ -30,6 +30,7 @@ from pathlib import Path
 from inference.images import FACTOR, IMAGE_ROOT_HELP, ImageError, ImageSource, PixelBudget, data_roots
 from inference.prompts import recognition_prompt
 from inference.results import atomic_write
+from inference.terminal import plain_output
 from scripts.convert import main as convert_main
 
 
@@ -107,6 +108,7 @@ def split_records(records: list[dict], test_share: float, seed: int) -> set[int]
 
 
 def main() -> int:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="the CSV file")
     parser.add_argument("--image_dir", type=Path, help="default: the CSV file's folder")

@@ -23,6 +23,7 @@ from pathlib import Path
 from safetensors import safe_open
 
 from inference.checkpoint_files import check_checkpoint
+from inference.terminal import plain_output
 
 LATEST = "latest_checkpointed_iteration.txt"  # verl writes the newest step's number into it
 
@@ -131,6 +132,7 @@ def merge(checkpoint: Path, output_dir: Path, allow_pickle: bool = False) -> int
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="a run's folder (its newest step), or a folder global_step_<n>")
     parser.add_argument("--output_dir", type=Path, help="default: merged_<step> in the run's folder")

@@ -15,6 +15,7 @@ from typing import Any
 
 from inference.images import ImageError, ImageSource, data_roots
 from inference.results import atomic_write, to_line
+from inference.terminal import printable
 from inference.vecbench import BrokenRecord, Record, RecordError, describe, read_lines, read_records, unique_id
 
 NOTICES = ("notice", "model_notice")
@@ -91,4 +92,4 @@ def notices_in(rows: list[dict[str, Any]]) -> list[str]:
 
 def say_notices(rows: list[dict[str, Any]]) -> None:
     for notice in notices_in(rows):
-        print(f"NOTE: {notice}")
+        print(f"NOTE: {printable(notice)}")
