@@ -31,6 +31,7 @@ from inference.plots_style import FORMATS, METADATA, MIN_BIN_COUNT, SETTINGS, ST
 from inference.result_table import read_run
 from inference.results import atomic_path
 from inference.storage import explain
+from inference.terminal import plain_output
 
 # Only what concerns the file: these two figures keep matplotlib's own type sizes.
 FILE_SETTINGS = ("pdf.fonttype", "svg.fonttype", "svg.hashsalt")
@@ -147,6 +148,7 @@ def draw_sources(
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_path", type=Path, required=True, help="a run's folder, evaluated or with its shards")
     parser.add_argument("--output_dir", type=Path, help="where to write (default: --output_path)")

@@ -31,6 +31,7 @@ from inference.images import IMAGE_ROOT_HELP, ImageError, ImageSource, PixelBudg
 from inference.prompts import SYSTEM_PROMPT
 from inference.results import atomic_path, atomic_write, to_line
 from inference.storage import explain
+from inference.terminal import plain_output
 from scripts.samples import BrokenSample, Sample, plain, read_samples
 
 DATA_SOURCE = "emocaliber"  # the name that train/cus_reward.py is registered under in verl
@@ -227,6 +228,7 @@ def convert(args: argparse.Namespace) -> Counter[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("form", choices=("swift", "verl"))
     parser.add_argument("source", type=Path, help="JSON lines, a JSON array, or parquet")
