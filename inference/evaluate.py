@@ -227,6 +227,8 @@ def main() -> None:
     summary = evaluate(results, output_dir, draw if pool else None, args.n_resamples, args.n_bins)
     for figures in drawn:
         figures.result()
+    if pool:
+        pool.shutdown()  # left to the end of the interpreter, it may meet pipes that are closed already
     if not args.quiet:
         for name in ("metric.log", "metric_conf.log"):
             print(f"\n== {output_dir / name}\n{(output_dir / name).read_text(encoding='utf-8')}", end="")
