@@ -4,10 +4,10 @@
         --base_url https://example.org/v1 --model_name some-model --data_path … --output_path …
 
 The key comes from OPENAI_API_KEY and is never written anywhere, not even when the endpoint repeats
-it. At most ``max_num_seqs`` (64) requests are under way at once; the client retries 408, 409, 429, 5xx, lost connections and
-tries that took longer than ``timeout``, with exponential back-off or when the endpoint says
-(Retry-After). Whatever else comes back is checked here and becomes the response or the error of that
-request alone. Images are sent as PNG within the pixel budget, so the budget
+it. At most ``max_num_seqs`` (64) requests are under way at once; the client retries 408, 409, 429,
+5xx, lost connections and tries that took longer than ``timeout``, with exponential back-off or when
+the endpoint says (Retry-After). Whatever else comes back is checked here and becomes the response
+or the error of that request alone. Images are sent as PNG within the pixel budget, so the budget
 holds whatever the server's own is. Log-probabilities are asked for; an endpoint that refuses or
 leaves them out costs nothing but the two figures. Further responses to a request are requests of
 their own, each with its seed: more endpoints take that than ``n``.

@@ -240,6 +240,8 @@ def main() -> None:
         if pool:
             pool.shutdown(cancel_futures=True)
         sys.exit(f"cannot evaluate: {explain(error)}")
+    if pool:
+        pool.shutdown()  # left to the end of the interpreter, it may meet pipes that are closed already
     if not args.quiet:
         for name in ("metric.log", "metric_conf.log"):
             print(f"\n== {output_dir / name}\n{(output_dir / name).read_text(encoding='utf-8')}", end="")
