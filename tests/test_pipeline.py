@@ -135,8 +135,9 @@ def test_an_engine_that_dies_in_the_middle_loses_no_finished_line(engine, toy_da
                     raise RuntimeError(died)
                 return call(*arguments, **options)
 
-            monkeypatch.setattr(model, name, failing)
-            with ImageLoader(ImageSource([Path(toy_data).parent], TOY_BUDGET), in_order=True) as loader:
+            source = ImageSource([Path(toy_data).parent], TOY_BUDGET)
+            with monkeypatch.context() as patch, ImageLoader(source, in_order=True) as loader:
+                patch.setattr(model, name, failing)
                 worker.run(engine, loader.load(missing), len(missing))
         return shard_path(output, 0, 1).read_bytes()
 
