@@ -16,6 +16,7 @@ from transformers import AutoModelForImageTextToText, LogitsProcessor
 
 from inference.engines import (
     IDLE_SECONDS,
+    EngineFailed,
     EngineSettings,
     Output,
     Request,
@@ -87,13 +88,20 @@ class TransformersEngine:
         """Outputs batch by batch, in the order of the requests; a refused request yields an error.
 
         A batch holds what is ready when the one before it is done.
+
+        Raises:
+            EngineFailed: when a batch ends in anything but a refusal, as for want of memory; what was yielded stands.
         """
         waiting = iter(requests)
         more = True
         while more:
             batch, more = take_ready(waiting, self.max_num_seqs)
             if batch:
-                yield from self._attempt(batch)
+                try:
+                    outputs = self._attempt(batch)
+                except Exception as error:
+                    raise EngineFailed(f"transformers failed: {type(error).__name__}: {error}") from error
+                yield from outputs
             elif more:
                 time.sleep(IDLE_SECONDS)
 

@@ -27,6 +27,10 @@ NOTICE_FILE = "notice.txt"
 IDLE_SECONDS = 0.005  # until an engine that has nothing to do asks for requests again
 
 
+class EngineFailed(RuntimeError):
+    """The engine itself died in the middle of a run; outputs that it gave before stand."""
+
+
 @dataclass(frozen=True)
 class EngineSettings:
     """What an engine needs to know; one object for all of them.

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from inference.engines import Engine, EngineSettings, Output, Request, checkpoint_notice, load_engine
+from inference.engines import Engine, EngineFailed, EngineSettings, Output, Request, checkpoint_notice, load_engine
 from inference.images import IMAGE_ROOT_HELP, ImageError, ImageSource, PixelBudget, data_roots
 from inference.json_lines import one_line
 from inference.loader import ImageLoader, Loaded
@@ -328,6 +328,9 @@ def main() -> None:
             prepare(args.output_path, describe_run(args), args.on_change)
         else:
             infer(args, settings)
+    except EngineFailed as error:
+        log.info("the engine's own traceback", exc_info=error)
+        sys.exit(f"inference failed: {explain(error)} What was finished is kept: start the same command again.")
     except (ValueError, OSError, ShardBusy) as error:
         sys.exit(f"inference failed: {type(error).__name__}: {explain(error)}")
 

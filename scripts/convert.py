@@ -204,9 +204,11 @@ def convert(args: argparse.Namespace) -> Counter[str]:
 
     errors_path = args.target.with_name(args.target.name + ".errors.jsonl")
     with ExitStack() as stack:
+        # First in, last out: nothing is said about errors until the other files are whole.
+        errors_path.parent.mkdir(parents=True, exist_ok=True)
+        errors = stack.enter_context(atomic_write(errors_path))
         target = Writer(stack, args.target, features)
         rest = Writer(stack, args.rest, features) if args.rest else None
-        errors = stack.enter_context(atomic_write(errors_path))
         progress = tqdm(rows(read_samples(args.source)), desc=args.source.name, unit="row", mininterval=1.0)
         for line_number, row, error, raw in progress:
             counts["read"] += 1

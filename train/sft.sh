@@ -79,14 +79,25 @@ else
     --gradient_checkpointing_kwargs '{"use_reentrant": false}')
 fi
 
-# Resume from the newest checkpoint of this output folder, if there is one.
+# Resume from the newest complete checkpoint of this output folder, if there is one. The optimizer's state is
+# one file (.pt alone, .bin under FSDP). The trainer's own state is written last: a checkpoint that was
+# interrupted has none, or half of one.
+complete() {
+  [[ -f "$1/optimizer.pt" || -f "$1/optimizer.bin" ]] &&
+    "$python" -c 'import json, sys; json.load(open(sys.argv[1]))' "$1/trainer_state.json" 2> /dev/null
+}
 resume=()
 last=""
 if [[ -d "$output_dir" ]]; then
-  last="$(find "$output_dir" -maxdepth 1 -type d -name 'checkpoint-*' | sort -V | tail -n 1)"
+  while IFS= read -r folder; do
+    if complete "$folder"; then
+      last="$folder"
+      break
+    fi
+    echo "stage $stage: passing over $folder: it is not complete" >&2
+  done < <(find "$output_dir" -maxdepth 1 -type d -name 'checkpoint-*' | sort -rV)
 fi
-# The optimizer's state is one file (.pt alone, .bin under FSDP); without it there is no resuming.
-if [[ -n "$last" && -f "$last/trainer_state.json" ]] && [[ -f "$last/optimizer.pt" || -f "$last/optimizer.bin" ]]; then
+if [[ -n "$last" ]]; then
   resume=(--resume_from_checkpoint "$last")
   # The weights, too, by name: Qwen2.5-VL's parameters are saved under other names than the module
   # has, and the trainer's own loading then skips every one of them without a word.
@@ -131,4 +142,6 @@ echo "  $n_gpu device(s) × $nnodes machine(s) × $batch_size × $accumulation a
 echo "  $steps steps (fewer if rows are over $max_length tokens)"
 echo "  checkpoints in $output_dir, $((${steps%.*} / save_steps)) of them: every $save_steps steps, 2 kept; and the last step's${resume:+; resuming from $last}"
 mkdir -p "$output_dir"
-exec "$python" -m accelerate.commands.launch "${launcher[@]}" "$sft" "${options[@]}"
+# shellcheck source-path=SCRIPTDIR source=launch.sh
+source "$repo/train/launch.sh"
+launch "$output_dir" "$python" -m accelerate.commands.launch "${launcher[@]}" "$sft" "${options[@]}"

@@ -149,7 +149,18 @@ echo "Stage 3: $rows prompts of $dataset"
 echo "  $n_gpu device(s) × $nnodes machine(s); $batch_size prompts × $rollouts responses a step, learning rate $learning_rate"
 echo "  $steps steps (fewer if prompts are over $max_prompt_length tokens), validation every $test_freq"
 echo "  checkpoints in $output_dir, $((steps / save_freq)) of them: every $save_freq steps; and the last step's"
-if [[ -s "$output_dir/latest_checkpointed_iteration.txt" ]]; then
-  echo "  resuming from step $(cat "$output_dir/latest_checkpointed_iteration.txt")"
+mkdir -p "$output_dir"
+# verl resumes from the step that this file names. It is written when that step's checkpoint is complete; a kill
+# or a full disk in just that moment leaves it empty, and verl would not start.
+latest="$output_dir/latest_checkpointed_iteration.txt"
+if [[ -e "$latest" && ! "$(cat "$latest")" =~ ^[0-9]+$ ]]; then
+  newest="$(find "$output_dir" -mindepth 2 -maxdepth 2 -path '*/global_step_*/data.pt' | sort -V | tail -n 1)"
+  newest="${newest%/data.pt}"
+  if [[ -n "$newest" ]]; then echo "${newest##*_}" > "$latest"; else rm "$latest"; fi
 fi
-exec "$python" -m verl.trainer.main_ppo "${overrides[@]}"
+if [[ -e "$latest" ]]; then
+  echo "  resuming from step $(cat "$latest")"
+fi
+# shellcheck source-path=SCRIPTDIR source=launch.sh
+source "$repo/train/launch.sh"
+launch "$output_dir" "$python" -m verl.trainer.main_ppo "${overrides[@]}"
