@@ -29,6 +29,7 @@ from inference.confidence_tables import FIGURES, short_name
 from inference.estimates import DECIMALS, RAISED_BY_NOISE, estimate_rows
 from inference.result_table import Results, read_file
 from inference.results import atomic_write
+from inference.terminal import plain_output
 
 # Figures that are compared, most asked for first; True where more is better.
 COMPARED = {
@@ -213,6 +214,7 @@ def draw_comparison(found: list[Difference], path: Path, notes: list[str], forma
 def main() -> None:
     from inference.plots_style import FORMATS
 
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run_a", type=Path, help="an evaluated run's folder")
     parser.add_argument("run_b", type=Path, nargs="?", help="another one of the same data")

@@ -16,6 +16,7 @@ from transformers import AutoModelForImageTextToText, LogitsProcessor
 
 from inference.engines import (
     IDLE_SECONDS,
+    EngineFailed,
     EngineSettings,
     Output,
     Request,
@@ -66,7 +67,10 @@ class TransformersEngine:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = torch.float32 if self.device == "cpu" and settings.dtype == "auto" else settings.dtype
         self.model = AutoModelForImageTextToText.from_pretrained(
-            settings.checkpoint, dtype=dtype, trust_remote_code=settings.trust_remote_code
+            settings.checkpoint,
+            dtype=dtype,
+            trust_remote_code=settings.trust_remote_code,
+            use_safetensors=None if settings.allow_pickle else True,  # None: whichever is there
         )
         self.model.to(self.device).eval()
         # Only what the settings say: a checkpoint's own top_k or penalty would make engines differ.
@@ -84,13 +88,20 @@ class TransformersEngine:
         """Outputs batch by batch, in the order of the requests; a refused request yields an error.
 
         A batch holds what is ready when the one before it is done.
+
+        Raises:
+            EngineFailed: when a batch ends in anything but a refusal, as for want of memory; what was yielded stands.
         """
         waiting = iter(requests)
         more = True
         while more:
             batch, more = take_ready(waiting, self.max_num_seqs)
             if batch:
-                yield from self._attempt(batch)
+                try:
+                    outputs = self._attempt(batch)
+                except Exception as error:
+                    raise EngineFailed(f"transformers failed: {type(error).__name__}: {error}") from error
+                yield from outputs
             elif more:
                 time.sleep(IDLE_SECONDS)
 

@@ -24,6 +24,7 @@ import torch
 
 from inference.engines import (
     IDLE_SECONDS,
+    EngineFailed,
     EngineSettings,
     Output,
     Request,
@@ -90,6 +91,7 @@ class VllmEngine:
                 "max_pixels": settings.budget.max_pixels,
             },
             trust_remote_code=settings.trust_remote_code,
+            load_format="auto" if settings.allow_pickle else "safetensors",
             logprobs_mode="raw_logprobs",  # before temperature, whatever this version's default is
             disable_log_stats=True,
         )
@@ -119,7 +121,7 @@ class VllmEngine:
         ``None`` among the requests says that nothing is ready yet: the engine goes on with what it has.
 
         Raises:
-            Exception: vLLM's own, when the engine itself dies; what was yielded stands.
+            EngineFailed: from vLLM's own exception, when the engine itself dies; what was yielded stands.
         """
         engine = self.llm.llm_engine
         waiting = iter(requests)
@@ -137,7 +139,11 @@ class VllmEngine:
                 if more:
                     time.sleep(IDLE_SECONDS)
                 continue
-            for result in engine.step():
+            try:
+                results = engine.step()
+            except Exception as error:
+                raise EngineFailed(f"vLLM's engine died: {type(error).__name__}: {error}") from error
+            for result in results:
                 if result.finished:
                     yield self._output(result)
 

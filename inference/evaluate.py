@@ -30,6 +30,7 @@ from inference.provenance import file_sha256, trace, trace_line
 from inference.result_table import Results, read_file, read_shards
 from inference.results import atomic_path, atomic_write, to_line
 from inference.storage import explain
+from inference.terminal import plain_output
 from inference.vecbench import read_records
 
 
@@ -197,6 +198,7 @@ def log_to_wandb(project: str, name: str, summary: dict[str, Any]) -> None:
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--output_path", type=Path, help="a run's folder: reads its shards, writes beside them")
@@ -238,6 +240,8 @@ def main() -> None:
         if pool:
             pool.shutdown(cancel_futures=True)
         sys.exit(f"cannot evaluate: {explain(error)}")
+    if pool:
+        pool.shutdown()  # left to the end of the interpreter, it may meet pipes that are closed already
     if not args.quiet:
         for name in ("metric.log", "metric_conf.log"):
             print(f"\n== {output_dir / name}\n{(output_dir / name).read_text(encoding='utf-8')}", end="")

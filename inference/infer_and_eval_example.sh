@@ -87,7 +87,8 @@ elif [[ -z "$n_gpu" ]]; then
 fi
 [[ "$n_gpu" =~ ^[1-9][0-9]*$ ]] || stop "n_gpu=$n_gpu: expected a number of at least 1."
 
-echo "Inferring $data_path with ${checkpoint:-$model_name at $base_url} ($engine, $n_gpu worker(s), temperature $temperature)"
+shown_url="$(sed 's#://[^/?]*@#://***@#' <<< "$base_url")" # a password in it is nobody's business
+echo "Inferring $data_path with ${checkpoint:-$model_name at $shown_url} ($engine, $n_gpu worker(s), temperature $temperature)"
 echo "into $output_path; the workers' logs are worker_<index>.log there."
 mkdir -p "$output_path"
 # Held until this script ends, however it ends.

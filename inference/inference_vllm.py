@@ -25,7 +25,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from inference.engines import Engine, EngineSettings, Output, Request, checkpoint_notice, load_engine
+from inference.engines import Engine, EngineFailed, EngineSettings, Output, Request, checkpoint_notice, load_engine
 from inference.images import IMAGE_ROOT_HELP, ImageError, ImageSource, PixelBudget, data_roots
 from inference.json_lines import one_line
 from inference.loader import ImageLoader, Loaded
@@ -43,6 +43,7 @@ from inference.run_folder import (
     prepare,
 )
 from inference.storage import explain
+from inference.terminal import PlainFormatter, plain_output
 from inference.vecbench import TASKS, BrokenRecord, Record, read_records
 
 log = logging.getLogger("inference")
@@ -79,6 +80,7 @@ class Worker:
         self.predicted = self.failed = 0
 
     def fail(self, item: Record | BrokenRecord, error: str) -> None:
+        error = redact(error)
         log.error("%s: %s", one_line(item.sample_id), one_line(error, 1000))
         self.writer.write(result_line(item, error=error))
         self.failed += 1
@@ -219,6 +221,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add("--allow_url", action="store_true", help="fetch images that are http(s) URLs")
     add("--allow_private_url", action="store_true", help="also from this machine and private networks")
     add("--trust_remote_code", action="store_true", help="run Python code that comes with the checkpoint")
+    add("--allow_pickle", action="store_true", help="load weights that are pickled (*.bin, *.pt), too")
     add("--base_url", default="", help="the endpoint of the openai engine")
     add("--max_retries", type=int, default=6, help="of a request to an endpoint")
     add("--timeout", type=float, default=600.0, help="seconds, of a try at an endpoint, to its last byte")
@@ -305,7 +308,11 @@ def end_with(parent_pid: int) -> None:
 
 
 def start_logging() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    """Log to stderr, as plain text without secrets; so is what this process ends with."""
+    plain_output(errors_only=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
@@ -321,6 +328,9 @@ def main() -> None:
             prepare(args.output_path, describe_run(args), args.on_change)
         else:
             infer(args, settings)
+    except EngineFailed as error:
+        log.info("the engine's own traceback", exc_info=error)
+        sys.exit(f"inference failed: {explain(error)} What was finished is kept: start the same command again.")
     except (ValueError, OSError, ShardBusy) as error:
         sys.exit(f"inference failed: {type(error).__name__}: {explain(error)}")
 

@@ -27,10 +27,11 @@ from inference.confidence_tables import rows_by_source, source_points
 from inference.plots_comparison import confidence_sources
 from inference.plots_confidence import confidence_histograms, reliability_diagram, risk_coverage
 from inference.plots_labels import confusion_matrices
-from inference.plots_style import FORMATS, METADATA, MIN_BIN_COUNT, SETTINGS, STYLES, check_formats
+from inference.plots_style import FORMATS, HATCHES, METADATA, MIN_BIN_COUNT, SETTINGS, STYLES, check_formats
 from inference.result_table import read_run
 from inference.results import atomic_path
 from inference.storage import explain
+from inference.terminal import plain_output
 
 # Only what concerns the file: these two figures keep matplotlib's own type sizes.
 FILE_SETTINGS = ("pdf.fonttype", "svg.fonttype", "svg.hashsalt")
@@ -81,12 +82,15 @@ def plot_calibration_curves(curves: dict[str, dict[str, np.ndarray]], path: Path
         panel.plot(x[firm], y[firm], color=colour, linestyle=line, marker=marker, markersize=5, label=group)
         panel.plot(x[thin], y[thin], color=colour, linestyle="", marker=marker, markersize=4, fillstyle="none")
         left = bins["low"] + 0.005 + 0.03 * i
-        counts.bar(left, bins["count"], width=0.028, align="edge", color=colour, edgecolor="black", linewidth=0.3)
+        look = {"color": colour, "edgecolor": "black", "linewidth": 0.3, "hatch": HATCHES[group]}
+        counts.bar(left, bins["count"], width=0.028, align="edge", label=group, **look)
     panel.plot([], [], "ko", markersize=4, fillstyle="none", label=f"bin of fewer than {MIN_BIN_COUNT} samples")
     panel.set(ylabel="accuracy", xlim=(0, 1), ylim=(-0.02, 1.02))
     panel.grid(alpha=0.3)
     panel.legend(loc="upper left", fontsize=8)
     counts.set(xlabel="confidence", ylabel="samples")
+    if curves:
+        counts.legend(loc="upper left", fontsize=7)
     _save(figure, path, note)
 
 
@@ -147,6 +151,7 @@ def draw_sources(
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_path", type=Path, required=True, help="a run's folder, evaluated or with its shards")
     parser.add_argument("--output_dir", type=Path, help="where to write (default: --output_path)")

@@ -23,6 +23,7 @@ from inference.engines import EngineSettings, Output, Request, checkpoint_notice
 from inference.images import ImageError, ImageSource, PixelBudget
 from inference.inference_vllm import add_model_arguments, check_model_arguments, engine_settings
 from inference.prompts import recognition_messages
+from inference.redaction import redact
 from inference.response import read_response, reasoning_steps
 
 TOY_CHECKPOINT = Path(__file__).resolve().parent.parent / "scripts" / "toy_world" / "checkpoint"
@@ -117,7 +118,7 @@ class Predictor:
         model = {"model": self.settings.model_name, "model_notice": self.notice}
         if output.error is not None:
             error = output.error if image in output.error else f"image {image}: {output.error}"
-            return Prediction(image, candidates, error=error, **model)
+            return Prediction(image, candidates, error=redact(error), **model)
         reading = read_response(output.response, candidates)
         recalibrated = None
         if self.recalibration is not None and reading.confidence is not None:

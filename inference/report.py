@@ -25,11 +25,13 @@ from typing import Any
 from inference.confidence_sources import SOURCES, VERBALIZED
 from inference.images import IMAGE_ROOT_HELP, ImageError, ImageSource, data_roots
 from inference.json_lines import decode_line, read_lines
+from inference.redaction import redact
 from inference.report_tables import escape, pictures_html, tables_html
 from inference.response import REASONING_STEPS, reasoning_steps
 from inference.result_table import Results, read_file
 from inference.results import atomic_write, to_line
 from inference.storage import explain
+from inference.terminal import plain_output
 from inference.thumbnails import make_thumbnails
 from inference.vecbench import GROUPS, TASKS, canonical_task, content_id, group_of, image_of
 
@@ -131,7 +133,7 @@ def attach_images(samples: list[dict[str, Any]], found: dict[str, str | ImageErr
         if isinstance(result, str):
             sample["thumbnail"] = index.setdefault(result, len(index))
         elif found is not None:
-            sample["problem"] = str(result) if result else "the record names no image"
+            sample["problem"] = redact(str(result)) if result else "the record names no image"
         if reference is not None and len(reference) > MAX_SHOWN:
             sample["image"] = reference[:MAX_SHOWN] + "…"
     return list(index)
@@ -267,6 +269,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
+    plain_output()
     args = parse_args()
     start = time.monotonic()
     roots = data_roots(args.data_path, args.image_root) if args.data_path else [Path.cwd(), *args.image_root]

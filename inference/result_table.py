@@ -11,7 +11,6 @@ line that cannot be evaluated is in ``failed``, with file, line, field and what 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -28,7 +27,7 @@ from tqdm import tqdm
 from inference.confidence_sources import add_sources
 from inference.json_lines import BYTE_ORDER_MARK, decode_line, describe, refuse_other_formats, too_deep
 from inference.protocols import prediction_table
-from inference.results import SHARD_PATTERN, shard_paths, to_line
+from inference.results import SHARD_PATTERN, is_result, shard_paths, to_line
 from inference.vecbench import RecordError, canonical_task, check_labels, content_id
 
 PIECE_BYTES = 8 * 2**20
@@ -289,17 +288,16 @@ def read_shards(output_path: Path) -> Results:
         raise FileNotFoundError(f"{output_path}: expected result shards ({SHARD_PATTERN}), found none")
     table, bad, notes, *facts = _read(paths)
     if len(table):
-        table = table[table["_named"].to_numpy(dtype=bool)].drop_duplicates("sample_id", keep="first")
+        written = table["_named"].to_numpy(dtype=bool) & (table["_position"].to_numpy() >= 0)
+        table = table[written].drop_duplicates("sample_id", keep="first")
         table = table.sort_values("_position", kind="stable", ignore_index=True)
     known = set(table["sample_id"])
     failed: dict[str, dict[str, Any]] = {}
     for path, line_number, content in bad:
         result, _ = decode_line(content)
-        result = result if isinstance(result, dict) else {}
-        sample_id = result.get("sample_id")
-        if isinstance(sample_id, str) and ("response" in result or "error" in result) and sample_id not in known:
-            failed.setdefault(sample_id, _failure(path, line_number, content))
-    ordered = sorted(failed.values(), key=lambda result: _rank(result.get("position")))
+        if is_result(result) and result["sample_id"] not in known:
+            failed.setdefault(result["sample_id"], _failure(path, line_number, content))
+    ordered = sorted(failed.values(), key=lambda result: result["position"])
     return Results(table, ordered, notes, known | set(failed), *facts, paths)
 
 
@@ -311,7 +309,3 @@ def read_run(folder: Path) -> Results:
     """
     merged = folder / "merged.jsonl"
     return read_file(merged) if merged.exists() else read_shards(folder)
-
-
-def _rank(position: Any) -> int:
-    return position if isinstance(position, int) else sys.maxsize

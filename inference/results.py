@@ -95,11 +95,20 @@ def shard_paths(output_path: str | Path) -> list[Path]:
     return sorted(Path(output_path).glob(SHARD_PATTERN))
 
 
+def is_result(value: Any) -> bool:
+    """Whether a decoded line is one that a worker wrote: sample, position, and a response or an error."""
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("sample_id"), str)
+        and type(value.get("position")) is int
+        and ("response" in value or "error" in value)
+    )
+
+
 def read_results(path: str | Path) -> Iterator[dict[str, Any]]:
     """The complete result lines of a shard; anything torn or foreign is left out."""
     for _, result, problem in read_lines(path):
-        complete = problem is None and isinstance(result, dict) and isinstance(result.get("sample_id"), str)
-        if complete and ("response" in result or "error" in result):
+        if problem is None and is_result(result):
             yield result
 
 

@@ -34,6 +34,7 @@ from tqdm import tqdm
 from inference.images import IMAGE_ROOT_HELP, PixelBudget, data_roots
 from inference.json_lines import describe, one_line
 from inference.results import atomic_path, atomic_write, to_line
+from inference.terminal import plain_output
 from inference.vecbench import TASKS
 from scripts.data_checks import EXPECTATIONS, Checker
 from scripts.samples import BrokenSample, Sample, plain, read_samples
@@ -195,6 +196,7 @@ def check_file(path: Path, checker: Checker, processes: int, fix_dir: Path | Non
 
 
 def main() -> int:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+", help="JSON lines, a JSON array, or parquet")
     parser.add_argument("--expect", choices=sorted(EXPECTATIONS), help="what the file is meant to be")

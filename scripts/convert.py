@@ -31,6 +31,7 @@ from inference.images import IMAGE_ROOT_HELP, ImageError, ImageSource, PixelBudg
 from inference.prompts import SYSTEM_PROMPT
 from inference.results import atomic_path, atomic_write, to_line
 from inference.storage import explain
+from inference.terminal import plain_output
 from scripts.samples import BrokenSample, Sample, plain, read_samples
 
 DATA_SOURCE = "emocaliber"  # the name that train/cus_reward.py is registered under in verl
@@ -203,9 +204,11 @@ def convert(args: argparse.Namespace) -> Counter[str]:
 
     errors_path = args.target.with_name(args.target.name + ".errors.jsonl")
     with ExitStack() as stack:
+        # First in, last out: nothing is said about errors until the other files are whole.
+        errors_path.parent.mkdir(parents=True, exist_ok=True)
+        errors = stack.enter_context(atomic_write(errors_path))
         target = Writer(stack, args.target, features)
         rest = Writer(stack, args.rest, features) if args.rest else None
-        errors = stack.enter_context(atomic_write(errors_path))
         progress = tqdm(rows(read_samples(args.source)), desc=args.source.name, unit="row", mininterval=1.0)
         for line_number, row, error, raw in progress:
             counts["read"] += 1
@@ -227,6 +230,7 @@ def convert(args: argparse.Namespace) -> Counter[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("form", choices=("swift", "verl"))
     parser.add_argument("source", type=Path, help="JSON lines, a JSON array, or parquet")

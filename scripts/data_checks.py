@@ -55,7 +55,7 @@ class Checker:
     def _tokenizer(self):
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(self.tokenizer)
+        return AutoTokenizer.from_pretrained(self.tokenizer, trust_remote_code=False)
 
     def problems(self, sample: Sample) -> list[tuple[str, str]]:
         """(kind, what was expected and found) of each problem; empty for a good row."""

@@ -5,6 +5,7 @@
 A request whose text holds ``case:NAME`` gets what ``CASES`` says under that name; any other one is answered.
 """
 
+import gzip
 import hashlib
 import json
 import re
@@ -122,6 +123,7 @@ def dripping(head):
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 PAGE = b"<!doctype html><html>\n<body>" + b"<p>Bad gateway: caf\xc3\xa9</p>\n" * 5000 + b"</body></html>"
+HUGE = gzip.compress(b'{"choices": "' + b"x" * (33 * 2**20) + b'"}', 1)
 MESSAGE = {"role": "assistant", "content": "<answer>awe</answer>"}
 
 CASES = {
@@ -168,7 +170,7 @@ CASES = {
     "page": always(body(PAGE, "text/html")),
     "event-stream": always(body(b'data: {"choices": []}\n\ndata: [DONE]\n\n', "text/event-stream")),
     "deep": always(body(b"[" * 200_000)),
-    "huge": always(body(b'{"choices": "' + b"x" * (33 * 2**20) + b'"}')),
+    "huge": always(lambda self: self.reply(HUGE, Content_Encoding="gzip")),
     "list": always(body([1, 2])),
     "error-200": always(body({"error": {"message": "made-up error under 200"}})),
     "no-choices": always(body({"choices": []})),

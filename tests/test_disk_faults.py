@@ -69,15 +69,14 @@ def check_fill(disk, words, out, levels, status=0):
 
     Whatever stands under a final name is whole, and with room enough the result is that of an undisturbed run.
     """
+    kept = out.with_name("kept")
+    shutil.copytree(out, kept)
     before = files_of(out)
     run(*words, check=status == 0)
     whole = files_of(out)
     assert whole != before
     shutil.rmtree(out)
-    out.mkdir()
-    for name, content in before.items():
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        (out / name).write_bytes(content)
+    kept.rename(out)
     failures = 0
     for free in levels:
         disk.leave(free)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from conftest import TOY_CHECKPOINT, read_jsonl
 
-from inference.engines import EngineSettings, Request, load_engine
+from inference.engines import EngineFailed, EngineSettings, Request, load_engine
 from inference.images import ImageSource, PixelBudget
 from inference.inference_vllm import Worker, share_of
 from inference.loader import ImageLoader
 from inference.prompts import chat_messages
-from inference.results import ShardWriter
+from inference.results import ShardWriter, finished_samples, shard_path
 
 TOY_BUDGET = PixelBudget(3136, 12544)
 SETTINGS = EngineSettings(
@@ -111,3 +111,40 @@ def test_a_slow_image_holds_no_other_sample_up(engine, toy_data, tmp_path):
     assert sorted(order) == sorted(record.sample_id for record in records)
     # In the data's order once the shard is closed.
     assert [line["sample_id"] for line in read_jsonl(writer.path)] == [record.sample_id for record in records]
+
+
+def test_an_engine_that_dies_in_the_middle_loses_no_finished_line(engine, toy_data, tmp_path, monkeypatch):
+    """The model's call raises once eight samples are written; what was under way is inferred by the next start."""
+    records = share_of(toy_data, 0, 1, 16)
+
+    def infer(output, died=None):
+        """Infer what is missing; with ``died``, the engine's own call raises when eight lines are there."""
+        with ShardWriter(output, 0, 1) as writer:
+            known = finished_samples(output)
+            missing = [record for record in records if record.sample_id not in known]
+            worker = Worker(writer, SETTINGS)
+            model, name = (
+                (engine.model, "generate")
+                if hasattr(engine, "model")
+                else (engine.llm.llm_engine.engine_core, "get_output")
+            )
+            call = getattr(model, name)
+
+            def failing(*arguments, **options):
+                if died and worker.predicted >= 8:
+                    raise RuntimeError(died)
+                return call(*arguments, **options)
+
+            source = ImageSource([Path(toy_data).parent], TOY_BUDGET)
+            with monkeypatch.context() as patch, ImageLoader(source, in_order=True) as loader:
+                patch.setattr(model, name, failing)
+                worker.run(engine, loader.load(missing), len(missing))
+        return shard_path(output, 0, 1).read_bytes()
+
+    whole = infer(tmp_path / "whole")
+    with pytest.raises(EngineFailed, match="RuntimeError: no memory left"):
+        infer(tmp_path / "broken", "no memory left")
+    assert 8 <= len(finished_samples(tmp_path / "broken")) < 16
+    if not hasattr(engine, "model"):  # a new process would have a new engine
+        engine.llm.llm_engine.abort_request([record.sample_id for record in records])
+    assert infer(tmp_path / "broken") == whole

@@ -30,6 +30,8 @@ freeze_vit="${freeze_vit:-true}"                      # as published: the langua
 freeze_aligner="${freeze_aligner:-true}"              # vision tower and aligner are not
 train_type="${train_type:-full}"                      # lora: adapters only, one GPU, no FSDP (one_gpu_example.sh)
 swift_args="${swift_args:-}"                          # more options of swift sft, as one string of words
+trust_remote_code="${trust_remote_code:-false}"       # true: run Python code that comes with the model
+allow_pickle="${allow_pickle:-false}"                 # true: load weights that are pickled (*.bin, *.pt)
 print_command="${print_command:-false}"               # true: print launcher and options, start nothing
 export MIN_PIXELS="${MIN_PIXELS:-200704}"             # 256 × 28 × 28
 export MAX_PIXELS="${MAX_PIXELS:-451584}"             # 576 × 28 × 28
@@ -51,8 +53,13 @@ fi
   exit 2
 }
 export USE_HF="${USE_HF:-1}" # the Hugging Face hub; ms-swift's own default is ModelScope
+export TRUST_REMOTE_CODE="$trust_remote_code" # no_remote_code.py reads it
 if [[ -d "$model" ]]; then
   export HF_HUB_OFFLINE="${HF_HUB_OFFLINE:-1}"
+  allowed=()
+  [[ "$allow_pickle" != true ]] || allowed+=(--allow_pickle)
+  [[ "$trust_remote_code" != true ]] || allowed+=(--trust_remote_code)
+  PYTHONPATH="$repo${PYTHONPATH:+:$PYTHONPATH}" "$python" -m inference.checkpoint_files "$model" ${allowed[@]+"${allowed[@]}"}
 fi
 sft="$("$python" -c 'import importlib.util as u; print(u.find_spec("swift").submodule_search_locations[0])')/cli/sft.py"
 
@@ -72,14 +79,25 @@ else
     --gradient_checkpointing_kwargs '{"use_reentrant": false}')
 fi
 
-# Resume from the newest checkpoint of this output folder, if there is one.
+# Resume from the newest complete checkpoint of this output folder, if there is one. The optimizer's state is
+# one file (.pt alone, .bin under FSDP). The trainer's own state is written last: a checkpoint that was
+# interrupted has none, or half of one.
+complete() {
+  [[ -f "$1/optimizer.pt" || -f "$1/optimizer.bin" ]] &&
+    "$python" -c 'import json, sys; json.load(open(sys.argv[1]))' "$1/trainer_state.json" 2> /dev/null
+}
 resume=()
 last=""
 if [[ -d "$output_dir" ]]; then
-  last="$(find "$output_dir" -maxdepth 1 -type d -name 'checkpoint-*' | sort -V | tail -n 1)"
+  while IFS= read -r folder; do
+    if complete "$folder"; then
+      last="$folder"
+      break
+    fi
+    echo "stage $stage: passing over $folder: it is not complete" >&2
+  done < <(find "$output_dir" -maxdepth 1 -type d -name 'checkpoint-*' | sort -rV)
 fi
-# The optimizer's state is one file (.pt alone, .bin under FSDP); without it there is no resuming.
-if [[ -n "$last" && -f "$last/trainer_state.json" ]] && [[ -f "$last/optimizer.pt" || -f "$last/optimizer.bin" ]]; then
+if [[ -n "$last" ]]; then
   resume=(--resume_from_checkpoint "$last")
   # The weights, too, by name: Qwen2.5-VL's parameters are saved under other names than the module
   # has, and the trainer's own loading then skips every one of them without a word.
@@ -90,7 +108,7 @@ fi
 read -r -a more <<< "$swift_args"
 options=(
   --model "$model" --model_type "$model_type"
-  --custom_register_path "$repo/train/swift_image_tokens.py"
+  --custom_register_path "$repo/train/swift_image_tokens.py" "$repo/train/no_remote_code.py"
   --train_type "$train_type" --freeze_vit "$freeze_vit" --freeze_aligner "$freeze_aligner"
   --system 'You are a helpful assistant.'
   --dataset "$dataset" --split_dataset_ratio "$split_dataset_ratio" --max_length "$max_length"
@@ -124,4 +142,6 @@ echo "  $n_gpu device(s) × $nnodes machine(s) × $batch_size × $accumulation a
 echo "  $steps steps (fewer if rows are over $max_length tokens)"
 echo "  checkpoints in $output_dir, $((${steps%.*} / save_steps)) of them: every $save_steps steps, 2 kept; and the last step's${resume:+; resuming from $last}"
 mkdir -p "$output_dir"
-exec "$python" -m accelerate.commands.launch "${launcher[@]}" "$sft" "${options[@]}"
+# shellcheck source-path=SCRIPTDIR source=launch.sh
+source "$repo/train/launch.sh"
+launch "$output_dir" "$python" -m accelerate.commands.launch "${launcher[@]}" "$sft" "${options[@]}"

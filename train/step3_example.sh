@@ -39,11 +39,17 @@ seed="${seed:-null}"                                                     # order
 save_freq="${save_freq:-100}"
 test_freq="${test_freq:-10}"
 verl_args="${verl_args:-}"                                               # more overrides, as one string of words
+trust_remote_code="${trust_remote_code:-false}"                          # true: run Python code that comes with the model
+allow_pickle="${allow_pickle:-false}"                                    # true: load weights that are pickled (*.bin, *.pt)
 print_config="${print_config:-false}"
 
 stop() { echo "stage 3: $1" >&2; exit 2; }
 if [[ "$print_config" != true ]]; then
   [[ -d "$model" ]] || stop "no folder at model=$model. Set model to the cold-start model's folder."
+  allowed=()
+  [[ "$allow_pickle" != true ]] || allowed+=(--allow_pickle)
+  [[ "$trust_remote_code" != true ]] || allowed+=(--trust_remote_code)
+  PYTHONPATH="$repo${PYTHONPATH:+:$PYTHONPATH}" "$python" -m inference.checkpoint_files "$model" ${allowed[@]+"${allowed[@]}"}
   [[ -s "$dataset" ]] || stop "no file at dataset=$dataset. Set dataset to the parquet file of training prompts."
   [[ -s "$validation" ]] || stop "no file at validation=$validation. Set validation to a parquet file of prompts."
 fi
@@ -81,6 +87,7 @@ overrides=(
   data.truncation=right
   data.image_key=images
   "actor_rollout_ref.model.path=$(quoted "$model")"
+  actor_rollout_ref.model.trust_remote_code="$([[ "$trust_remote_code" == true ]] && echo True || echo False)"
   actor_rollout_ref.model.use_remove_padding=False
   actor_rollout_ref.model.use_fused_kernels=True
   actor_rollout_ref.model.enable_gradient_checkpointing=True
@@ -142,7 +149,18 @@ echo "Stage 3: $rows prompts of $dataset"
 echo "  $n_gpu device(s) × $nnodes machine(s); $batch_size prompts × $rollouts responses a step, learning rate $learning_rate"
 echo "  $steps steps (fewer if prompts are over $max_prompt_length tokens), validation every $test_freq"
 echo "  checkpoints in $output_dir, $((steps / save_freq)) of them: every $save_freq steps; and the last step's"
-if [[ -s "$output_dir/latest_checkpointed_iteration.txt" ]]; then
-  echo "  resuming from step $(cat "$output_dir/latest_checkpointed_iteration.txt")"
+mkdir -p "$output_dir"
+# verl resumes from the step that this file names. It is written when that step's checkpoint is complete; a kill
+# or a full disk in just that moment leaves it empty, and verl would not start.
+latest="$output_dir/latest_checkpointed_iteration.txt"
+if [[ -e "$latest" && ! "$(cat "$latest")" =~ ^[0-9]+$ ]]; then
+  newest="$(find "$output_dir" -mindepth 2 -maxdepth 2 -path '*/global_step_*/data.pt' | sort -V | tail -n 1)"
+  newest="${newest%/data.pt}"
+  if [[ -n "$newest" ]]; then echo "${newest##*_}" > "$latest"; else rm "$latest"; fi
 fi
-exec "$python" -m verl.trainer.main_ppo "${overrides[@]}"
+if [[ -e "$latest" ]]; then
+  echo "  resuming from step $(cat "$latest")"
+fi
+# shellcheck source-path=SCRIPTDIR source=launch.sh
+source "$repo/train/launch.sh"
+launch "$output_dir" "$python" -m verl.trainer.main_ppo "${overrides[@]}"

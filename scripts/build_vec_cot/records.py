@@ -15,6 +15,7 @@ from typing import Any
 
 from inference.images import ImageError, ImageSource, data_roots
 from inference.results import atomic_write, to_line
+from inference.terminal import printable
 from inference.vecbench import BrokenRecord, Record, RecordError, describe, read_lines, read_records, unique_id
 
 NOTICES = ("notice", "model_notice")
@@ -29,7 +30,7 @@ def find_image(path: Path, record: Record, image_roots: Iterable[Path] = ()) -> 
     if record.image.startswith(("data:", "http://", "https://")):
         raise RecordError(str(path), record.line_number, "image", f"a file, got {describe(record.image)}")
     try:
-        return str(ImageSource(data_roots(path, image_roots)).find(Path(record.image.removeprefix("file://"))))
+        return str(ImageSource(data_roots(path, image_roots)).open(record.image))
     except ImageError as error:
         raise RecordError(str(path), record.line_number, "image", f"a file, {record.image} {error}") from None
 
@@ -91,4 +92,4 @@ def notices_in(rows: list[dict[str, Any]]) -> list[str]:
 
 def say_notices(rows: list[dict[str, Any]]) -> None:
     for notice in notices_in(rows):
-        print(f"NOTE: {notice}")
+        print(f"NOTE: {printable(notice)}")

@@ -30,6 +30,7 @@ from inference.images import IMAGE_ROOT_HELP, ImageError, ImageSource
 from inference.loader import ImageLoader
 from inference.results import ShardBusy, ShardWriter, merge_shards
 from inference.storage import explain
+from inference.terminal import plain_output
 from inference.vecbench import BrokenRecord, Record
 from scripts.build_vec_cot.fingerprints import BUDGET, MAX_BITS, MAX_LEVELS, Fingerprint, fingerprint, like_images
 from scripts.build_vec_cot.records import read_labelled, say_notices, write_rows
@@ -187,6 +188,7 @@ def split_table(stages: dict[int, list[dict]]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data_path", nargs="+", required=True, help="labelled images: VECBench records, one JSON object a line")
