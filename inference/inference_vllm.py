@@ -303,7 +303,8 @@ def end_with(parent_pid: int) -> None:
 
 def start_logging() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for library in ("httpx", "httpx2"):  # one line a request
+        logging.getLogger(library).setLevel(logging.WARNING)
 
 
 def main() -> None:
