@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 LEVEL = 0.95
+N_RESAMPLES = 1000  # unless a command is told otherwise
 CHUNK_VALUES = 4_000_000  # numbers of a chunk of weights: 32 MB
 
 

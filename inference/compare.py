@@ -7,7 +7,8 @@
 Reads the runs' merged.jsonl (evaluate first). Both runs must have answered the same samples;
 those that only one has are counted and left out. Both are judged in the same resamples of the
 images (``inference.bootstrap``), so that what is hard for both cancels. Writes comparison.tsv
-and comparison.png into ``--output_dir`` (default: RUN_B/compared_with_<RUN_A>).
+and the figure ``comparison`` (``--formats png pdf svg``) into ``--output_dir`` (default:
+RUN_B/compared_with_<RUN_A>).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from inference.confidence_tables import FIGURES, short_name
 from inference.estimates import DECIMALS, RAISED_BY_NOISE, estimate_rows
 from inference.result_table import Results, read_file
 from inference.results import atomic_write
+from inference.terminal import plain_output
 
 # Figures that are compared, most asked for first; True where more is better.
 COMPARED = {
@@ -193,8 +196,8 @@ def write_tsv(found: list[Difference], path: Path) -> None:
             writer.writerow([f"{x:.6f}" if isinstance(x, float) else x for x in (getattr(item, n) for n in names)])
 
 
-def draw_comparison(found: list[Difference], path: Path, notes: list[str]) -> None:
-    """comparison.png: the differences of the main figures with their intervals."""
+def draw_comparison(found: list[Difference], path: Path, notes: list[str], formats: Sequence[str]) -> None:
+    """The differences of the main figures with their intervals, in a file a format."""
     from inference.plots_comparison import run_comparison  # matplotlib: not for the library's users
 
     rows = []
@@ -205,10 +208,13 @@ def draw_comparison(found: list[Difference], path: Path, notes: list[str]) -> No
             rows.append((item.row, short_name(figure), *numbers))
     better = {short_name(figure): "higher" if COMPARED[figure] else "lower" for figure in DRAWN}
     note = "\n".join(sorted(set(notes)))
-    run_comparison(rows, path, "B − A (points)", note=note, better=better)
+    run_comparison(rows, path, "B − A (points)", formats, note, better)
 
 
 def main() -> None:
+    from inference.plots_style import FORMATS
+
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run_a", type=Path, help="an evaluated run's folder")
     parser.add_argument("run_b", type=Path, nargs="?", help="another one of the same data")
@@ -218,6 +224,7 @@ def main() -> None:
     parser.add_argument("--n_resamples", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output_dir", type=Path)
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=["png"], help="of the figure, one or more")
     args = parser.parse_args()
     if args.run_b is None and args.published is None:
         parser.error("expected a second run, or --published")
@@ -236,7 +243,7 @@ def main() -> None:
             output_dir.mkdir(parents=True, exist_ok=True)
             print(comparison_text(found, str(args.run_a), str(args.run_b), args.n_resamples))
             write_tsv(found, output_dir / "comparison.tsv")
-            draw_comparison(found, output_dir / "comparison", runs[0].notices + runs[1].notices)
+            draw_comparison(found, output_dir / "comparison", runs[0].notices + runs[1].notices, args.formats)
             print(f"files in {output_dir}")
         if args.published is not None:
             print(published_comparison(runs[-1].table, args.published, args.n_resamples, args.seed))

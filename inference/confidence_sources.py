@@ -36,7 +36,10 @@ SOURCES = {
 def _probability(log_probability: Any) -> float:
     if isinstance(log_probability, bool) or not isinstance(log_probability, (int, float)):
         return float("nan")
-    return float(np.exp(min(log_probability, 0.0)))
+    try:
+        return float(np.exp(float(min(log_probability, 0.0))))
+    except OverflowError:  # an integer beyond all floats
+        return 0.0
 
 
 def _votes(result: dict[str, Any], first: str) -> tuple[float, str, float]:

@@ -9,9 +9,12 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 
+import pandas as pd
+
 from inference.bootstrap import LEVEL
 from inference.confidence_metrics import N_BINS
-from inference.protocols import Row
+from inference.confidence_sources import VERBALIZED, source_rows
+from inference.protocols import Row, corrected_rows
 from inference.tables import NOT_AVAILABLE
 
 # figure → (what it is, number format, factor): percentages where it is a share or a probability.
@@ -63,6 +66,13 @@ def short_name(figure: str) -> str:
 def figure_value(row: Row, figure: str) -> float | None:
     """The figure of a row, whether it is one of the row's own fields or one of ``more``."""
     return row.more.get(figure, getattr(row, figure, None))
+
+
+def rows_by_source(table: pd.DataFrame, n_resamples: int = 0, n_bins: int = N_BINS) -> dict[str, list[Row]]:
+    """confidence → its rows under the corrected protocol, the verbalized one first."""
+    others = source_rows(table, n_resamples, n_bins)
+    stated = {VERBALIZED: corrected_rows(table, n_resamples, n_bins)}
+    return stated | {name: [Row.of(row) for row in rows] for name, rows in others.items()}
 
 
 def figure_text(row: Row, figure: str) -> str:

@@ -3,11 +3,11 @@
     OPENAI_API_KEY=… python -m inference.inference_vllm --engine openai \\
         --base_url https://example.org/v1 --model_name some-model --data_path … --output_path …
 
-The key comes from OPENAI_API_KEY and is never written anywhere. At most ``max_num_seqs``
-(64) requests are under way at once; the client retries 408, 409, 429, 5xx, lost connections and
-tries that took longer than ``timeout``, with exponential back-off or when the endpoint says
-(Retry-After). Whatever else comes back is checked here and becomes the response or the error of that
-request alone. Images are sent as PNG within the pixel budget, so the budget
+The key comes from OPENAI_API_KEY and is never written anywhere, not even when the endpoint repeats
+it. At most ``max_num_seqs`` (64) requests are under way at once; the client retries 408, 409, 429,
+5xx, lost connections and tries that took longer than ``timeout``, with exponential back-off or when
+the endpoint says (Retry-After). Whatever else comes back is checked here and becomes the response
+or the error of that request alone. Images are sent as PNG within the pixel budget, so the budget
 holds whatever the server's own is. Log-probabilities are asked for; an endpoint that refuses or
 leaves them out costs nothing but the two figures. Further responses to a request are requests of
 their own, each with its seed: more endpoints take that than ``n``.
@@ -33,8 +33,9 @@ import openai
 from PIL import Image
 
 from inference.engines import IDLE_SECONDS, EngineSettings, Output, Request, sample_seed, take_ready
+from inference.json_lines import decode_line, describe, one_line
+from inference.redaction import redact
 from inference.token_probabilities import response_log_probabilities, texts_of_bytes
-from inference.vecbench import decode_line, describe
 
 log = logging.getLogger("inference")
 
@@ -144,12 +145,6 @@ def read_completion(content: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     return choice, usage if isinstance(usage, dict) else {}
 
 
-def one_line(text: str) -> str:
-    """The text in one line of at most ``MAX_ERROR_LENGTH`` characters."""
-    text = " ".join(text.split())
-    return text if len(text) <= MAX_ERROR_LENGTH else text[: MAX_ERROR_LENGTH - 1] + "…"
-
-
 def count(usage: dict[str, Any], name: str) -> int | None:
     """A token count, None where it is not told."""
     value = usage.get(name)
@@ -233,11 +228,13 @@ class OpenAIEngine:
                 other_responses=others or None,
             )
         except openai.AuthenticationError as error:
-            raise KeyRefused(one_line(f"{base_url} refused the key in OPENAI_API_KEY: {error}")) from error
+            refused = redact(f"{base_url} refused the key in OPENAI_API_KEY: {error}")
+            raise KeyRefused(one_line(refused, MAX_ERROR_LENGTH)) from error
         except Exception as error:
             # An endpoint may answer with anything; what cannot be used is this request's error.
             cause = f" ({error.__cause__})" if isinstance(error, openai.APIConnectionError) and error.__cause__ else ""
-            return Output(request.sample_id, error=one_line(f"{base_url}: {type(error).__name__}: {error}{cause}"))
+            told = redact(f"{base_url}: {type(error).__name__}: {error}{cause}")
+            return Output(request.sample_id, error=one_line(told, MAX_ERROR_LENGTH))
 
     async def _complete(
         self, client: openai.AsyncOpenAI, messages: list[dict], sample_id: str, index: int = 0

@@ -67,7 +67,10 @@ class TransformersEngine:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = torch.float32 if self.device == "cpu" and settings.dtype == "auto" else settings.dtype
         self.model = AutoModelForImageTextToText.from_pretrained(
-            settings.checkpoint, dtype=dtype, trust_remote_code=settings.trust_remote_code
+            settings.checkpoint,
+            dtype=dtype,
+            trust_remote_code=settings.trust_remote_code,
+            use_safetensors=None if settings.allow_pickle else True,  # None: whichever is there
         )
         self.model.to(self.device).eval()
         # Only what the settings say: a checkpoint's own top_k or penalty would make engines differ.

@@ -91,6 +91,7 @@ class VllmEngine:
                 "max_pixels": settings.budget.max_pixels,
             },
             trust_remote_code=settings.trust_remote_code,
+            load_format="auto" if settings.allow_pickle else "safetensors",
             logprobs_mode="raw_logprobs",  # before temperature, whatever this version's default is
             disable_log_stats=True,
         )

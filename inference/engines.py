@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
+from inference.checkpoint_files import check_checkpoint
 from inference.images import PixelBudget
 
 NOTICE_FILE = "notice.txt"
@@ -36,6 +37,7 @@ class EngineSettings:
 
     Attributes:
         checkpoint: folder or hub name of the model; for ``openai`` only a name.
+        allow_pickle: whether weights may be pickled; otherwise they are safetensors.
         temperature: 0 is greedy decoding.
         max_num_seqs: requests that one batch holds (vllm, transformers) or that are under
             way at once (openai); 0 leaves it to the engine.
@@ -61,6 +63,7 @@ class EngineSettings:
     gpu_memory_utilization: float = 0.9
     dtype: str = "auto"
     trust_remote_code: bool = False
+    allow_pickle: bool = False
     base_url: str = ""
     max_retries: int = 6
     timeout: float = 600.0
@@ -209,8 +212,10 @@ def load_engine(name: str, settings: EngineSettings) -> Engine:
     """The engine called ``vllm``, ``transformers``, ``openai`` or ``ray``, ready for requests.
 
     Raises:
-        ValueError: for another name.
+        ValueError: for another name, or a checkpoint that would run code of its own (``checkpoint_files``).
     """
+    if name != "openai":
+        check_checkpoint(settings.checkpoint, settings.allow_pickle, settings.trust_remote_code)
     if name == "vllm":
         from inference.engine_vllm import VllmEngine
 

@@ -22,14 +22,15 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from inference import confidence_sources, confidence_tables, protocols, tables
+from inference import confidence_tables, protocols, tables
+from inference.bootstrap import N_RESAMPLES
 from inference.confidence_metrics import N_BINS
 from inference.confidence_sources import VERBALIZED
-from inference.protocols import Row
 from inference.provenance import file_sha256, trace, trace_line
 from inference.result_table import Results, read_file, read_shards
 from inference.results import atomic_path, atomic_write, to_line
 from inference.storage import explain
+from inference.terminal import plain_output
 from inference.vecbench import read_records
 
 
@@ -112,9 +113,8 @@ def evaluate(
     published_confidence = protocols.published_confidence_rows(table)
     thresholds = protocols.published_thresholds(table)
     curves = protocols.calibration_curves(table)
-    corrected = protocols.corrected_rows(table, n_resamples, n_bins)
-    others = confidence_sources.source_rows(table, n_resamples, n_bins)
-    sources = {VERBALIZED: corrected} | {name: [Row.of(row) for row in rows] for name, rows in others.items()}
+    sources = confidence_tables.rows_by_source(table, n_resamples, n_bins)
+    corrected = sources[VERBALIZED]
     if draw is not None and len(sources) > 1:
         points = confidence_tables.source_points(sources)
         draw("draw_sources", points, output_dir, "\n".join(notes))
@@ -198,6 +198,7 @@ def log_to_wandb(project: str, name: str, summary: dict[str, Any]) -> None:
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--output_path", type=Path, help="a run's folder: reads its shards, writes beside them")
@@ -207,7 +208,7 @@ def main() -> None:
         "--data_path", type=Path, help="the data file: samples that were never inferred then count as failed"
     )
     parser.add_argument("--limit", type=int, help="as given to inference: only so many records of --data_path count")
-    parser.add_argument("--n_resamples", type=int, default=1000, help="of the bootstrap intervals; 0: none")
+    parser.add_argument("--n_resamples", type=int, default=N_RESAMPLES, help="of the bootstrap intervals; 0: none")
     parser.add_argument("--n_bins", type=int, default=N_BINS, help="of the corrected ECE, MCE and Brier's parts")
     parser.add_argument("--no_plots", action="store_true", help="tables only")
     parser.add_argument("--quiet", action="store_true", help="do not print the tables")
@@ -239,6 +240,8 @@ def main() -> None:
         if pool:
             pool.shutdown(cancel_futures=True)
         sys.exit(f"cannot evaluate: {explain(error)}")
+    if pool:
+        pool.shutdown()  # left to the end of the interpreter, it may meet pipes that are closed already
     if not args.quiet:
         for name in ("metric.log", "metric_conf.log"):
             print(f"\n== {output_dir / name}\n{(output_dir / name).read_text(encoding='utf-8')}", end="")

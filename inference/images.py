@@ -15,18 +15,48 @@ import base64
 import binascii
 import io
 import math
-import urllib.request
-from collections.abc import Iterator
+import os
+import stat
+import warnings
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
-from PIL import Image, ImageOps
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from inference.download import DownloadError, download
+from inference.json_lines import one_line
 
 FACTOR = 28  # pixels a side of one image token: patches of 14, merged 2 × 2
 MAX_ASPECT_RATIO = 200  # what Qwen2-VL's processor refuses
+MAX_SOURCE_PIXELS = 120_000_000  # width × height as stored: a photograph of 108 megapixels is taken, a bomb is not
+MAX_FILE_BYTES = 512 * 2**20  # some decoders read the whole file first
 MAX_DOWNLOAD_BYTES = 64 * 2**20
-DOWNLOAD_TIMEOUT = 30  # seconds
+IMAGE_ROOT_HELP = "another folder that images may lie in, besides the data file's and the working directory; repeatable"
+DOWNLOAD_SECONDS = 30  # for all of an image
+
+
+# What a file is tried as, whatever its name says. Pillow knows many more; some start other programs
+# (EPS starts Ghostscript) or are hardly ever tested against hostile files. AVIF comes with Pillow 11.3.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+
+ORIENTATION = 0x0112  # the EXIF tag
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# MAX_SOURCE_PIXELS decides; Pillow's warning from 89 megapixels on would say otherwise.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class ImageError(ValueError):
@@ -70,18 +100,30 @@ class PixelBudget:
         return new_width, new_height
 
 
+def data_roots(data_path: str | Path, more: Iterable[str | Path] = ()) -> list[Path]:
+    """Where the images of a data file may lie: its own folder, the working directory, then ``more``."""
+    return [Path(data_path).resolve().parent, Path.cwd(), *map(Path, more)]
+
+
 @dataclass
 class ImageSource:
-    """Where the images of a data file are found.
+    """Where the images of a data file are found, and where they may not be looked for.
+
+    A data file may come from anybody, and what it names is decoded, shown in a report, sent to an
+    endpoint: no path leads out of the roots, be it absolute, by ``..``, as ``file://`` or through a link.
 
     Attributes:
-        roots: folders that a relative path is looked for in, in this order.
+        roots: folders that a relative path is looked for in, in this order, and that images lie in.
         allow_url: whether http(s) addresses may be fetched; off unless asked for.
+        allow_private_url: whether they may be of this machine or a private network.
+        confined: False for paths that a person has given, who may read what they may read.
     """
 
     roots: list[Path]
     budget: PixelBudget = field(default_factory=PixelBudget)
     allow_url: bool = False
+    allow_private_url: bool = False
+    confined: bool = True
 
     def load(self, reference: str) -> Image.Image:
         """The image as RGB pixels within the budget, upright (EXIF), transparency on white.
@@ -93,9 +135,9 @@ class ImageSource:
             ImageError: whatever is wrong with it.
         """
         with self._opened(reference) as image:
-            size = self.budget.fit(*_upright_size(image))
-            ImageOps.exif_transpose(image, in_place=True)  # copies of a large photo cost as much as decoding it
-            return _to_rgb(image).resize(size, Image.Resampling.BICUBIC)
+            self.budget.fit(*image.size)  # a shape that no budget takes costs no decoding
+            upright = _upright(image)
+            return _to_rgb(upright).resize(self.budget.fit(*upright.size), Image.Resampling.BICUBIC)
 
     def original_size(self, reference: str, decode: bool = False) -> tuple[int, int]:
         """Width and height as stored, upright; from the header alone unless every pixel is to be decoded.
@@ -104,8 +146,9 @@ class ImageSource:
             ImageError: when the header, or with ``decode`` any part of the image, cannot be read.
         """
         with self._opened(reference) as image:
-            size = _upright_size(image)
+            size = image.size if _orientation(image) < 5 else image.size[::-1]
             if decode:
+                image.draft("L", (1, 1))  # a JPEG's data is still read to its end, in half the time
                 image.load()
             return size
 
@@ -117,21 +160,32 @@ class ImageSource:
         """
         with self._opened(reference) as image:
             image.draft("RGB", (2 * size, 2 * size))  # a JPEG is decoded at a fraction of its size
-            small = _to_rgb(ImageOps.exif_transpose(image))
+            small = _to_rgb(_upright(image))
             small.thumbnail((size, size))
             return small
 
     @contextmanager
     def _opened(self, reference: str) -> Iterator[Image.Image]:
         """The image, opened; whatever goes wrong inside becomes an ImageError that names it."""
-        shown = reference if len(reference) <= 200 else reference[:199] + "…"
+        shown = one_line(reference)
         try:
-            with Image.open(self.open(reference)) as image:
+            found = self.open(reference)
+            with (
+                _open_file(found) if isinstance(found, Path) else found as content,
+                Image.open(content, formats=_known_formats()) as image,
+            ):
+                if image.width * image.height > MAX_SOURCE_PIXELS:
+                    raise Image.DecompressionBombError
                 yield image
         except ImageError as error:
             raise ImageError(f"image {shown}: {error}") from None
-        except (OSError, ValueError, SyntaxError, EOFError, MemoryError, Image.DecompressionBombError) as error:
-            raise ImageError(f"image {shown}: cannot be read: {type(error).__name__}: {error}") from None
+        except UnidentifiedImageError:
+            raise ImageError(f"image {shown}: cannot identify: expected {', '.join(_known_formats())}") from None
+        except Image.DecompressionBombError:
+            raise ImageError(f"image {shown}: has more than {MAX_SOURCE_PIXELS:,} pixels") from None
+        except Exception as error:  # a broken file leads Pillow's decoders to struct.error, KeyError, and many more
+            reason = getattr(error, "strerror", None) or one_line(str(error))
+            raise ImageError(f"image {shown}: cannot be read: {type(error).__name__}: {reason}") from None
 
     def open(self, reference: str) -> Path | io.BytesIO:
         """The image's file, or its bytes when it is embedded or fetched; nothing is decoded.
@@ -150,10 +204,10 @@ class ImageSource:
         if reference.startswith(("http://", "https://")):
             if not self.allow_url:
                 raise ImageError("is a URL: give --allow_url to fetch images from the network")
-            with urllib.request.urlopen(reference, timeout=DOWNLOAD_TIMEOUT) as response:
-                content = response.read(MAX_DOWNLOAD_BYTES + 1)
-            if len(content) > MAX_DOWNLOAD_BYTES:
-                raise ImageError(f"is larger than {MAX_DOWNLOAD_BYTES} bytes")
+            try:
+                content = download(reference, MAX_DOWNLOAD_BYTES, DOWNLOAD_SECONDS, self.allow_private_url)
+            except DownloadError as error:
+                raise ImageError(str(error)) from None
             return io.BytesIO(content)
         if reference.startswith("hf://"):
             # hf://datasets/OWNER/NAME/path: what scripts.fetch brought is looked for by its path.
@@ -163,31 +217,97 @@ class ImageSource:
         return self.find(Path(reference.removeprefix("file://")))
 
     def find(self, path: Path) -> Path:
-        """Where the file is: an absolute path itself, a relative one in the first root that has it.
+        """Where the file is, links followed: a relative path is looked for in each root in turn.
 
         Raises:
-            ImageError: when there is no such file.
+            ImageError: when there is no such file, or the path leads out of the roots. Whether there is
+                a file out there is not even looked at.
         """
-        places = [path] if path.is_absolute() else [root / path for root in self.roots]
-        for place in places:
-            if place.is_file():
-                return place
-        if any(place.exists() for place in places):
+        outside = irregular = False
+        for place in [path] if path.is_absolute() else [root / path for root in self.roots]:
+            try:
+                real = Path(os.path.realpath(place))
+            except ValueError:  # a zero byte, which no file's name has
+                continue
+            if not self.allows(real):
+                outside = True
+            elif real.is_file():
+                return real
+            else:
+                irregular = irregular or real.exists()
+        folders = ", ".join(map(str, self.roots))
+        if irregular:
             raise ImageError("is not a regular file")
-        raise ImageError("no such file" + ("" if path.is_absolute() else f" in {', '.join(map(str, self.roots))}"))
+        if outside:
+            raise ImageError(f"leads out of {folders or 'every folder'}: give --image_root FOLDER to allow its folder")
+        raise ImageError("no such file" + ("" if path.is_absolute() else f" in {folders}"))
+
+    def allows(self, path: str | Path) -> bool:
+        """Whether an absolute path without links leads to where images may lie."""
+        return not self.confined or any(Path(path).is_relative_to(root) for root in self._real_roots)
+
+    @cached_property
+    def _real_roots(self) -> list[str]:
+        return [os.path.realpath(root) for root in self.roots]
 
 
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height after the EXIF orientation, from the header alone: no pixel is decoded."""
-    orientation = image.getexif().get(0x0112, 1)
-    return image.size if orientation < 5 else image.size[::-1]
+def _open_file(path: Path) -> BinaryIO:
+    """The file, opened without waiting: since it was found it may have become a pipe that nobody writes.
+
+    Raises:
+        ImageError: when it is no regular file, or larger than ``MAX_FILE_BYTES``.
+    """
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    status = os.fstat(number)
+    regular = stat.S_ISREG(status.st_mode)
+    if regular and status.st_size <= MAX_FILE_BYTES:
+        return os.fdopen(number, "rb")
+    os.close(number)
+    raise ImageError(f"is larger than {MAX_FILE_BYTES:,} bytes" if regular else "is not a regular file")
+
+
+@lru_cache
+def _known_formats() -> tuple[str, ...]:
+    """Those of ``FORMATS`` that this Pillow reads."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none or the EXIF block is broken, as viewers do."""
+    try:
+        orientation = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # as with the decoders
+        return 1
+    return orientation if orientation in TURNS else 1
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The decoded image, turned as EXIF says; itself when there is nothing to turn.
+
+    Not by ``ImageOps.exif_transpose``: it writes the other tags anew, and fails where one of them is broken.
+    """
+    image.load()  # first: Pillow's TIFF decoder turns the image itself, and takes the tag away
+    turn = TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits as 8 bits: scaled, where Pillow would clip at 255; a level that is transparent is white."""
+    levels = np.asarray(image)
+    grey = (levels.clip(0, 65535) >> 8).astype(np.uint8)
+    if isinstance(image.info.get("transparency"), int):
+        grey[levels == image.info["transparency"]] = 255
+    return Image.fromarray(grey)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        image = _eight_bits(image)
+    if image.mode in ("RGBa", "La"):  # colours multiplied by their alpha
+        image = image.convert(image.mode.upper())
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
-    if image.mode.startswith("I"):  # 16-bit greyscale: PIL would clip at 255 instead of scaling
-        image = image.point(lambda value: value / 256).convert("L")
     return image if image.mode == "RGB" else image.convert("RGB")

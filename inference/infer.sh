@@ -31,6 +31,7 @@ n_responses="${n_responses:-1}" # to each record, for self-consistency; above 1 
 min_pixels="${min_pixels:-200704}" # 256 × 28 × 28
 max_pixels="${max_pixels:-451584}" # 576 × 28 × 28
 limit="${limit:-}"
+image_root="${image_root:-}" # more folders that images may lie in, separated by colons
 overwrite="${overwrite:-false}"         # of prepare
 resume_anyway="${resume_anyway:-false}" # of prepare
 parent_pid="${parent_pid:-}"            # the worker ends when this process does, which must be its parent
@@ -70,6 +71,10 @@ if [[ "$engine" == ray && ${#only_prepare[@]} -eq 0 ]]; then
 fi
 
 read -r -a more <<< "$inference_args"
+IFS=: read -r -d '' -a roots < <(printf '%s\0' "$image_root") || true
+for root in ${roots[@]+"${roots[@]}"}; do
+  more+=("--image_root=$root")
+done
 exec "$python" -m inference.inference_vllm \
   --data_path "$data_path" --output_path "$output_path" \
   --index "$index" --n_shards "$n_gpu" \

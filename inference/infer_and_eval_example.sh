@@ -28,10 +28,12 @@ project_name="${project_name:-}"                                     # wandb pro
 temperature="${temperature:-0.7}"                                    # 0 is greedy decoding
 n_responses="${n_responses:-1}"                                      # to each record, for self-consistency
 n_gpu="${n_gpu:-}"                                                   # empty: all there are, or 1 CPU worker
+image_root="${image_root:-}"                                         # more folders that images may lie in, separated by colons
 limit="${limit:-}"                                                   # only the first so many records
 overwrite="${overwrite:-false}"                                      # true: start anew, delete what was inferred into output_path
 resume_anyway="${resume_anyway:-false}"                              # true: go on although data, checkpoint or settings differ
 report="${report:-true}"                                             # report.html with tables, figures, samples; or false
+evaluate_args="${evaluate_args:-}"                                   # more options of inference.evaluate, as one string of words
 # More settings stand in infer.sh: max_new_tokens seed min_pixels max_pixels inference_args
 
 { # read whole before it runs: bash would otherwise follow an edit of this file in mid-run
@@ -85,15 +87,17 @@ elif [[ -z "$n_gpu" ]]; then
 fi
 [[ "$n_gpu" =~ ^[1-9][0-9]*$ ]] || stop "n_gpu=$n_gpu: expected a number of at least 1."
 
-echo "Inferring $data_path with ${checkpoint:-$model_name at $base_url} ($engine, $n_gpu worker(s), temperature $temperature)"
+shown_url="$(sed 's#://[^/?]*@#://***@#' <<< "$base_url")" # a password in it is nobody's business
+echo "Inferring $data_path with ${checkpoint:-$model_name at $shown_url} ($engine, $n_gpu worker(s), temperature $temperature)"
 echo "into $output_path; the workers' logs are worker_<index>.log there."
 mkdir -p "$output_path"
 # Held until this script ends, however it ends.
 exec 8>> "$output_path/job.lock"
 flock --nonblock 8 ||
   stop "output_path=$output_path: another job is running there (pid $(cat -- "$output_path/job.lock")). Wait for it, or take another output_path."
-echo "$$" > "$output_path/job.lock"
-export python checkpoint data_path model_name output_path temperature n_responses n_gpu engine base_url limit
+{ echo "$$" > "$output_path/job.lock"; } 2> /dev/null ||
+  stop "$output_path/job.lock cannot be written: is the disk full? Make room and start the same command again."
+export python checkpoint data_path model_name output_path temperature n_responses n_gpu engine base_url limit image_root
 export ray_address n_actors overwrite resume_anyway parent_pid="$$"
 export min_pixels="${min_pixels:-}" max_pixels="${max_pixels:-}" max_new_tokens="${max_new_tokens:-}"
 
@@ -122,13 +126,18 @@ if ((failed)); then
   exit 1
 fi
 
+read -r -a more <<< "$evaluate_args"
 "$python" -m inference.evaluate --output_path "$output_path" --data_path "$data_path" \
-  ${limit:+--limit "$limit"} --wandb_project "$project_name"
+  ${limit:+--limit "$limit"} --wandb_project "$project_name" ${more[@]+"${more[@]}"}
 if [[ "$data_path" == "$toy_data" ]]; then
   "$python" -m scripts.toy_world.report --output_path "$output_path"
 fi
 if [[ "$report" == true ]]; then
   show_run=("$python" -m inference.report --output_path "$output_path" --data_path "$data_path")
+  IFS=: read -r -d '' -a roots < <(printf '%s\0' "$image_root") || true
+  for root in ${roots[@]+"${roots[@]}"}; do
+    show_run+=("--image_root=$root")
+  done
   if ! "${show_run[@]}"; then
     echo "WARNING: there is no report.html; the numbers above stand without it. To try again:" >&2
     echo "  ${show_run[*]@Q}" >&2

@@ -26,7 +26,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from inference.engines import Engine, EngineFailed, EngineSettings, Output, Request, checkpoint_notice, load_engine
-from inference.images import ImageError, ImageSource, PixelBudget
+from inference.images import IMAGE_ROOT_HELP, ImageError, ImageSource, PixelBudget, data_roots
+from inference.json_lines import one_line
 from inference.loader import ImageLoader, Loaded
 from inference.prompts import chat_messages
 from inference.provenance import checkpoint_identity, data_identity
@@ -42,6 +43,7 @@ from inference.run_folder import (
     prepare,
 )
 from inference.storage import explain
+from inference.terminal import PlainFormatter, plain_output
 from inference.vecbench import TASKS, BrokenRecord, Record, read_records
 
 log = logging.getLogger("inference")
@@ -78,7 +80,8 @@ class Worker:
         self.predicted = self.failed = 0
 
     def fail(self, item: Record | BrokenRecord, error: str) -> None:
-        log.error("%s: %s", item.sample_id, error)
+        error = redact(error)
+        log.error("%s: %s", one_line(item.sample_id), one_line(error, 1000))
         self.writer.write(result_line(item, error=error))
         self.failed += 1
 
@@ -98,7 +101,7 @@ class Worker:
     def finish(self, output: Output) -> None:
         record = self.under_way.pop(output.sample_id)
         if output.error is not None:
-            self.fail(record, output.error)
+            self.fail(record, f"line {record.line_number}: {output.error}")
             return
         told = {field.name: getattr(output, field.name) for field in fields(output) if field.name != "sample_id"}
         self.writer.write(result_line(record, **self.added, **told))
@@ -126,7 +129,7 @@ def infer_share(
     Args:
         mine: the share, in order; their ids are what resume goes by.
         start_engine: called at most once, and only when something is missing.
-        roots: folders that relative image paths are looked for in.
+        roots: folders that relative image paths are looked for in, and that images may lie in.
     """
     finished = finished_samples(args.output_path)
     missing = [item for item in mine if item.sample_id not in finished]
@@ -137,7 +140,7 @@ def infer_share(
             worker.fail(item, item.error)
     records = [item for item in missing if isinstance(item, Record)]
     if records:  # a finished share costs no engine start
-        source = ImageSource(roots, settings.budget, args.allow_url)
+        source = ImageSource(roots, settings.budget, args.allow_url, args.allow_private_url)
         # transformers computes a batch in one piece: it shall not depend on which image was decoded first.
         with ImageLoader(source, args.image_workers, in_order=args.engine == "transformers") as loader:
             images = loader.load(records)  # the first ones are decoded while the engine starts
@@ -186,7 +189,7 @@ def infer(args: argparse.Namespace, settings: EngineSettings) -> tuple[int, int,
     """Infer what is missing of the data file's share; returns what ``infer_share`` does."""
     description = describe_run(args)
     mine = share_of(args.data_path, args.index, args.n_shards, args.limit)
-    roots = [Path(args.data_path).resolve().parent, Path.cwd()]
+    roots = data_roots(args.data_path, args.image_root)
     with open_shard(args.output_path, args.index, args.n_shards, description, args.on_change) as (writer, run):
 
         def start_engine() -> Engine:
@@ -216,7 +219,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add("--gpu_memory_utilization", type=float, default=0.9)
     add("--dtype", default="auto", help="auto: the checkpoint's own on a GPU, float32 on CPU")
     add("--allow_url", action="store_true", help="fetch images that are http(s) URLs")
+    add("--allow_private_url", action="store_true", help="also from this machine and private networks")
     add("--trust_remote_code", action="store_true", help="run Python code that comes with the checkpoint")
+    add("--allow_pickle", action="store_true", help="load weights that are pickled (*.bin, *.pt), too")
     add("--base_url", default="", help="the endpoint of the openai engine")
     add("--max_retries", type=int, default=6, help="of a request to an endpoint")
     add("--timeout", type=float, default=600.0, help="seconds, of a try at an endpoint, to its last byte")
@@ -233,6 +238,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     add("--index", type=int, default=0, help="which share this worker takes, from 0")
     add("--n_shards", type=int, default=1, help="how many workers share the file")
     add("--limit", type=int, help="only the first so many records of the file")
+    add("--image_root", type=Path, action="append", default=[], metavar="DIR", help=IMAGE_ROOT_HELP)
     add("--image_workers", type=int, default=4, help="threads that decode images")
     add_model_arguments(parser)
 
@@ -302,7 +308,11 @@ def end_with(parent_pid: int) -> None:
 
 
 def start_logging() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    """Log to stderr, as plain text without secrets; so is what this process ends with."""
+    plain_output(errors_only=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     for library in ("httpx", "httpx2"):  # one line a request
         logging.getLogger(library).setLevel(logging.WARNING)
 

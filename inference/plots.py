@@ -3,9 +3,9 @@
     python -m inference.plots --output_path infer_results/my_run --formats png pdf svg
 
 draws a run's figures again, for print or after a change, into its folder: ``confidence_thresholds``,
-``calibration_curves``, ``reliability``, ``risk_coverage``, ``confidence_histograms`` and one
-``confusion_<task>`` a task. The two first follow the tables; the others are in
-``plots_confidence`` and ``plots_labels``.
+``calibration_curves``, ``reliability``, ``risk_coverage``, ``confidence_histograms``, one
+``confusion_<task>`` a task and, for a run with several confidences, ``confidence_sources``. The two
+first follow the tables; the others are in ``plots_confidence``, ``plots_labels`` and ``plots_comparison``.
 """
 
 from __future__ import annotations
@@ -21,13 +21,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from inference import protocols
+from inference.bootstrap import N_RESAMPLES
+from inference.confidence_sources import available_sources
+from inference.confidence_tables import rows_by_source, source_points
 from inference.plots_comparison import confidence_sources
 from inference.plots_confidence import confidence_histograms, reliability_diagram, risk_coverage
 from inference.plots_labels import confusion_matrices
-from inference.plots_style import FORMATS, METADATA, MIN_BIN_COUNT, SETTINGS, STYLES, check_formats
+from inference.plots_style import FORMATS, HATCHES, METADATA, MIN_BIN_COUNT, SETTINGS, STYLES, check_formats
 from inference.result_table import read_run
 from inference.results import atomic_path
 from inference.storage import explain
+from inference.terminal import plain_output
 
 # Only what concerns the file: these two figures keep matplotlib's own type sizes.
 FILE_SETTINGS = ("pdf.fonttype", "svg.fonttype", "svg.hashsalt")
@@ -78,12 +82,15 @@ def plot_calibration_curves(curves: dict[str, dict[str, np.ndarray]], path: Path
         panel.plot(x[firm], y[firm], color=colour, linestyle=line, marker=marker, markersize=5, label=group)
         panel.plot(x[thin], y[thin], color=colour, linestyle="", marker=marker, markersize=4, fillstyle="none")
         left = bins["low"] + 0.005 + 0.03 * i
-        counts.bar(left, bins["count"], width=0.028, align="edge", color=colour, edgecolor="black", linewidth=0.3)
+        look = {"color": colour, "edgecolor": "black", "linewidth": 0.3, "hatch": HATCHES[group]}
+        counts.bar(left, bins["count"], width=0.028, align="edge", label=group, **look)
     panel.plot([], [], "ko", markersize=4, fillstyle="none", label=f"bin of fewer than {MIN_BIN_COUNT} samples")
     panel.set(ylabel="accuracy", xlim=(0, 1), ylim=(-0.02, 1.02))
     panel.grid(alpha=0.3)
     panel.legend(loc="upper left", fontsize=8)
     counts.set(xlabel="confidence", ylabel="samples")
+    if curves:
+        counts.legend(loc="upper left", fontsize=7)
     _save(figure, path, note)
 
 
@@ -134,13 +141,17 @@ def draw_all(
     return written + confusion_matrices(table, output_dir / "confusion", formats, note, candidates)
 
 
-def draw_sources(points: Sequence[tuple], output_dir: Path, note: str = "") -> list[Path]:
+def draw_sources(
+    points: Sequence[tuple], output_dir: Path, note: str = "", formats: Sequence[str] = ("png",)
+) -> list[Path]:
     """``confidence_sources``: the confidences of one run side by side (``confidence_tables.source_points``)."""
     better = {figure: "higher" if figure.startswith("ROC") else "lower" for _, figure, *_ in points}
-    return confidence_sources(points, output_dir / "confidence_sources", "all samples (%)", note=note, better=better)
+    path = output_dir / "confidence_sources"
+    return confidence_sources(points, path, "all samples (%)", formats, note, better)
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_path", type=Path, required=True, help="a run's folder, evaluated or with its shards")
     parser.add_argument("--output_dir", type=Path, help="where to write (default: --output_path)")
@@ -150,10 +161,15 @@ def main() -> None:
     try:
         results = read_run(args.output_path)
         output_dir.mkdir(parents=True, exist_ok=True)
-        for path in draw_all(results.table, output_dir, "\n".join(results.notices), args.formats, results.candidates):
-            print(path)
+        note = "\n".join(results.notices)
+        written = draw_all(results.table, output_dir, note, args.formats, results.candidates)
+        sources = rows_by_source(results.table, N_RESAMPLES) if len(available_sources(results.table)) > 1 else {}
+        if sources:
+            written += draw_sources(source_points(sources), output_dir, note, args.formats)
     except OSError as error:
         sys.exit(f"cannot draw: {explain(error)}")
+    for path in written:
+        print(path)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from inference.vecbench import GROUPS
 
 # colour, line style, marker
 STYLES = dict(zip(GROUPS, (("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^")), strict=True))
+HATCHES = dict(zip(GROUPS, ("", "//////", "xxxx"), strict=True))  # bars side by side, in grey
 PANEL_STYLES = {**STYLES, OVERALL: ("#333333", "-", "D")}
 RIGHT_COLOUR, WRONG_COLOUR = "#56B4E9", "#D55E00"
 FAINT = "#777777"

@@ -11,6 +11,7 @@ the exit status is 1.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import shutil
 import sys
@@ -20,14 +21,10 @@ from dataclasses import asdict
 from inference.predictor import Prediction, add_predictor_arguments, load_predictor, split_labels
 from inference.response import REASONING_STEPS, UNKNOWN
 from inference.results import to_line
+from inference.terminal import plain_output, printable
 from inference.vecbench import TASKS
 
 DEFAULT_TASK = "EmoSet-8"
-
-
-def printable(text: str) -> str:
-    """One line of text without the control characters that could steer a terminal."""
-    return "".join(char if char.isprintable() else "\ufffd" for char in " ".join(text.split()))
 
 
 def confidence_bar(confidence: float, width: int = 20) -> str:
@@ -67,10 +64,12 @@ def to_json(prediction: Prediction) -> str:
         known.pop("reasoning")
     else:
         known.setdefault("confidence", None)
-    return to_line(known)
+    line = to_line(known)
+    return line if line.isprintable() else json.dumps(known).replace("\x7f", "\\u007f")
 
 
 def main() -> int:
+    plain_output(errors_only=True)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image file, or with --allow_url an address")
     choice = parser.add_mutually_exclusive_group()
@@ -85,7 +84,7 @@ def main() -> int:
         parser.error(f"--labels: {error}")
     predictor = load_predictor(parser, args)
     if predictor.notice and not args.json:
-        print(f"NOTE: {predictor.notice}\n")
+        print(f"NOTE: {printable(predictor.notice)}\n")
     width = shutil.get_terminal_size((100, 24)).columns
     predictions = predictor.predict(args.images, candidates)
     for prediction in predictions:

@@ -23,6 +23,7 @@ from inference.engines import EngineSettings, Output, Request, checkpoint_notice
 from inference.images import ImageError, ImageSource, PixelBudget
 from inference.inference_vllm import add_model_arguments, check_model_arguments, engine_settings
 from inference.prompts import recognition_messages
+from inference.redaction import redact
 from inference.response import read_response, reasoning_steps
 
 TOY_CHECKPOINT = Path(__file__).resolve().parent.parent / "scripts" / "toy_world" / "checkpoint"
@@ -66,15 +67,24 @@ class Predictor:
         engine: vllm, transformers or openai.
         recalibration: an object with ``apply(confidences) -> array``, of ``load_recalibration``.
         allow_url: whether http(s) addresses may be given as images.
+        allow_private_url: whether they may be of this machine or a private network.
 
     Raises:
         ValueError, OSError: when the engine or the checkpoint cannot be loaded.
     """
 
-    def __init__(self, engine: str, settings: EngineSettings, recalibration: Any = None, allow_url: bool = False):
+    def __init__(
+        self,
+        engine: str,
+        settings: EngineSettings,
+        recalibration: Any = None,
+        allow_url: bool = False,
+        allow_private_url: bool = False,
+    ):
         self.settings = settings
         self.recalibration = recalibration
-        self.source = ImageSource([Path.cwd()], settings.budget, allow_url)
+        # Not confined: whoever names a file here may read it. The demo hands on uploads only.
+        self.source = ImageSource([Path.cwd()], settings.budget, allow_url, allow_private_url, confined=False)
         self.notice = checkpoint_notice(settings.checkpoint)
         with stdout_to_stderr():
             self.engine = load_engine(engine, settings)
@@ -108,7 +118,7 @@ class Predictor:
         model = {"model": self.settings.model_name, "model_notice": self.notice}
         if output.error is not None:
             error = output.error if image in output.error else f"image {image}: {output.error}"
-            return Prediction(image, candidates, error=error, **model)
+            return Prediction(image, candidates, error=redact(error), **model)
         reading = read_response(output.response, candidates)
         recalibrated = None
         if self.recalibration is not None and reading.confidence is not None:
@@ -213,6 +223,6 @@ def load_predictor(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
             from inference.recalibration import load_recalibration
 
             recalibration = load_recalibration(args.recalibration)
-        return Predictor(args.engine, engine_settings(args), recalibration, args.allow_url)
+        return Predictor(args.engine, engine_settings(args), recalibration, args.allow_url, args.allow_private_url)
     except (ValueError, OSError) as error:
         parser.error(str(error))

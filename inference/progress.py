@@ -16,6 +16,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from inference.results import shard_paths
+from inference.terminal import plain_output
 
 
 def count_lines(path: Path) -> int:
@@ -42,6 +43,7 @@ def is_running(pid: int) -> bool:
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_path", type=Path, required=True)
     parser.add_argument("--output_path", type=Path, required=True)

@@ -27,6 +27,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from inference import metrics, protocols
+from inference.json_lines import describe
 from inference.recalibration_maps import (
     IDENTITY,
     METHODS,
@@ -39,7 +40,7 @@ from inference.recalibration_maps import (
 from inference.result_table import read_run
 from inference.results import atomic_write
 from inference.tables import NOT_AVAILABLE
-from inference.vecbench import describe
+from inference.terminal import plain_output
 
 __all__ = ["Recalibration", "cross_fitted", "fit_recalibration", "load_recalibration", "save_recalibration"]
 
@@ -208,6 +209,7 @@ def format_comparison(report: dict[str, dict[str, dict]], counts: Mapping[str, i
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_path", type=Path, required=True, help="a run's folder, evaluated or with its shards")
     parser.add_argument("--method", choices=list(METHODS), default="isotonic", help="whose maps are saved")

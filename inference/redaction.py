@@ -3,12 +3,15 @@
     from inference.redaction import redact
     log.error("%s", redact(str(error)))
 
-What is hidden: user name and password of any URL, and the value of every environment variable
-whose name says that it is a secret (OPENAI_API_KEY, HF_TOKEN, WANDB_API_KEY, ...).
+What is hidden: user name and password of any URL, also where HTTP's basic authentication encodes them,
+and the value of every environment variable whose name says that it is a secret (OPENAI_API_KEY,
+HF_TOKEN, WANDB_API_KEY, ...).
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 import os
 import re
@@ -19,6 +22,7 @@ SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD")  # what the name of such a
 MIN_SECRET_LENGTH = 8  # a shorter value, as in DEBUG_KEY=1, would blank out half of every text
 # Everything up to the last @ before the path: a password may itself hold an @.
 USER_INFO = re.compile(r"(?<=://)[^\s/?#\"'<>]*@")
+BASIC = re.compile(r"(?<=Basic )[A-Za-z0-9+/]{4,}=*")  # how a client sends them
 
 
 def secrets() -> list[str]:
@@ -35,4 +39,11 @@ def redact(text: str) -> str:
     """``text`` with every secret that the environment or a URL in the text gives away replaced by ``***``."""
     for secret in secrets():
         text = text.replace(secret, HIDDEN)
-    return USER_INFO.sub(f"{HIDDEN}@", text)
+    return BASIC.sub(_hidden_credentials, USER_INFO.sub(f"{HIDDEN}@", text))
+
+
+def _hidden_credentials(match: re.Match) -> str:
+    try:
+        return HIDDEN if b":" in base64.b64decode(match[0]) else match[0]
+    except binascii.Error:  # a word after "Basic"
+        return match[0]

@@ -23,14 +23,17 @@ from string import Template
 from typing import Any
 
 from inference.confidence_sources import SOURCES, VERBALIZED
-from inference.images import ImageError, ImageSource
+from inference.images import IMAGE_ROOT_HELP, ImageError, ImageSource, data_roots
+from inference.json_lines import decode_line, read_lines
+from inference.redaction import redact
 from inference.report_tables import escape, pictures_html, tables_html
 from inference.response import REASONING_STEPS, reasoning_steps
 from inference.result_table import Results, read_file
 from inference.results import atomic_write, to_line
 from inference.storage import explain
+from inference.terminal import plain_output
 from inference.thumbnails import make_thumbnails
-from inference.vecbench import GROUPS, TASKS, canonical_task, content_id, decode_line, group_of, image_of, read_lines
+from inference.vecbench import GROUPS, TASKS, canonical_task, content_id, group_of, image_of
 
 PAGE = Path(__file__).with_name("report_page")
 SCRIPTS = ("sample.js", "page.js")  # in the order in which they run
@@ -130,7 +133,7 @@ def attach_images(samples: list[dict[str, Any]], found: dict[str, str | ImageErr
         if isinstance(result, str):
             sample["thumbnail"] = index.setdefault(result, len(index))
         elif found is not None:
-            sample["problem"] = str(result) if result else "the record names no image"
+            sample["problem"] = redact(str(result)) if result else "the record names no image"
         if reference is not None and len(reference) > MAX_SHOWN:
             sample["image"] = reference[:MAX_SHOWN] + "…"
     return list(index)
@@ -248,11 +251,12 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument
     add("--output_path", type=Path, required=True, help="the folder of an evaluated run")
     add("--data_path", type=Path, help="the data file: relative image paths start in its folder")
-    add("--image_root", type=Path, action="append", default=[], help="another folder where images are; repeatable")
+    add("--image_root", type=Path, action="append", default=[], metavar="DIR", help=IMAGE_ROOT_HELP)
     add("--thumbnail_size", type=int, default=128, help="pixels a side of the small copies (16 to 1024)")
     add("--no_thumbnails", action="store_true", help="leave the images out")
     add("--processes", type=int, default=len(os.sched_getaffinity(0)), help="that decode images")
     add("--allow_url", action="store_true", help="fetch images that are http(s) URLs, while the report is made")
+    add("--allow_private_url", action="store_true", help="also from this machine and private networks")
     add("--max_samples", type=int, default=20_000, help="so many samples in the browser; tables are of all")
     args = parser.parse_args()
     if not 16 <= args.thumbnail_size <= 1024:
@@ -265,10 +269,11 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
+    plain_output()
     args = parse_args()
     start = time.monotonic()
-    roots = [args.data_path.resolve().parent] if args.data_path else []
-    source = ImageSource([*roots, *args.image_root, Path.cwd()], allow_url=args.allow_url)
+    roots = data_roots(args.data_path, args.image_root) if args.data_path else [Path.cwd(), *args.image_root]
+    source = ImageSource(roots, allow_url=args.allow_url, allow_private_url=args.allow_private_url)
     size = None if args.no_thumbnails else args.thumbnail_size
     try:
         path, n_samples = make_report(args.output_path, source, size, args.processes, args.max_samples)

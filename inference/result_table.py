@@ -25,9 +25,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from inference.confidence_sources import add_sources
+from inference.json_lines import BYTE_ORDER_MARK, decode_line, describe, refuse_other_formats, too_deep
 from inference.protocols import prediction_table
 from inference.results import SHARD_PATTERN, is_result, shard_paths, to_line
-from inference.vecbench import RecordError, canonical_task, check_labels, content_id, decode_line, describe
+from inference.vecbench import RecordError, canonical_task, check_labels, content_id
 
 PIECE_BYTES = 8 * 2**20
 SMALL_BYTES = 64 * 2**20  # below it, starting processes costs more than they save
@@ -157,9 +158,10 @@ class _PieceResult(NamedTuple):
 def _decoded(content: bytes) -> Any:
     """The object of a JSON line, None when it is none. orjson is several times faster than json, and stricter."""
     try:
-        return orjson.loads(content)
+        value = orjson.loads(content)
     except orjson.JSONDecodeError:
         return decode_line(content)[0]
+    return None if too_deep(value, content) else value
 
 
 def _read_piece(piece: Piece) -> _PieceResult:
@@ -172,7 +174,7 @@ def _read_piece(piece: Piece) -> _PieceResult:
     offset = piece.start
     for number, line in enumerate(lines):
         start, offset = offset, offset + len(line) + 1
-        mark = 3 if start == 0 and line.startswith(b"\xef\xbb\xbf") else 0
+        mark = len(BYTE_ORDER_MARK) if start == 0 and line.startswith(BYTE_ORDER_MARK) else 0
         content = line[mark:].rstrip()
         if not content.strip():
             continue
@@ -264,8 +266,9 @@ def read_file(path: Path) -> Results:
     """Every line of one JSON-lines file of results, in the file's order.
 
     Raises:
-        OSError: when the file cannot be read.
+        OSError: when the file cannot be read, or is no JSON lines.
     """
+    refuse_other_formats(path)
     table, bad, notes, *facts = _read([path])
     failed = [_failure(*item) for item in bad]
     known = set(table["sample_id"]) | {str(result.get("sample_id")) for result in failed}

@@ -15,7 +15,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -77,13 +77,13 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def to_line(result: dict[str, Any]) -> str:
-    """One JSON line without its line break. Text that UTF-8 cannot hold is escaped."""
-    text = json.dumps(result, ensure_ascii=False)
+def to_line(result: Any, default: Callable[[Any], Any] | None = None) -> str:
+    """One JSON line without its line break. Text that UTF-8 cannot hold is escaped; ``default`` as json has it."""
+    text = json.dumps(result, ensure_ascii=False, default=default)
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        text = json.dumps(result)
+        text = json.dumps(result, default=default)
     return text
 
 

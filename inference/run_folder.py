@@ -159,21 +159,22 @@ def _check_free(folder: Path, n_shards: int | None) -> None:
 
 def _adopt(folder: Path, description: Description, on_change: str) -> None:
     """Make ``run.json`` and ``description`` agree, or refuse."""
+    if on_change == OVERWRITE:
+        for path in (*shard_paths(folder), folder / RUN_FILE):
+            path.unlink(missing_ok=True)
+    run, changed = None, []
     try:
-        run = None if on_change == OVERWRITE else read_run(folder)
-        unknown = run is None and any(path.stat().st_size for path in shard_paths(folder))
-        changed = compare(run["identity"], description.identity) if run else []
-        if unknown:
+        run = read_run(folder)
+        if run is not None:
+            changed = compare(run["identity"], description.identity)
+        elif any(path.stat().st_size for path in shard_paths(folder)):
             changed = [f"the results there have no {RUN_FILE}: what they were made from is not known"]
     except RunChanged as error:
         if on_change != RESUME_ANYWAY:
             raise
-        run, changed = None, [str(error)]
+        changed = [str(error)]
     if changed and on_change == REFUSE:
         raise RunChanged(f"{folder} has results of another run: {'; '.join(changed)}; {CHOICES}")
-    if on_change == OVERWRITE:
-        for path in shard_paths(folder):
-            path.unlink()
     if run and not changed:
         return
     changes = [*(run["changes"] if run else []), *([{"time": now(), "differences": changed}] if changed else [])]

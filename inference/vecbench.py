@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from inference.json_lines import describe, read_lines
+
 MIKELS_8 = ("amusement", "anger", "awe", "contentment", "disgust", "excitement", "fear", "sadness")
 SENTIMENT_2 = ("positive", "negative")
 UNBIASEDEMO_6 = ("anger", "fear", "joy", "love", "sadness", "surprise")
@@ -35,6 +37,12 @@ WEBEMO_7 = tuple(WEBEMO_7_CHILDREN)
 WEBEMO_25 = tuple(sorted(label for children in WEBEMO_7_CHILDREN.values() for label in children))
 
 GROUPS = ("ID VSA", "ID VER", "OOD VER")
+
+# What a record may hold: far above any real one, and low enough for tables, figures and logs.
+MAX_NAME = 200  # characters of a task or a label
+MAX_ID = 1000  # characters
+MAX_CANDIDATES = 1000
+MAX_TEXT = 1_000_000  # characters of one text of a prompt: more than any model's context holds
 
 
 @dataclass(frozen=True)
@@ -119,12 +127,6 @@ class BrokenRecord:
     raw: dict[str, Any] = field(default_factory=dict)
 
 
-def describe(value: Any, limit: int = 60) -> str:
-    """A short, one-line rendering of a bad value for an error message."""
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
 def content_id(raw: dict[str, Any]) -> str:
     """A stable id for a record without one: task and a hash of its content, whatever the key order."""
     keys = {key: value for key, value in raw.items() if key not in ("response", "error")}
@@ -158,6 +160,18 @@ def image_of(raw: dict[str, Any]) -> str | None:
     return image if isinstance(image, str) else None
 
 
+def check_text(field_name: str, text: str, fail: Callable[[str, str], NoReturn], limit: int | None = None) -> None:
+    """Calls ``fail`` for text that is longer than ``limit`` characters, or no Unicode text."""
+    if limit is not None and len(text) > limit:
+        fail(field_name, f"at most {limit} characters, got {len(text)}")
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:  # JSON can spell half of a character: no tokenizer, no figure takes it
+            half = describe(text[error.start : error.start + 1])
+            fail(field_name, f"Unicode text, got the lone surrogate {half} at character {error.start}")
+
+
 def _check_messages(messages: Any, fail: Callable[[str, str], NoReturn]) -> list[dict[str, Any]]:
     if not isinstance(messages, list) or not messages:
         fail("conversations", f"a non-empty list of turns, got {describe(messages)}")
@@ -165,14 +179,18 @@ def _check_messages(messages: Any, fail: Callable[[str, str], NoReturn]) -> list
         where = f"conversations[{i}]"
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             fail(where, f'an object with a string "role", got {describe(message)}')
+        check_text(f"{where}.role", message["role"], fail, MAX_NAME)
         content = message.get("content")
         if isinstance(content, str):
+            check_text(f"{where}.content", content, fail, MAX_TEXT)
             continue
         if not isinstance(content, list) or not all(isinstance(item, dict) for item in content):
             fail(f"{where}.content", f"a string or a list of objects, got {describe(content)}")
         for j, item in enumerate(content):
             if not ({"image", "image_url"} & item.keys() or isinstance(item.get("text"), str)):
                 fail(f"{where}.content[{j}]", f'"text" or "image", got {describe(item)}')
+            if isinstance(item.get("text"), str):
+                check_text(f"{where}.content[{j}]", item["text"], fail, MAX_TEXT)
     if not any(message["role"] == "user" for message in messages):
         fail("conversations", 'at least one turn with the role "user"')
     return messages
@@ -191,6 +209,13 @@ def check_labels(raw: Any, fail: Callable[[str, str], NoReturn]) -> tuple[str, l
         fail("candidates", f"labels that are non-empty strings, got {describe(candidates)}")
     if not isinstance(truth, str) or not truth:
         fail("ground_truth", f"a label, got {describe(truth)}")
+    if len(candidates) > MAX_CANDIDATES:
+        fail("candidates", f"at most {MAX_CANDIDATES} labels, got {len(candidates)}")
+    check_text("task", task, fail, MAX_NAME)
+    check_text("ground_truth", truth, fail, MAX_NAME)
+    if max(map(len, candidates)) > MAX_NAME or not "".join(candidates).isascii():
+        for label in candidates:
+            check_text("candidates", label, fail, MAX_NAME)
     return canonical_task(task), candidates, truth
 
 
@@ -208,6 +233,8 @@ def parse_record(raw: Any, source: str, line_number: int, position: int = 0) -> 
     sample_id = raw.get("id")
     if sample_id is not None and (isinstance(sample_id, bool) or not isinstance(sample_id, (str, int))):
         fail("id", f"a string or an integer, got {describe(sample_id)}")
+    sample_id = content_id(raw) if sample_id is None else str(sample_id)
+    check_text("id", sample_id, fail, MAX_ID)
 
     messages = raw.get("conversations", raw.get("messages"))
     image = raw.get("image")
@@ -220,7 +247,7 @@ def parse_record(raw: Any, source: str, line_number: int, position: int = 0) -> 
     if not isinstance(image, str) or not image:
         fail("image", f"a path or URL, here or inside conversations, got {describe(image)}")
     return Record(
-        sample_id=str(sample_id) if sample_id is not None else content_id(raw),
+        sample_id=sample_id,
         position=position,
         line_number=line_number,
         task=task,
@@ -232,33 +259,6 @@ def parse_record(raw: Any, source: str, line_number: int, position: int = 0) -> 
     )
 
 
-def decode_line(line: bytes) -> tuple[Any, str | None]:
-    """(object, None) of one JSON line, or (None, what is wrong with it)."""
-    try:
-        return json.loads(line.decode("utf-8")), None
-    except UnicodeDecodeError as error:
-        return None, f"expected UTF-8 text, {error.reason} at byte {error.start}"
-    except json.JSONDecodeError as error:
-        return None, f"expected one JSON object, {error.msg} at column {error.colno}"
-    except (RecursionError, ValueError) as error:
-        return None, f"expected one JSON object, {error}"
-
-
-def read_lines(path: str | Path) -> Iterator[tuple[int, Any, str | None]]:
-    """Decode a JSON-lines file: (line number, object, None), or (line number, None, what is wrong).
-
-    Empty lines are passed over; a byte-order mark, CRLF and invalid UTF-8 are survived.
-    """
-    with open(path, "rb") as lines:
-        for line_number, line in enumerate(lines, 1):
-            if line_number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            if not line.strip():
-                continue
-            value, problem = decode_line(line)
-            yield line_number, value, problem
-
-
 def read_records(path: str | Path, limit: int | None = None) -> Iterator[Record | BrokenRecord]:
     """Every line of a VECBench file, in order, as a Record or a BrokenRecord.
 
@@ -266,7 +266,7 @@ def read_records(path: str | Path, limit: int | None = None) -> Iterator[Record 
     lost. ``limit`` stops after that many lines.
 
     Raises:
-        OSError: when the file itself cannot be read.
+        OSError: when the file itself cannot be read, or is no JSON lines.
     """
     seen: dict[str, int] = {}
     for position, (line_number, raw, problem) in enumerate(read_lines(path)):

@@ -7,16 +7,16 @@
 
 Reads every layout of ``scripts.samples``, a window of rows at a time, and opens every image, in
 parallel. Prints what is wrong by task, with the first rows of each kind, and the counts beside the
-published ones. ``--fix`` writes good rows as they are to <name>.good.jsonl (parquet stays parquet)
-and bad ones with their reasons to <name>.bad.jsonl. Exit status 0: no row is bad; 1: some are; 2: a
-file could not be read.
+published ones; rows that name the data set they come from (``source``, ``dataset``) are counted by it,
+too. What is unusual but makes no row bad stands below as remarks. ``--fix`` writes good rows as they
+are to <name>.good.jsonl (parquet stays parquet) and bad ones with their reasons to <name>.bad.jsonl.
+Exit status 0: no row is bad; 1: some are; 2: a file could not be read.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import sys
 from collections import Counter, defaultdict
@@ -31,14 +31,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from inference.images import PixelBudget
-from inference.results import atomic_path, atomic_write
+from inference.images import IMAGE_ROOT_HELP, PixelBudget, data_roots
+from inference.json_lines import describe, one_line
+from inference.results import atomic_path, atomic_write, to_line
+from inference.terminal import plain_output
 from inference.vecbench import TASKS
 from scripts.data_checks import EXPECTATIONS, Checker
-from scripts.samples import BrokenSample, Sample, read_samples
+from scripts.samples import BrokenSample, Sample, plain, read_samples
 
 WINDOW = 512  # rows read ahead and checked together: what is held in memory
 SHOWN = 3  # rows named for each kind of problem
+SOURCE_KEYS = ("source", "dataset", "data_source")  # where a row may say what data set it comes from
+
+Found = list[tuple[str, str]]  # (kind, text)
 
 _checker: Checker | None = None
 
@@ -48,12 +53,14 @@ def _start_worker(checker: Checker) -> None:
     _checker = checker
 
 
-def _check(item: Sample | BrokenSample) -> list[tuple[str, str]]:
-    return [("unreadable", item.error)] if isinstance(item, BrokenSample) else _checker.problems(item)
+def _check(item: Sample | BrokenSample) -> tuple[Found, Found]:
+    if isinstance(item, BrokenSample):
+        return [("unreadable", item.error)], []
+    return _checker.problems(item), _checker.remarks(item)
 
 
-def checked_rows(path: Path, checker: Checker, processes: int) -> Iterator[tuple[Any, list[tuple[str, str]]]]:
-    """(sample or broken sample, its problems) for every row, in order."""
+def checked_rows(path: Path, checker: Checker, processes: int) -> Iterator[tuple[Any, tuple[Found, Found]]]:
+    """(sample or broken sample, (its problems, remarks on it)) for every row, in order."""
     rows = read_samples(path)
     # Not forked: the tokenizer's threads do not survive a fork.
     with get_context("spawn").Pool(processes, _start_worker, (checker,)) as pool:
@@ -61,18 +68,44 @@ def checked_rows(path: Path, checker: Checker, processes: int) -> Iterator[tuple
             yield from zip(window, pool.map(_check, window, chunksize=16), strict=True)
 
 
+def source_of(sample: Sample | BrokenSample) -> str | None:
+    """The data set that a row says it comes from."""
+    raw = sample.raw if isinstance(sample.raw, dict) else {}
+    return next((raw[key] for key in SOURCE_KEYS if isinstance(raw.get(key), str) and raw[key]), None)
+
+
+class Kinds:
+    """How often each kind of finding was met by task, and its first rows."""
+
+    def __init__(self):
+        self.counts: dict[str, Counter[str]] = defaultdict(Counter)
+        self.examples: dict[str, list[str]] = defaultdict(list)
+
+    def add(self, line_number: int, task: str, found: Found) -> None:
+        for kind, text in found:
+            self.counts[kind][task] += 1
+            if len(self.examples[kind]) < SHOWN:
+                self.examples[kind].append(f"line {line_number}: {text}")
+
+    def lines(self) -> Iterator[str]:
+        for kind, counts in sorted(self.counts.items()):
+            where = ", ".join(f"{one_line(task, 40)} {count}" for task, count in counts.most_common())
+            yield f"{counts.total()} × {kind} ({where})"
+            yield from (f"    {example}" for example in self.examples[kind])
+
+
 class Report:
-    """Counts by task, the problems met, and the ids seen before."""
+    """Counts by task and source, the problems met, and the ids seen before."""
 
     def __init__(self, path: Path):
         self.path = path
         self.rows: Counter[str] = Counter()
         self.bad_rows: Counter[str] = Counter()
-        self.problems: dict[str, Counter[str]] = defaultdict(Counter)
-        self.examples: dict[str, list[str]] = defaultdict(list)
+        self.by_source: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+        self.problems, self.remarks = Kinds(), Kinds()
         self.first_line: dict[int, int] = {}
 
-    def duplicate(self, sample: Sample | BrokenSample) -> list[tuple[str, str]]:
+    def duplicate(self, sample: Sample | BrokenSample) -> Found:
         """A problem when the row's id was there before. Ids are kept as hashes: 60 bytes a row."""
         sample_id = getattr(sample, "sample_id", None)
         if sample_id is None:
@@ -80,36 +113,37 @@ class Report:
         first = self.first_line.setdefault(hash(sample_id), sample.line_number)
         if first == sample.line_number:
             return []
-        return [("duplicate id", f"id {sample_id!r} stands in line {first}, too")]
+        return [("duplicate id", f"id {describe(sample_id)} stands in line {first}, too")]
 
-    def add(self, sample: Sample | BrokenSample, problems: list[tuple[str, str]]) -> None:
+    def add(self, sample: Sample | BrokenSample, problems: Found, remarks: Found) -> None:
         task = getattr(sample, "task", None) or "(no task)"
         self.rows[task] += 1
         self.bad_rows[task] += bool(problems)
-        for kind, text in problems:
-            self.problems[kind][task] += 1
-            if len(self.examples[kind]) < SHOWN:
-                self.examples[kind].append(f"line {sample.line_number}: {text}")
+        if source := source_of(sample):
+            self.by_source[task, source].update(rows=1, bad=int(bool(problems)))
+        self.problems.add(sample.line_number, task, problems)
+        self.remarks.add(sample.line_number, task, remarks)
 
     def text(self, expect: str | None) -> str:
-        """The report as text: a line a task, then each kind of problem with its first rows."""
+        """The report as text: a line a task, a line a source, then each kind of problem with its first rows."""
         expected = EXPECTATIONS.get(expect or "", {})
         order = [task for task in TASKS if task in self.rows or task in expected]
         order += sorted(set(self.rows) - set(order))
+
+        def line(name: str, rows: int, bad: int, wanted: int | None = None) -> str:
+            text = f"{one_line(name, 40):<16} {rows:>7} {rows - bad:>7} {bad:>7}"
+            return text if wanted is None else f"{text} {wanted:>8}" + ("" if rows == wanted else "  differs")
+
         lines = [f"{self.path}", f"{'task':<16} {'rows':>7} {'good':>7} {'bad':>7}" + (" expected" if expected else "")]
         for task in order:
-            rows, bad = self.rows[task], self.bad_rows[task]
-            line = f"{task:<16} {rows:>7} {rows - bad:>7} {bad:>7}"
-            if expected:
-                line += f" {expected.get(task, 0):>8}" + ("" if rows == expected.get(task, 0) else "  differs")
-            lines.append(line)
-        rows, bad = self.rows.total(), self.bad_rows.total()
-        total = f" {sum(expected.values()):>8}" if expected else ""
-        lines.append(f"{'all':<16} {rows:>7} {rows - bad:>7} {bad:>7}{total}")
-        for kind, counts in sorted(self.problems.items()):
-            where = ", ".join(f"{task} {count}" for task, count in counts.most_common(4))
-            lines.append(f"{counts.total()} × {kind} ({where})")
-            lines += [f"    {example}" for example in self.examples[kind]]
+            lines.append(line(task, self.rows[task], self.bad_rows[task], expected.get(task, 0) if expected else None))
+            of_task = sorted((source, n) for (name, source), n in self.by_source.items() if name == task)
+            lines += [line(f"  {source}", counts["rows"], counts["bad"]) for source, counts in of_task]
+        total = sum(expected.values()) if expected else None
+        lines.append(line("all", self.rows.total(), self.bad_rows.total(), total))
+        lines += self.problems.lines()
+        if self.remarks.counts:
+            lines += ["Remarks; they make no row bad", *self.remarks.lines()]
         return "\n".join(lines)
 
 
@@ -134,17 +168,17 @@ class Writers:
             self.parquet.write_table(pa.Table.from_pylist(self.group, schema=self.schema))
             self.group = []
 
-    def write(self, sample: Sample | BrokenSample, problems: list[tuple[str, str]]) -> None:
+    def write(self, sample: Sample | BrokenSample, problems: Found) -> None:
         if problems:
             reasons = [f"{kind}: {text}" for kind, text in problems]
             row = {"line": sample.line_number, "reasons": reasons, "row": sample.raw}
-            self.bad.write(json.dumps(row, default=lambda value: f"{len(value)} bytes") + "\n")
+            self.bad.write(to_line(row, plain) + "\n")
         elif self.parquet is not None:
             self.group.append(sample.raw)
             if len(self.group) >= WINDOW:
                 self._flush()
         else:
-            self.good.write(json.dumps(sample.raw, ensure_ascii=False) + "\n")
+            self.good.write(to_line(sample.raw) + "\n")
 
 
 def check_file(path: Path, checker: Checker, processes: int, fix_dir: Path | None) -> Report:
@@ -153,19 +187,20 @@ def check_file(path: Path, checker: Checker, processes: int, fix_dir: Path | Non
     with ExitStack() as stack:
         writers = Writers(stack, path, fix_dir) if fix_dir else None
         rows: Iterable = checked_rows(path, checker, processes)
-        for sample, problems in tqdm(rows, desc=path.name, unit="row", mininterval=1.0):
+        for sample, (problems, remarks) in tqdm(rows, desc=path.name, unit="row", mininterval=1.0):
             problems = problems + report.duplicate(sample)
-            report.add(sample, problems)
+            report.add(sample, problems, remarks)
             if writers:
                 writers.write(sample, problems)
     return report
 
 
 def main() -> int:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+", help="JSON lines, a JSON array, or parquet")
     parser.add_argument("--expect", choices=sorted(EXPECTATIONS), help="what the file is meant to be")
-    parser.add_argument("--image_root", type=Path, action="append", default=[], help="more folders for relative paths")
+    parser.add_argument("--image_root", type=Path, action="append", default=[], metavar="DIR", help=IMAGE_ROOT_HELP)
     parser.add_argument("--tokenizer", help="model folder or hub name: count the tokens of text and image")
     parser.add_argument("--max_length", type=int, default=2048, help="tokens of question and answer, image included")
     parser.add_argument("--min_pixels", type=int, default=PixelBudget.min_pixels)
@@ -183,11 +218,11 @@ def main() -> int:
     )
     bad = unreadable = 0
     for path in args.files:
-        checker = make_checker(roots=[path.parent, Path.cwd(), *args.image_root])
+        checker = make_checker(roots=data_roots(path, args.image_root))
         fix_dir = (args.output_dir or path.parent) if args.fix else None
         try:
             report = check_file(path, checker, args.processes, fix_dir)
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException) as error:
             print(f"{path}: cannot be read: {error}", file=sys.stderr)
             unreadable += 1
             continue

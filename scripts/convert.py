@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -28,11 +27,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from inference.images import ImageError, ImageSource, PixelBudget
+from inference.images import IMAGE_ROOT_HELP, ImageError, ImageSource, PixelBudget, data_roots
 from inference.prompts import SYSTEM_PROMPT
-from inference.results import atomic_path, atomic_write
+from inference.results import atomic_path, atomic_write, to_line
 from inference.storage import explain
-from scripts.samples import BrokenSample, Sample, read_samples
+from inference.terminal import plain_output
+from scripts.samples import BrokenSample, Sample, plain, read_samples
 
 DATA_SOURCE = "emocaliber"  # the name that train/cus_reward.py is registered under in verl
 ROWS_A_GROUP = 256  # held in memory at once; embedded images are large
@@ -168,7 +168,7 @@ class Writer:
     def write(self, row: dict[str, Any]) -> None:
         self.count += 1
         if self.schema is None:
-            self.lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+            self.lines.write(to_line(row, plain) + "\n")
             return
         self.group.append(row)
         if len(self.group) >= ROWS_A_GROUP:
@@ -179,10 +179,10 @@ def convert(args: argparse.Namespace) -> Counter[str]:
     """Write the target, the rest and the errors; returns how many rows were read, written, failed.
 
     Raises:
-        OSError, pyarrow.ArrowInvalid: when the source cannot be read.
+        OSError, pyarrow.ArrowException: when the source cannot be read.
     """
     extract_dir = args.target.with_name(args.target.stem + "_images")
-    images = Images([args.source.parent, Path.cwd(), *args.image_root], extract_dir)
+    images = Images(data_roots(args.source, args.image_root), extract_dir)
     budget = PixelBudget(args.min_pixels, args.max_pixels)
     features = verl_features(args.embed) if args.form == "verl" else None
     chosen = choose_subset(args.source, args.subset, args.seed) if args.subset else None
@@ -215,7 +215,7 @@ def convert(args: argparse.Namespace) -> Counter[str]:
             if row is None:
                 counts["failed"] += 1
                 row = {"error": error, "row": raw}
-                errors.write(json.dumps(row, default=lambda value: f"{len(value)} bytes") + "\n")
+                errors.write(to_line(row, plain) + "\n")
             elif chosen is None or line_number in chosen:
                 target.write(row)
                 counts["written"] += 1
@@ -230,11 +230,12 @@ def convert(args: argparse.Namespace) -> Counter[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("form", choices=("swift", "verl"))
     parser.add_argument("source", type=Path, help="JSON lines, a JSON array, or parquet")
     parser.add_argument("target", type=Path, help="swift: JSON lines; verl: parquet")
-    parser.add_argument("--image_root", type=Path, action="append", default=[], help="more folders for relative paths")
+    parser.add_argument("--image_root", type=Path, action="append", default=[], metavar="DIR", help=IMAGE_ROOT_HELP)
     parser.add_argument("--subset", type=int, help="only so many rows, stratified by task, for validation")
     parser.add_argument("--seed", type=int, default=0, help="of the subset")
     parser.add_argument("--rest", type=Path, help="with --subset: the other rows go here")
@@ -247,7 +248,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--rest needs --subset")
     try:
         counts = convert(args)
-    except (OSError, ValueError, pa.ArrowInvalid) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         parser.exit(2, f"{args.source}: cannot be converted: {explain(error)}\n")
     others = "".join(f" + {name} {counts[name]}" for name in ("rest", "left out") if counts[name])
     print(f"{args.target}: read {counts['read']} = written {counts['written']}{others} + failed {counts['failed']}")

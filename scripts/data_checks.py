@@ -11,13 +11,15 @@ from functools import cached_property
 from pathlib import Path
 
 from inference.images import FACTOR, ImageError, ImageSource, PixelBudget
+from inference.json_lines import describe, one_line
 from inference.response import REASONING_STEPS, UNKNOWN, read_response, reasoning_steps, tag_text
 from inference.vecbench import TASKS
 from scripts.build_vec_cot.stages import PUBLISHED_ROWS
-from scripts.samples import Sample
+from scripts.samples import IMAGE, Sample
 
 SMALLEST_SIDE = FACTOR  # pixels; below it an image is less than one image token high or wide
 LARGEST_AREA = 50_000_000  # pixels
+IMAGE_MARKS = "<|vision_start|><|vision_end|>"
 
 # Rows by source: the published tables of VEC-CoT and of the test set.
 EXPECTATIONS = {
@@ -31,7 +33,7 @@ class Checker:
     """Finds what is wrong with a row.
 
     Attributes:
-        roots: folders that a relative image path is looked for in.
+        roots: folders that a relative image path is looked for in, and that images may lie in.
         budget: the pixel budget that image tokens are counted with.
         tokenizer: model folder or hub name; None leaves the text's length unchecked.
         max_length: tokens that question, image and answer may have together.
@@ -53,7 +55,7 @@ class Checker:
     def _tokenizer(self):
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(self.tokenizer)
+        return AutoTokenizer.from_pretrained(self.tokenizer, trust_remote_code=False)
 
     def problems(self, sample: Sample) -> list[tuple[str, str]]:
         """(kind, what was expected and found) of each problem; empty for a good row."""
@@ -72,7 +74,8 @@ class Checker:
             fitted = self._source.budget.fit(width, height)
         except ImageError as error:
             text = str(error)
-            return 0, [("image missing" if "no such file" in text else "image unreadable", text)]
+            kinds = {"no such file": "image missing", "--image_root": "image not allowed"}
+            return 0, [(next((kind for part, kind in kinds.items() if part in text), "image unreadable"), text)]
         return fitted[0] * fitted[1] // FACTOR**2, []
 
     def _labels(self, sample: Sample) -> list[tuple[str, str]]:
@@ -82,8 +85,21 @@ class Checker:
             return []
         if sample.ground_truth.lower() not in {label.lower() for label in sample.candidates}:
             shown = ", ".join(sample.candidates[:8]) + (", …" if len(sample.candidates) > 8 else "")
-            return [("label outside the candidates", f"{sample.ground_truth!r}, expected one of {shown}")]
+            found = f"{describe(sample.ground_truth)}, expected one of {one_line(shown)}"
+            return [("label outside the candidates", found)]
         return []
+
+    def remarks(self, sample: Sample) -> list[tuple[str, str]]:
+        """(kind, text) of what is unusual and makes no row bad."""
+        known = TASKS.get(sample.task or "")
+        if known is None or sample.candidates is None:
+            return []
+        usual, found = ({label.lower() for label in labels} for labels in (known.labels, sample.candidates))
+        if usual == found:
+            return []
+        shown = [f"without {', '.join(sorted(usual - found))}"] if usual - found else []
+        shown += [f"with {', '.join(sorted(found - usual))}"] if found - usual else []
+        return [("candidates differ from the published ones", one_line(f"{known.name} {' and '.join(shown)}"))]
 
     def _answer(self, sample: Sample) -> list[tuple[str, str]]:
         if sample.answer is None:
@@ -96,9 +112,10 @@ class Checker:
             found.append(("reasoning steps missing", f"expected all five in <think>, missing {', '.join(missing)}"))
         reading = read_response(sample.answer, sample.candidates or [sample.ground_truth or ""])
         if reading.label == UNKNOWN:
-            found.append(("no answer among the candidates", f"<answer> {tag_text(sample.answer, 'answer')!r}"))
+            found.append(("no answer among the candidates", f"<answer> {describe(tag_text(sample.answer, 'answer'))}"))
         elif sample.ground_truth and reading.label != sample.ground_truth.lower():
-            found.append(("answer is not the label", f"{reading.label!r}, expected {sample.ground_truth!r}"))
+            told = f"{describe(reading.label)}, expected {describe(sample.ground_truth)}"
+            found.append(("answer is not the label", told))
         stated = tag_text(sample.answer, "confidence")
         if stated is None and self.expect == "stage2":
             found.append(("no confidence", "expected <confidence> after the answer"))
@@ -106,11 +123,15 @@ class Checker:
             found.append(("confidence out of range", f"{stated[:40]!r}, expected a number from 0 to 1"))
         return found
 
-    def _length(self, sample: Sample, image_tokens: int) -> list[tuple[str, str]]:
-        if self.tokenizer is None:
-            return []
+    def length(self, sample: Sample, image_tokens: int) -> int:
+        """Tokens of question, image and answer together, as training sees them."""
         turns = sample.messages + ([{"role": "assistant", "content": sample.answer}] if sample.answer else [])
-        length = len(self._tokenizer.apply_chat_template(turns)) + image_tokens
+        # Beside its own tokens, an image has the two marks around them.
+        turns = [{**turn, "content": turn["content"].replace(IMAGE, IMAGE_MARKS)} for turn in turns]
+        return len(self._tokenizer.apply_chat_template(turns)) + image_tokens
+
+    def _length(self, sample: Sample, image_tokens: int) -> list[tuple[str, str]]:
+        length = 0 if self.tokenizer is None else self.length(sample, image_tokens)
         if length <= self.max_length:
             return []
         found = f"{length} tokens, {image_tokens} of them the image's"

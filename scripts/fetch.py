@@ -23,7 +23,8 @@ import os
 import sys
 from pathlib import Path
 
-from inference.images import ImageError, ImageSource
+from inference.images import ImageError, ImageSource, data_roots
+from inference.terminal import plain_output
 
 try:
     from scripts.hub.job import Resource, check_sizes, fetch, plan, target_folder
@@ -46,12 +47,12 @@ RESOURCES = {
 }
 
 
-def images_line(path: Path) -> str:
-    """Whether the images that a file of records names are where the other commands look for them."""
+def images_line(path: Path, folder: Path) -> str:
+    """Whether the images that a file of records names are where they are looked for, or anywhere in its repository."""
     samples = list(itertools.islice(read_samples(path), SAMPLE))
     named = [image for sample in samples if isinstance(sample, Sample) for image in sample.images]
     named = [image for image in named if not image.startswith(("http:", "https:", "data:"))]
-    source = ImageSource(roots=[path.parent, Path.cwd()])
+    source = ImageSource(data_roots(path, [folder]))
     absent = []
     for image in named:
         try:
@@ -80,13 +81,15 @@ def run(args: argparse.Namespace, repositories: dict[str, str]) -> int:
         except OSError:
             raise FetchError(f"{args.output_dir}: another fetch is writing there: wait for it") from None
         good = [fetch(job, args.workers) for job in jobs]
-    for path in [job.folder / file.path for job in jobs for file in job.files if file.path.endswith(".jsonl")]:
-        if path.is_file():
-            print(images_line(path))
+    for job in jobs:
+        for path in [job.folder / file.path for file in job.files if file.path.endswith(".jsonl")]:
+            if path.is_file():
+                print(images_line(path, job.folder))
     return 0 if all(good) else 1
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("resources", nargs="*", metavar="RESOURCE", help=f"{', '.join(RESOURCES)}, or all")
     parser.add_argument("--output_dir", type=Path, default=Path("input_data"))

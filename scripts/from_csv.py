@@ -21,56 +21,80 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
-import json
 import sys
 from collections import Counter, defaultdict
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NoReturn
 
-from inference.images import FACTOR, ImageError, ImageSource, PixelBudget
+from inference.images import FACTOR, IMAGE_ROOT_HELP, ImageError, ImageSource, PixelBudget, data_roots
+from inference.json_lines import describe, refuse_binary
 from inference.prompts import recognition_prompt
-from inference.results import atomic_write
+from inference.results import atomic_write, to_line
+from inference.terminal import plain_output
+from inference.vecbench import MAX_ID, MAX_NAME, RecordError, check_text
 from scripts.convert import main as convert_main
 
+MAX_FIELD = 1 << 24  # characters; csv's own limit would end the whole file
 
-def read_rows(source: Path, image_dir: Path, default_task: str) -> tuple[list[dict], list[dict]]:
-    """(good rows with path, label, task, line; error rows with error and row).
+
+def _good_row(row: dict, source: str, line: int, images: ImageSource, default_task: str) -> dict:
+    """The row, checked and its image decoded, with path, label, task, line and, if it has one, id.
+
+    Raises:
+        RecordError: naming file, line, field and what was expected there.
+    """
+
+    def fail(field: str, expected: str) -> NoReturn:
+        raise RecordError(source, line, field, expected)
+
+    if None in row:
+        fail("(line)", f"as many fields as the header has, got {len(row[None])} more: quote what holds a comma")
+    found = {name: (row.get(name) or "").strip() for name in ("path", "label", "task", "id")}
+    for name, text in found.items():
+        if "\n" in text or "\r" in text:  # what follows an open quote would be lost in one field, row after row
+            fail(name, f"one line, got {describe(text)}: is a quote left open?")
+        check_text(name, text, fail, MAX_NAME if name in ("label", "task") else MAX_ID if name == "id" else None)
+    if not found["path"]:
+        fail("path", "an image's path, got nothing")
+    if not found["label"]:
+        fail("label", "a label, got nothing")
+    try:
+        if min(images.original_size(found["path"], decode=True)) < FACTOR:
+            raise ImageError(f"image {found['path']}: expected sides of {FACTOR} pixels or more")
+        path = images.open(found["path"])
+    except ImageError as error:
+        fail("path", f"a readable image: {error}")
+    if not isinstance(path, Path):
+        fail("path", "the path of a file, got an image inside the row")
+    known = {"path": str(path.resolve()), "label": found["label"], "task": found["task"] or default_task, "line": line}
+    return known | ({"id": found["id"]} if found["id"] else {})
+
+
+def read_rows(source: Path, roots: list[Path], default_task: str) -> tuple[list[dict], list[dict]]:
+    """(good rows with path, label, task, line; error rows with error and row); images lie in ``roots``.
 
     Raises:
         ValueError: when the header lacks a column.
-        OSError, UnicodeDecodeError, csv.Error: when the file cannot be read.
+        OSError, csv.Error: when the file cannot be read.
     """
-    images = ImageSource(roots=[image_dir])
+    refuse_binary(source, "CSV")
+    csv.field_size_limit(MAX_FIELD)
+    images = ImageSource(roots)
     good, bad = [], []
-    with open(source, encoding="utf-8-sig", newline="") as handle:
+    # An invalid byte becomes a lone surrogate, which is refused in its own row.
+    with open(source, encoding="utf-8-sig", errors="surrogateescape", newline="") as handle:
         reader = csv.DictReader(handle, skipinitialspace=True)
         missing = {"path", "label"} - set(reader.fieldnames or ())
         if missing:
             found = ", ".join(reader.fieldnames or ()) or "nothing"
             raise ValueError(f"{source}, line 1: expected columns path and label, got {found}")
         for row in reader:
-
-            def fail(field: str, expected: str, row=row, line=reader.line_num) -> None:
+            try:
+                good.append(_good_row(row, str(source), reader.line_num, images, default_task))
+            except RecordError as error:
                 kept = {key: value for key, value in row.items() if key}
-                bad.append({"error": f"{source}, line {line}, field '{field}': expected {expected}", "row": kept})
-
-            path, label = (row["path"] or "").strip(), (row["label"] or "").strip()
-            if not path:
-                fail("path", "an image's path, got nothing")
-            elif not label:
-                fail("label", "a label, got nothing")
-            elif None in row:
-                fail("(line)", f"as many fields as the header has, got {len(row[None])} more: quote what holds a comma")
-            else:
-                try:
-                    if min(images.original_size(path)) < FACTOR:
-                        raise ImageError(f"image {path}: expected sides of {FACTOR} pixels or more")
-                    found = images.open(path)
-                    task = (row.get("task") or "").strip() or default_task
-                    item = {"path": str(found.resolve()), "label": label, "task": task}
-                    good.append(item | ({"id": row["id"].strip()} if (row.get("id") or "").strip() else {}))
-                except ImageError as error:
-                    fail("path", f"a readable image: {error}")
+                bad.append({"error": str(error), "row": kept})
     return good, bad
 
 
@@ -107,9 +131,11 @@ def split_records(records: list[dict], test_share: float, seed: int) -> set[int]
 
 
 def main() -> int:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="the CSV file")
     parser.add_argument("--image_dir", type=Path, help="default: the CSV file's folder")
+    parser.add_argument("--image_root", type=Path, action="append", default=[], metavar="DIR", help=IMAGE_ROOT_HELP)
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--task", default="custom", help="task name of rows without one")
     parser.add_argument("--labels", nargs="+", help="the candidates, for all tasks; default: those that occur")
@@ -120,16 +146,17 @@ def main() -> int:
     args = parser.parse_args()
     if not 0 <= args.test_share < 1:
         parser.error(f"--test_share: expected 0 or more and less than 1, got {args.test_share}")
+    folders = [args.image_dir or args.source.parent, *args.image_root]
     try:
-        rows, errors = read_rows(args.source, args.image_dir or args.source.parent, args.task)
+        rows, errors = read_rows(args.source, [folders[0], *data_roots(args.source, folders[1:])], args.task)
     except (OSError, ValueError, csv.Error) as error:
         parser.exit(2, f"{error}\n")
     if args.labels:
         known = {label.lower() for label in args.labels}
         for row in [row for row in rows if row["label"].lower() not in known]:
             rows.remove(row)
-            expected = f"one of {', '.join(args.labels)}, got {row['label']!r}"
-            errors.append({"error": f"{args.source}, field 'label': expected {expected}", "row": row})
+            expected = f"one of {', '.join(args.labels)}, got {describe(row['label'])}"
+            errors.append({"error": str(RecordError(str(args.source), row["line"], "label", expected)), "row": row})
     records = to_records(rows, args.labels)
     test = split_records(records, args.test_share, args.seed)
 
@@ -138,18 +165,24 @@ def main() -> int:
         files = {name: stack.enter_context(atomic_write(args.output_dir / f"{name}.jsonl"))
                  for name in ("records", "test", "train", "errors")}  # fmt: skip
         for i, record in enumerate(records):
-            line = json.dumps(record, ensure_ascii=False) + "\n"
+            line = to_line(record) + "\n"
             files["records"].write(line)
             files["test" if i in test else "train"].write(line)
         for item in errors:
-            files["errors"].write(json.dumps(item, ensure_ascii=False) + "\n")
+            files["errors"].write(to_line(item) + "\n")
     for (task, label), count in sorted(Counter((r["task"], r["ground_truth"]) for r in records).items()):
         print(f"{task:<16} {label:<16} {count:>7}")
     print(f"{args.output_dir}: read {len(records) + len(errors)} = written {len(records)} + failed {len(errors)}")
     print(f"  test.jsonl {len(test)}, train.jsonl {len(records) - len(test)}")
+    allowed = ImageSource(data_roots(args.output_dir / "test.jsonl"))
+    if not all(allowed.allows(row["path"]) for row in rows):
+        print(f"  the images lie elsewhere: other commands need --image_root {folders[0]}")
     if len(records) > len(test):
+        roots = [word for folder in folders for word in ("--image_root", str(folder))]
         budget = ["--min_pixels", str(args.min_pixels), "--max_pixels", str(args.max_pixels)]
-        convert_main(["verl", str(args.output_dir / "train.jsonl"), str(args.output_dir / "stage3.parquet"), *budget])
+        convert_main(
+            ["verl", str(args.output_dir / "train.jsonl"), str(args.output_dir / "stage3.parquet"), *budget, *roots]
+        )
     return int(bool(errors))
 
 

@@ -6,18 +6,25 @@
 The folder gets bfloat16 weights, configuration, generation settings, tokenizer, processor and chat
 template. It appears under its name only when all of it is there and was read back. Every shard is
 held in memory at once: about 30 GB for 7 B parameters in float32; no GPU.
+
+verl's shards are pickles. They are read as tensors only; what asks for more is refused, unless you give
+--allow_pickle, which runs whatever code stands in them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import pickle
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from inference.checkpoint_files import check_checkpoint
 from inference.results import atomic_folder
 from inference.storage import explain
+from inference.terminal import plain_output
 
 LATEST = "latest_checkpointed_iteration.txt"  # verl writes the newest step's number into it
 
@@ -66,8 +73,8 @@ def check_folder(folder: Path) -> int:
     """
     from transformers import AutoConfig, AutoProcessor
 
-    AutoConfig.from_pretrained(folder)
-    processor = AutoProcessor.from_pretrained(folder)
+    AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
     if not hasattr(processor, "image_processor") or not processor.chat_template:
         raise ValueError(f"{folder}: expected a processor with an image processor and a chat template")
     parameters = 0
@@ -83,37 +90,48 @@ def check_folder(folder: Path) -> int:
     return parameters
 
 
-def merge(checkpoint: Path, output_dir: Path) -> int:
+def merge(checkpoint: Path, output_dir: Path, allow_pickle: bool = False) -> int:
     """Write ``output_dir`` anew from verl's checkpoint; returns the number of parameters.
 
     Raises:
-        ValueError: for a checkpoint that is not complete.
+        ValueError: for a checkpoint that is not complete, or would run code of its own.
     """
+    actor = find_actor(checkpoint)
+    check_checkpoint(actor / "huggingface")
+    if not allow_pickle:
+        os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # verl itself would let the shards run code
     from verl.model_merger.base_model_merger import ModelMergerConfig
     from verl.model_merger.fsdp_model_merger import FSDPModelMerger
 
-    actor = find_actor(checkpoint)
-    with atomic_folder(output_dir) as temporary:
-        merger = FSDPModelMerger(
-            ModelMergerConfig(
-                operation="merge",
-                backend="fsdp",
-                local_dir=str(actor),
-                hf_model_config_path=str(actor / "huggingface"),
-                target_dir=str(temporary),
+    try:
+        with atomic_folder(output_dir) as temporary:
+            merger = FSDPModelMerger(
+                ModelMergerConfig(
+                    operation="merge",
+                    backend="fsdp",
+                    local_dir=str(actor),
+                    hf_model_config_path=str(actor / "huggingface"),
+                    target_dir=str(temporary),
+                )
             )
-        )
-        architecture = merger.model_config.architectures[0]
-        merger.merge_and_save()
-        tidy(temporary, architecture)
-        parameters = check_folder(temporary)
+            architecture = merger.model_config.architectures[0]
+            merger.merge_and_save()
+            tidy(temporary, architecture)
+            parameters = check_folder(temporary)
+    except pickle.UnpicklingError as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{actor}: a shard holds more than tensors ({reason}): give --allow_pickle if you trust where it comes from"
+        ) from None
     return parameters
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="a run's folder (its newest step), or a folder global_step_<n>")
     parser.add_argument("--output_dir", type=Path, help="default: merged_<step> in the run's folder")
+    parser.add_argument("--allow_pickle", action="store_true", help="let code that stands in the shards run")
     args = parser.parse_args()
     try:
         actor = find_actor(args.checkpoint)
@@ -122,7 +140,7 @@ def main() -> None:
     except (ValueError, OSError) as error:
         parser.exit(2, f"{explain(error)}\n")
     try:
-        parameters = merge(args.checkpoint, output_dir)
+        parameters = merge(args.checkpoint, output_dir, args.allow_pickle)
     except (ValueError, OSError, SafetensorError) as error:
         parser.exit(2, f"merging failed: {explain(error, output_dir)}\n")
     print(f"{output_dir}: {parameters:,} parameters of {step}")

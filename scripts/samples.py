@@ -22,14 +22,17 @@ from typing import Any, NoReturn
 
 import pyarrow.parquet as pq
 
+from inference.json_lines import describe, one_line, read_lines, refuse_binary, too_deep
 from inference.prompts import recognition_prompt
 from inference.response import tag_text
-from inference.vecbench import TASKS, RecordError, canonical_task, describe, read_lines
+from inference.vecbench import MAX_ID, MAX_NAME, MAX_TEXT, TASKS, RecordError, canonical_task, check_text
 
 IMAGE = "<image>"  # where an image stands in a turn's text, ms-swift's and verl's mark
 ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
 PARQUET_BATCH = 64  # rows held at once; embedded images are large
 CHUNK = 1 << 20  # characters of a JSON array read at once
+SEPARATORS = re.compile(r"[\s,]*")
+MAX_ELEMENT = 64 << 20  # characters of one element of a JSON array
 
 
 @dataclass
@@ -72,40 +75,60 @@ class BrokenSample:
 
 
 def _json_array(path: Path) -> Iterator[tuple[int, Any, str | None]]:
-    """(rank, object, None) for each element of a top-level array, a chunk of the file at a time."""
+    """(rank, object, None) for each element of a top-level array, a chunk of the file at a time.
+
+    Where an element is broken nobody can say where the next one begins: that ends it, with a problem.
+    """
     decoder = json.JSONDecoder()
-    with open(path, encoding="utf-8-sig") as handle:
-        text, position, rank, ended = "", 0, 0, False
+    # An invalid byte becomes a lone surrogate, which parse_sample refuses: in its own row, not in the file.
+    with open(path, encoding="utf-8-sig", errors="surrogateescape") as handle:
+        text = handle.read(CHUNK)
+        opening = re.match(r"\s*\[", text)  # without it, objects that follow one another are read as well
+        position, rank, ended = opening.end() if opening else 0, 0, False
         while True:
-            match = re.compile(r"[\s,\[]*" if rank == 0 else r"[\s,]*").match(text, position)
-            position = match.end()
-            if text[position : position + 1] == "]":
+            start = SEPARATORS.match(text, position).end()
+            if (opening and text[start : start + 1] == "]") or (ended and not opening and start == len(text)):
                 return
             try:
-                value, position = decoder.raw_decode(text, position)
+                value, position = decoder.raw_decode(text, start)
+                problem = None
             except json.JSONDecodeError as error:
-                if ended:
-                    yield rank + 1, None, f"expected one JSON object, {error.msg}"
-                    return
-                more = handle.read(CHUNK)
-                ended = not more
-                text, position = text[position:] + more, 0
-                continue
+                if not ended and len(text) - start < MAX_ELEMENT:
+                    more = handle.read(max(CHUNK, len(text) - start))  # twice as much: a long element is read again
+                    ended = not more
+                    text, position = text[start:] + more, 0
+                    continue
+                problem = one_line(error.msg)
+            except (RecursionError, ValueError) as error:
+                problem = one_line(str(error))
             rank += 1
-            yield rank, value, None
+            if problem is not None:
+                yield rank, None, f"expected one JSON object, {problem}; nothing after it can be read"
+                return
+            deep = too_deep(value, text[start:position])
+            yield rank, None if deep else value, "expected one JSON object, got one nested too deeply" if deep else None
 
 
 def _decoded_rows(path: Path) -> Iterator[tuple[int, Any, str | None]]:
     if path.suffix == ".parquet":
         rank = 0
         for batch in pq.ParquetFile(path).iter_batches(batch_size=PARQUET_BATCH):
-            for row in batch.to_pylist():
+            for i in range(batch.num_rows):
                 rank += 1
-                yield rank, row, None
+                try:
+                    yield rank, batch.slice(i, 1).to_pylist()[0], None
+                except UnicodeDecodeError as error:
+                    yield rank, None, f"expected UTF-8 text, {error.reason}"
     elif path.suffix == ".json":
+        refuse_binary(path, "JSON")
         yield from _json_array(path)
     else:
         yield from read_lines(path)
+
+
+def plain(value: Any) -> str:
+    """What json cannot write (parquet holds bytes and dates), for its ``default``."""
+    return describe(value)
 
 
 def _reference(image: Any, fail: Any, where: str) -> str:
@@ -126,7 +149,7 @@ def _turn(turn: Any, where: str, images: list[str], fail: Any) -> dict[str, str]
     if not isinstance(turn, dict):
         fail(where, f"an object with role and content, got {describe(turn)}")
     role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
-    if role not in ROLES:
+    if not isinstance(role, str) or role not in ROLES:
         fail(f"{where}.role", f"one of {', '.join(sorted(ROLES))}, got {describe(role)}")
     if isinstance(content, list):
         parts = []
@@ -144,6 +167,7 @@ def _turn(turn: Any, where: str, images: list[str], fail: Any) -> dict[str, str]
         content = "".join(parts)
     if not isinstance(content, str):
         fail(f"{where}.content", f"a string or a list of items, got {describe(content)}")
+    check_text(f"{where}.content", content, fail, MAX_TEXT)
     return {"role": ROLES[role], "content": content}
 
 
@@ -152,9 +176,12 @@ def _candidates(raw: dict[str, Any], question: str, task: str | None, fail: Any)
     if stated is not None:
         if not isinstance(stated, list) or not stated or not all(isinstance(x, str) and x for x in stated):
             fail("candidates", f"a list of labels, got {describe(stated)}")
+        for label in stated:
+            check_text("candidates", label, fail, MAX_NAME)
         return stated
-    if match := re.search(r"\[([^\[\]]*,[^\[\]]*)\]", question):
-        return [label.strip().strip("'\"") for label in match[1].split(",")]
+    for match in re.finditer(r"\[([^\[\]]*)\]", question):
+        if "," in match[1]:
+            return [label.strip().strip("'\"") for label in match[1].split(",")]
     known = TASKS.get(task or "")
     return list(known.labels) if known else None
 
@@ -203,9 +230,16 @@ def parse_sample(raw: Any, source: str, line_number: int) -> Sample:
         truth = (tag_text(answer, "answer") or "").strip() or None
     if truth is not None and (not isinstance(truth, str) or not truth):
         fail("ground_truth", f"a label, got {describe(truth)}")
+    check_text("ground_truth", truth or "", fail, MAX_NAME)
     task = raw.get("task")
     if task is not None and not isinstance(task, str):
         fail("task", f"a task name, got {describe(task)}")
+    check_text("task", task or "", fail, MAX_NAME)
+    sample_id = raw.get("id")
+    if sample_id is not None and (isinstance(sample_id, bool) or not isinstance(sample_id, (str, int))):
+        fail("id", f"a string or an integer, got {describe(sample_id)}")
+    sample_id = None if sample_id is None else str(sample_id)
+    check_text("id", sample_id or "", fail, MAX_ID)
     task = canonical_task(task) if task else None
     question = "\n".join(message["content"] for message in messages)
     return Sample(
@@ -216,7 +250,7 @@ def parse_sample(raw: Any, source: str, line_number: int) -> Sample:
         ground_truth=truth,
         candidates=_candidates(raw, question, task, fail),
         task=task,
-        sample_id=None if raw.get("id") is None else str(raw["id"]),
+        sample_id=sample_id,
         raw=raw,
     )
 
@@ -225,7 +259,7 @@ def read_samples(path: str | Path) -> Iterator[Sample | BrokenSample]:
     """Every row of a file, in order.
 
     Raises:
-        OSError, pyarrow.ArrowInvalid: when the file itself cannot be read.
+        OSError, pyarrow.ArrowException: when the file itself cannot be read.
     """
     path = Path(path)
     for line_number, raw, problem in _decoded_rows(path):

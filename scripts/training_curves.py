@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from inference.metrics import confidence_roc_auc
 from inference.results import atomic_path
+from inference.terminal import plain_output
 
 FIELDS = ("score", "format_score", "correctness", "brier_score", "confidence")
 
@@ -109,6 +110,7 @@ def draw(curves: pd.DataFrame, path: Path, title: str) -> None:
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="stage 3's output_dir")
     parser.add_argument("--title", default="", help="added to the figure's title, for instance what was trained")

@@ -17,6 +17,7 @@ from PIL import Image
 
 from inference.vecbench import TASKS
 from scripts.convert import stratified
+from scripts.data_checks import Checker
 from scripts.samples import BrokenSample, read_samples
 
 QUESTION = "Which emotion might this image evoke? Choose the most likely one from [joy, fear]."
@@ -138,6 +139,30 @@ def test_each_kind_of_bad_row_is_found_and_named_with_its_line(checked):
     assert "WebEmo-7" in done.stdout and "7806  differs" in done.stdout
 
 
+def test_rows_are_counted_by_every_task_and_by_the_source_that_they_name(folder):
+    unusual = [row(task=task, source="WebEmo", images=["nowhere.png"]) for task in TASKS]
+    source = write_jsonl(folder / "sources.jsonl", [*unusual, row(source="WebEmo"), row(source="another")])
+    done = run("-m", "scripts.check_data", source, "--processes", "1", check=False)
+    lines = done.stdout.splitlines()
+    assert lines[lines.index("WebEmo-7               3       2       1") + 1 :][:2] == [
+        "  WebEmo               2       1       1",
+        "  another              1       1       0",
+    ]
+    missing = next(line for line in lines if line.startswith("9 × image missing"))
+    assert all(f"{task} 1" in missing for task in TASKS)
+
+
+def test_unusual_candidates_are_a_remark_and_make_no_row_bad(folder):
+    usual = row(candidates=list(TASKS["WebEmo-7"].labels))
+    source = write_jsonl(folder / "candidates.jsonl", [usual, row(candidates=["joy", "calm"])])
+    done = run("-m", "scripts.check_data", source, "--processes", "1")
+    remarks = done.stdout.partition("Remarks; they make no row bad\n")[2]
+    assert remarks.startswith(
+        "1 × candidates differ from the published ones (WebEmo-7 1)\n    line 2: WebEmo-7 without"
+    )
+    assert "with calm" in remarks
+
+
 def test_fix_parts_good_rows_from_bad_ones_and_loses_none(checked):
     folder, source, _ = checked
     good = read_jsonl(folder / "fixed" / "mixed.good.jsonl")
@@ -181,7 +206,8 @@ image_token = processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
 for row in train:
     encoded = template.encode(row)
     learned = [token for token in encoded["labels"] if token != -100]
-    print("row", json.dumps([encoded["input_ids"].count(image_token), processor.tokenizer.decode(learned)]))
+    tokens = encoded["input_ids"]
+    print("row", json.dumps([tokens.count(image_token), len(tokens), processor.tokenizer.decode(learned)]))
 """
 
 
@@ -192,9 +218,11 @@ def test_ms_swifts_own_loader_and_processor_read_every_converted_row(folder, tmp
     done = run(sys.executable, "-c", READ_BY_SWIFT, TOY_CHECKPOINT, tmp_path / "swift.jsonl", env=environment)
     rows = [json.loads(line[4:]) for line in done.stdout.splitlines() if line.startswith("row ")]
     assert len(rows) == len(layouts(folder))
-    for image_tokens, learned in rows:
+    checker = Checker(roots=[folder], tokenizer=str(TOY_CHECKPOINT))
+    for sample, (image_tokens, length, learned) in zip(read_samples(tmp_path / "swift.jsonl"), rows, strict=True):
         assert image_tokens == 9
         assert learned.startswith(ANSWER)
+        assert checker.length(sample, image_tokens) == length  # what check_data calls too long
 
 
 READ_BY_VERL = """

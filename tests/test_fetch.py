@@ -8,6 +8,7 @@ import os
 import random
 import re
 import signal
+import stat
 import subprocess
 import sys
 import tarfile
@@ -20,6 +21,7 @@ from conftest import REPO, run
 from hub_server import COMMIT, Hub, git_blob_id
 
 from scripts.fetch import main
+from scripts.hub import unpack as unpacking
 from scripts.hub.unpack import UnpackError, is_unpacked, unpack
 
 TOKEN = "hf_aSecretThatNobodyMaySee"
@@ -37,6 +39,7 @@ def archive(files, kind="zip"):
         with zipfile.ZipFile(buffer, "w") as zipped:
             for name, content in files.items():
                 entry = zipfile.ZipInfo(name)
+                entry.compress_type = zipfile.ZIP_DEFLATED
                 entry.external_attr = (0o120777 if content is None else 0o100644) << 16
                 zipped.writestr(entry, content or b"/etc")
         return buffer.getvalue()
@@ -369,10 +372,60 @@ def test_an_archive_cannot_write_outside_its_folder(hub, fetch, tmp_path, kind, 
     path = tmp_path / "inside" / f"images.{kind}"
     path.parent.mkdir()
     path.write_bytes(archive({"good.jpg": IMAGE, name: content}, kind))
-    with pytest.raises(UnpackError, match=r"images\.\S+ cannot be unpacked: it (names a path outside|holds a link)"):
+    with pytest.raises(
+        UnpackError, match=r"images\.\S+ cannot be unpacked: it (names a path outside|holds a link or device)"
+    ):
         unpack(path, "checksum")
     assert [item.name for item in tmp_path.rglob("*")] == ["inside", path.name]
     assert not is_unpacked(path, "checksum")
+
+
+@pytest.mark.parametrize("type_of_file", [tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
+def test_an_archive_with_a_hard_link_or_a_device_is_refused(tmp_path, type_of_file):
+    path = tmp_path / "images.tar"
+    with tarfile.open(path, "w") as packed:
+        member = tarfile.TarInfo("good.jpg")
+        member.type, member.linkname = type_of_file, "/etc/passwd"
+        packed.addfile(member)
+    with pytest.raises(UnpackError, match=r"it holds a link or device, 'good\.jpg'"):
+        unpack(path, "checksum")
+    assert [item.name for item in tmp_path.iterdir()] == ["images.tar"]
+
+
+def test_a_zip_file_with_a_device_is_refused(tmp_path):
+    entry = zipfile.ZipInfo("good.jpg")
+    entry.external_attr = (stat.S_IFCHR | 0o644) << 16
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as packed:
+        packed.writestr(entry, b"")
+    with pytest.raises(UnpackError, match="it holds a link or device"):
+        unpack(tmp_path / "images.zip", "checksum")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_an_archive_that_swells_is_left_before_it_fills_the_disk(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(unpacking, "ALWAYS_ALLOWED", 2**20)
+    path = tmp_path / f"images.{kind}"
+    path.write_bytes(archive({"bomb.jpg": b"\0" * (50 * 2**20)}, kind))
+    with pytest.raises(UnpackError, match=r"it holds more than \d+ bytes, which is too much for its size"):
+        unpack(path, "checksum")
+    assert [item.name for item in tmp_path.iterdir()] == [path.name]
+
+
+def test_an_archive_of_very_many_empty_files_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(unpacking, "ALWAYS_ALLOWED", 2**16)
+    path = tmp_path / "images.tgz"
+    path.write_bytes(archive({f"{i}.jpg": b"" for i in range(2000)}, "tgz"))
+    with pytest.raises(UnpackError, match="files, which is too many for its size"):
+        unpack(path, "checksum")
+
+
+def test_a_sparse_or_oversized_header_takes_no_memory(tmp_path):
+    path = tmp_path / "images.tar"
+    header = tarfile.TarInfo("pax")
+    header.type, header.size = tarfile.XHDTYPE, 2**33
+    path.write_bytes(header.tobuf(tarfile.GNU_FORMAT) + b"\0" * 1024)
+    with pytest.raises(UnpackError, match=rf"it has a header of {2**33} bytes"):
+        unpack(path, "checksum")
 
 
 def test_an_unsafe_archive_is_one_line_and_a_failure(hub, fetch, folder):

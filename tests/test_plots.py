@@ -96,11 +96,14 @@ def test_every_format_is_written_and_the_same_data_give_the_same_files(table, tm
 
 
 def test_the_command_draws_a_run_again(tmp_path):
-    write_jsonl(tmp_path / "merged.jsonl", some_results(3, ["FI-2"]))
+    results = [{**result, "answer_log_probability": -0.2} for result in some_results(3, ["FI-2"])]
+    write_jsonl(tmp_path / "merged.jsonl", results)
     done = run("-m", "inference.plots", "--output_path", tmp_path, "--output_dir", tmp_path / "out", "--formats", "png")
     written = sorted((tmp_path / "out").iterdir())
     assert sorted(done.stdout.splitlines()) == [str(path) for path in written]
-    assert {path.name for path in written} == {f"{stem}.png" for stem in (*STEMS, "confusion_FI-2")}
+    assert {path.name for path in written} == {
+        f"{stem}.png" for stem in (*STEMS, "confusion_FI-2", "confidence_sources")
+    }
     for path in written:
         assert is_drawn(path), path.name
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from bad_records import IMAGE, a_record
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,19 +20,6 @@ from inference.vecbench import (
     parse_record,
     read_records,
 )
-
-
-def a_record(**changes):
-    content = [{"type": "image", "image": "a.jpg"}, {"type": "text", "text": "Which emotion?"}]
-    raw = {
-        "id": "x1",
-        "conversations": [{"role": "user", "content": content}],
-        "ground_truth": "awe",
-        "candidates": ["awe", "fear"],
-        "task": "EmoSet-8",
-    }
-    raw.update(changes)
-    return {key: value for key, value in raw.items() if value is not ...}
 
 
 def write(path, *lines):
@@ -62,7 +50,7 @@ def test_a_record_keeps_every_key_of_its_line(tmp_path):
     raw = a_record(note={"deep": [1]}, weight=0.5)
     (record,) = read_records(write(tmp_path / "d.jsonl", raw))
     assert record.raw == raw
-    assert (record.sample_id, record.image, record.line_number) == ("x1", "a.jpg", 1)
+    assert (record.sample_id, record.image, record.line_number) == ("x1", IMAGE, 1)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ last="$(find "$output_dir" -maxdepth 1 -type d -name 'checkpoint-*' | sort -V | 
 merged="$output/$([[ "$stage" == 1 ]] && echo scaffold || echo cold_start)"
 if [[ -f "$last/adapter_config.json" ]]; then
   echo "Merging the adapters of $last into $merged"
-  USE_HF=1 "$python" -m swift.cli.export --adapters "$last" --merge_lora true --output_dir "$merged" --exist_ok true
+  USE_HF=1 TRUST_REMOTE_CODE="${trust_remote_code:-false}" "$python" -m swift.cli.export --custom_register_path "$here/no_remote_code.py" --adapters "$last" --merge_lora true --output_dir "$merged" --exist_ok true
 fi
 exit 0
 }

@@ -30,6 +30,8 @@ freeze_vit="${freeze_vit:-true}"                      # as published: the langua
 freeze_aligner="${freeze_aligner:-true}"              # vision tower and aligner are not
 train_type="${train_type:-full}"                      # lora: adapters only, one GPU, no FSDP (one_gpu_example.sh)
 swift_args="${swift_args:-}"                          # more options of swift sft, as one string of words
+trust_remote_code="${trust_remote_code:-false}"       # true: run Python code that comes with the model
+allow_pickle="${allow_pickle:-false}"                 # true: load weights that are pickled (*.bin, *.pt)
 print_command="${print_command:-false}"               # true: print launcher and options, start nothing
 export MIN_PIXELS="${MIN_PIXELS:-200704}"             # 256 × 28 × 28
 export MAX_PIXELS="${MAX_PIXELS:-451584}"             # 576 × 28 × 28
@@ -51,8 +53,13 @@ fi
   exit 2
 }
 export USE_HF="${USE_HF:-1}" # the Hugging Face hub; ms-swift's own default is ModelScope
+export TRUST_REMOTE_CODE="$trust_remote_code" # no_remote_code.py reads it
 if [[ -d "$model" ]]; then
   export HF_HUB_OFFLINE="${HF_HUB_OFFLINE:-1}"
+  allowed=()
+  [[ "$allow_pickle" != true ]] || allowed+=(--allow_pickle)
+  [[ "$trust_remote_code" != true ]] || allowed+=(--trust_remote_code)
+  PYTHONPATH="$repo${PYTHONPATH:+:$PYTHONPATH}" "$python" -m inference.checkpoint_files "$model" ${allowed[@]+"${allowed[@]}"}
 fi
 sft="$("$python" -c 'import importlib.util as u; print(u.find_spec("swift").submodule_search_locations[0])')/cli/sft.py"
 
@@ -101,7 +108,7 @@ fi
 read -r -a more <<< "$swift_args"
 options=(
   --model "$model" --model_type "$model_type"
-  --custom_register_path "$repo/train/swift_image_tokens.py"
+  --custom_register_path "$repo/train/swift_image_tokens.py" "$repo/train/no_remote_code.py"
   --train_type "$train_type" --freeze_vit "$freeze_vit" --freeze_aligner "$freeze_aligner"
   --system 'You are a helpful assistant.'
   --dataset "$dataset" --split_dataset_ratio "$split_dataset_ratio" --max_length "$max_length"

@@ -39,11 +39,17 @@ seed="${seed:-null}"                                                     # order
 save_freq="${save_freq:-100}"
 test_freq="${test_freq:-10}"
 verl_args="${verl_args:-}"                                               # more overrides, as one string of words
+trust_remote_code="${trust_remote_code:-false}"                          # true: run Python code that comes with the model
+allow_pickle="${allow_pickle:-false}"                                    # true: load weights that are pickled (*.bin, *.pt)
 print_config="${print_config:-false}"
 
 stop() { echo "stage 3: $1" >&2; exit 2; }
 if [[ "$print_config" != true ]]; then
   [[ -d "$model" ]] || stop "no folder at model=$model. Set model to the cold-start model's folder."
+  allowed=()
+  [[ "$allow_pickle" != true ]] || allowed+=(--allow_pickle)
+  [[ "$trust_remote_code" != true ]] || allowed+=(--trust_remote_code)
+  PYTHONPATH="$repo${PYTHONPATH:+:$PYTHONPATH}" "$python" -m inference.checkpoint_files "$model" ${allowed[@]+"${allowed[@]}"}
   [[ -s "$dataset" ]] || stop "no file at dataset=$dataset. Set dataset to the parquet file of training prompts."
   [[ -s "$validation" ]] || stop "no file at validation=$validation. Set validation to a parquet file of prompts."
 fi
@@ -81,6 +87,7 @@ overrides=(
   data.truncation=right
   data.image_key=images
   "actor_rollout_ref.model.path=$(quoted "$model")"
+  actor_rollout_ref.model.trust_remote_code="$([[ "$trust_remote_code" == true ]] && echo True || echo False)"
   actor_rollout_ref.model.use_remove_padding=False
   actor_rollout_ref.model.use_fused_kernels=True
   actor_rollout_ref.model.enable_gradient_checkpointing=True

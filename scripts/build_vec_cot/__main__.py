@@ -23,6 +23,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from inference.images import IMAGE_ROOT_HELP
 from scripts.build_vec_cot.records import read_rows, write_rows
 from scripts.build_vec_cot.stages import PUBLISHED_ROWS
 
@@ -100,17 +101,21 @@ def build(args: argparse.Namespace) -> None:
     """All steps, each in its folder of --work."""
     package, work = "scripts.build_vec_cot", args.work
     split, reasoning, confidence = work / "split", work / "reasoning", work / "confidence"
-    options = ["--data_path", *args.data_path, "--test_path", *args.test_path, "--output_dir", split]
+    # Later steps read files of their own folders, which name the images of these files.
+    folders = [*args.image_root, *(path.resolve().parent for path in (*args.data_path, *args.test_path))]
+    roots = [word for folder in dict.fromkeys(folders) for word in ("--image_root", folder)]
+    options = ["--data_path", *args.data_path, "--test_path", *args.test_path, "--output_dir", split, *roots]
     run(f"{package}.split", *options, "--seed", args.seed, *shlex.split(args.split))
 
     records = [split / f"stage{stage}_records.jsonl" for stage in (1, 2)]
-    options = ["--data_path", *records, "--output_path", reasoning, "--seed", args.seed]
+    options = ["--data_path", *records, "--output_path", reasoning, "--seed", args.seed, *roots]
     sample(f"{package}.write_reasoning", [*options, *shlex.split(args.teacher)], args.n_gpu)
 
     written = reasoning / "reasoning.jsonl"
     files = ["--split", split, "--reasoning", written, "--output_dir", work]
     if args.scaffold:
         options = ["--data_path", written, "--stage", 2, "--output_path", confidence, "--seed", args.seed]
+        options += roots
         sample(f"{package}.confidence", [*options, *shlex.split(args.scaffold)], args.n_gpu)
         files += ["--confidence", confidence / "confidence.jsonl"]
     run(f"{package}.assemble", *files)
@@ -127,6 +132,7 @@ def main() -> None:
     add = parser.add_argument
     add("--data_path", nargs="+", type=Path, help="labelled images: VECBench records, one JSON object a line")
     add("--test_path", nargs="*", type=Path, help="test records whose images are kept out; nothing: there are none")
+    add("--image_root", type=Path, action="append", default=[], metavar="DIR", help=IMAGE_ROOT_HELP)
     add("--work", type=Path, help="the folder of all steps and of the training files")
     add("--split", default="", metavar="OPTIONS", help="more options of split, as one string")
     add("--teacher", default="", metavar="OPTIONS", help="options of write_reasoning, as one string")

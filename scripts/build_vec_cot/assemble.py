@@ -23,6 +23,7 @@ from typing import Any
 
 from inference.prompts import recognition_prompt
 from inference.storage import explain
+from inference.terminal import plain_output
 from scripts.build_vec_cot.records import NOTICES, read_rows, say_notices, write_rows
 from scripts.build_vec_cot.verify import compose
 
@@ -67,6 +68,7 @@ def training_rows(path: Path, stage: int) -> list[dict[str, Any]]:
 
 
 def main(arguments: list[str] | None = None) -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--split", type=Path, required=True, help="the folder of split")
     parser.add_argument("--reasoning", type=Path, required=True, help="reasoning.jsonl of write_reasoning")

@@ -38,6 +38,7 @@ from scripts.build_vec_cot.sampling import (
     MAX_QUESTIONS,
     describe,
     error_row,
+    image_roots,
     model_notice,
     parse_settings,
     question,
@@ -70,7 +71,7 @@ def ask(items: list[Record | BrokenRecord], args: argparse.Namespace, descriptio
         for k in range(args.samples)
     ]
     with open_shard(args.output_path, args.index, args.n_shards, description) as (writer, _):
-        infer_share(asked, writer, args, settings, lambda: load_engine(args.engine, settings), [Path.cwd()])
+        infer_share(asked, writer, args, settings, lambda: load_engine(args.engine, settings), image_roots(args))
 
 
 def collect(items: list[Record | BrokenRecord], args: argparse.Namespace) -> dict[str, list[dict]]:

@@ -9,34 +9,34 @@ is not used, because VEC-CoT asks the released model's question.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from inference.images import ImageError, ImageSource
+from inference.images import ImageError, ImageSource, data_roots
 from inference.results import atomic_write, to_line
+from inference.terminal import printable
 from inference.vecbench import BrokenRecord, Record, RecordError, describe, read_lines, read_records, unique_id
 
 NOTICES = ("notice", "model_notice")
 
 
-def find_image(path: Path, record: Record) -> str:
+def find_image(path: Path, record: Record, image_roots: Iterable[Path] = ()) -> str:
     """The absolute path of the record's image; a relative one is looked for as inference does.
 
     Raises:
-        RecordError: when it is a URL or there is no such file.
+        RecordError: when it is a URL, there is no such file, or it leads out of the folders that images may lie in.
     """
     if record.image.startswith(("data:", "http://", "https://")):
         raise RecordError(str(path), record.line_number, "image", f"a file, got {describe(record.image)}")
     try:
-        roots = [path.resolve().parent, Path.cwd()]
-        return str(ImageSource(roots).find(Path(record.image.removeprefix("file://"))).resolve())
+        return str(ImageSource(data_roots(path, image_roots)).open(record.image))
     except ImageError as error:
         raise RecordError(str(path), record.line_number, "image", f"a file, {record.image} {error}") from None
 
 
 def read_labelled(
-    paths: list[str] | list[Path], check_label: bool = True
+    paths: list[str] | list[Path], check_label: bool = True, image_roots: Iterable[Path] = ()
 ) -> Iterator[tuple[Path, Record | BrokenRecord]]:
     """Every line of all files with the file it is from; ids and positions are unique over all files.
 
@@ -52,7 +52,7 @@ def read_labelled(
         for item in read_records(path):
             if isinstance(item, Record):
                 try:
-                    item.image = find_image(path, item)
+                    item.image = find_image(path, item, image_roots)
                     if check_label and item.ground_truth not in item.candidates:
                         expected = f"one of the candidates, got {describe(item.ground_truth)}"
                         raise RecordError(str(path), item.line_number, "ground_truth", expected)
@@ -92,4 +92,4 @@ def notices_in(rows: list[dict[str, Any]]) -> list[str]:
 
 def say_notices(rows: list[dict[str, Any]]) -> None:
     for notice in notices_in(rows):
-        print(f"NOTE: {notice}")
+        print(f"NOTE: {printable(notice)}")

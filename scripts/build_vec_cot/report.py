@@ -20,6 +20,7 @@ from matplotlib.ticker import MaxNLocator
 
 from inference.results import atomic_path, atomic_write
 from inference.storage import explain
+from inference.terminal import plain_output
 from inference.vecbench import TASKS
 from scripts.build_vec_cot.confidence import HIGHEST, LOWEST, STEP
 from scripts.build_vec_cot.records import notices_in, read_rows
@@ -205,6 +206,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="the folder with the steps' folders")
     args = parser.parse_args(arguments)

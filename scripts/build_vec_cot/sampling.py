@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from inference.images import data_roots
 from inference.inference_vllm import add_engine_arguments, check_engine_arguments
 from inference.provenance import checkpoint_identity
 from inference.results import read_results, shard_paths
@@ -50,8 +51,13 @@ def describe(args: argparse.Namespace, **more: Any) -> Description:
 
 def read_input(args: argparse.Namespace) -> list[Record | BrokenRecord]:
     """The rows of all data files, the first ``--limit`` of them."""
-    items = (item for _, item in read_labelled(args.data_path))
+    items = (item for _, item in read_labelled(args.data_path, image_roots=args.image_root))
     return [item for item in items if args.limit is None or item.position < args.limit]
+
+
+def image_roots(args: argparse.Namespace) -> list[Path]:
+    """Where the images that ``read_input`` found lie."""
+    return [root for path in args.data_path for root in data_roots(path, args.image_root)]
 
 
 def question(record: Record, text: str, k: int) -> Record:

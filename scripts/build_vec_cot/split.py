@@ -26,10 +26,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from inference.images import ImageError, ImageSource
+from inference.images import IMAGE_ROOT_HELP, ImageError, ImageSource
 from inference.loader import ImageLoader
 from inference.results import ShardBusy, ShardWriter, merge_shards
 from inference.storage import explain
+from inference.terminal import plain_output
 from inference.vecbench import BrokenRecord, Record
 from scripts.build_vec_cot.fingerprints import BUDGET, MAX_BITS, MAX_LEVELS, Fingerprint, fingerprint, like_images
 from scripts.build_vec_cot.records import read_labelled, say_notices, write_rows
@@ -71,8 +72,9 @@ def fingerprint_files(images: Iterable[str], cache: Path, workers: int) -> dict[
             for position, (key, image) in enumerate(keys.items())
             if key not in known
         ]
+        source = ImageSource([], BUDGET, confined=False)  # read_labelled has confined their paths
         bar = tqdm(total=len(keys), initial=len(keys) - len(missing), desc="fingerprints", unit="image", mininterval=1)
-        with bar, ImageLoader(ImageSource([], BUDGET), workers, in_order=True) as loader:
+        with bar, ImageLoader(source, workers, in_order=True) as loader:
             for record, image in loader.load(missing):
                 row: dict[str, Any] = {"sample_id": record.sample_id, "position": record.position}
                 if isinstance(image, ImageError):
@@ -94,8 +96,8 @@ def read_files(args: argparse.Namespace) -> tuple[list[Row], list[Row], list[dic
         ValueError: for a test set with a row or an image that cannot be used: what cannot be looked
             at cannot be kept out of training.
     """
-    data = [Row(path, item) for path, item in read_labelled(args.data_path)]
-    test = [Row(path, item) for path, item in read_labelled(args.test_path, check_label=False)]
+    data = [Row(path, item) for path, item in read_labelled(args.data_path, image_roots=args.image_root)]
+    test = [Row(path, item) for path, item in read_labelled(args.test_path, False, args.image_root)]
     images = [row.item.image for row in [*data, *test] if isinstance(row.item, Record)]
     marks = fingerprint_files(images, args.output_dir / "fingerprints", args.workers)
     usable: dict[str, list[Row]] = {"data": [], "test": []}
@@ -186,10 +188,12 @@ def split_table(stages: dict[int, list[dict]]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data_path", nargs="+", required=True, help="labelled images: VECBench records, one JSON object a line")
     add("--test_path", nargs="*", required=True, help="test records whose images are kept out; nothing: there are none")
+    add("--image_root", type=Path, action="append", default=[], metavar="DIR", help=IMAGE_ROOT_HELP)
     add("--output_dir", type=Path, required=True)
     add("--seed", type=int, default=0, help="which images go to which stage")
     add("--published_size", action="store_true", help="no more rows of a source in a stage than VEC-CoT has")

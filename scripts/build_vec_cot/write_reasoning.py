@@ -38,6 +38,7 @@ from scripts.build_vec_cot.sampling import (
     answers_on_disk,
     describe,
     error_row,
+    image_roots,
     model_notice,
     parse_settings,
     question,
@@ -89,7 +90,7 @@ def ask(
             if not asked:
                 break
             log.info("round %d of at most %d: %d of %d records", number, args.attempts, len(asked), len(mine))
-            infer_share(asked, writer, args, settings, start_engine, [Path.cwd()])
+            infer_share(asked, writer, args, settings, start_engine, image_roots(args))
 
 
 def collect(items: list[Record | BrokenRecord], args: argparse.Namespace, limits: Limits) -> dict[str, list[dict]]:

@@ -29,6 +29,7 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import logging
 from huggingface_hub.utils.sha import git_hash, sha_fileobj
 
+from inference.redaction import HIDDEN, redact
 from scripts.hub.unpack import leaves_its_folder
 
 logging.set_verbosity_error()  # its warnings are many lines; what ends the job is said in one, here
@@ -190,9 +191,9 @@ def address(repo_id: str, kind: str) -> str:
 
 def without_secrets(text: str) -> str:
     """The text in one line, without the token and without a password in an address."""
-    token = get_token()
-    text = text.replace(token, "…") if token else text
-    return " ".join(re.sub(r"//[^/@\s]*@", "//", text).split())
+    token = get_token()  # of a file, perhaps: the environment's is known to redact
+    text = text.replace(token, HIDDEN) if token else text
+    return " ".join(redact(text).split())
 
 
 def explain(error: BaseException, name: str, repo_id: str, kind: str, revision: str) -> str:

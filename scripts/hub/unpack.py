@@ -5,12 +5,15 @@
 
 Files are written to a hidden folder beside the archive first and moved when all are there. A marker
 with the archive's checksum is written last, so that an interrupted start counts for nothing and a
-changed archive is unpacked again. Standard library only, and no ``extractall``: the filter that
+changed archive is unpacked again. Links, devices and paths that lead out are refused, and so is an
+archive that grows as none of images does. Standard library only, and no ``extractall``: the filter that
 makes it safe is missing from Python before 3.10.12 and 3.11.4.
 """
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import os
 import shutil
 import stat
@@ -24,10 +27,35 @@ from typing import IO
 from inference.results import atomic_write
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+# Images hardly compress: what grows more than this is no archive of images but an attack on the disk.
+MAX_GROWTH = 20
+ALWAYS_ALLOWED = 100 * 2**20  # bytes
+ENTRY_BYTES = 512  # what a file counts besides its content: empty ones fill a disk, too
+CHUNK = 1 << 20
+MAX_HEADER_BYTES = 4 * CHUNK  # tarfile would take as much memory for a header as the archive says
 
 
 class UnpackError(ValueError):
     """An archive that is broken or not safe; the message names it and says why."""
+
+
+BROKEN = (
+    UnpackError, tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError,
+    KeyError, RuntimeError,
+)  # fmt: skip
+
+
+class _SmallReads:
+    """An uncompressed view of a tar file that refuses to read much at once."""
+
+    def __init__(self, handle: IO[bytes]):
+        self.handle = handle
+        self.seek, self.tell = handle.seek, handle.tell
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= MAX_HEADER_BYTES:
+            raise UnpackError(f"it has a header of {size} bytes")
+        return self.handle.read(size)
 
 
 def is_archive(path: str | Path) -> bool:
@@ -54,19 +82,28 @@ def unpack(archive: Path, checksum: str, keep: Collection[Path] = ()) -> int:
     Files of earlier starts are replaced, those in ``keep`` are not.
 
     Raises:
-        UnpackError: for a broken archive, a path that leads out of the folder, or a link.
+        UnpackError: for a broken archive, a path that leads out of the folder, a link or device, or far too much.
         OSError: when a file cannot be written; nothing of the archive is left half-written then.
     """
     staging = archive.with_name(f".{archive.name}.unpacking")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
     try:
+        allowed = max(ALWAYS_ALLOWED, MAX_GROWTH * archive.stat().st_size)
+        room = allowed
         for name, content in _files(archive):
             if leaves_its_folder(name):
                 raise UnpackError(f"it names a path outside its folder, {name!r}")
             (staging / name).parent.mkdir(parents=True, exist_ok=True)
+            room -= ENTRY_BYTES
             with content, open(staging / name, "wb") as target:
-                shutil.copyfileobj(content, target, 1 << 20)
+                while chunk := content.read(CHUNK):
+                    room -= len(chunk)
+                    if room < 0:
+                        raise UnpackError(f"it holds more than {allowed} bytes, which is too much for its size")
+                    target.write(chunk)
+            if room < 0:
+                raise UnpackError(f"it holds more than {allowed // ENTRY_BYTES} files, which is too many for its size")
         count = 0
         for source in [path for path in staging.rglob("*") if path.is_file()]:
             target = archive.parent / source.relative_to(staging)
@@ -74,7 +111,7 @@ def unpack(archive: Path, checksum: str, keep: Collection[Path] = ()) -> int:
             if target not in keep:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(source, target)
-    except (UnpackError, tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError) as error:
+    except BROKEN as error:
         raise UnpackError(f"{archive} cannot be unpacked: {error}") from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -92,12 +129,17 @@ def _files(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
     if archive.name.lower().endswith(".zip"):
         with zipfile.ZipFile(archive) as zipped:
             for entry in zipped.infolist():
-                if stat.S_ISLNK(entry.external_attr >> 16):
-                    raise UnpackError(f"it holds a link, {entry.filename!r}")
+                if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+                    raise UnpackError(f"it holds a link or device, {entry.filename!r}")
                 if not entry.is_dir():
                     yield entry.filename, zipped.open(entry)
         return
-    with tarfile.open(archive) as tarred:
+    with open(archive, "rb") as handle:
+        compressed = handle.read(2) == b"\x1f\x8b"
+    with (
+        gzip.open(archive) if compressed else open(archive, "rb") as handle,
+        tarfile.open(fileobj=_SmallReads(handle), mode="r:") as tarred,
+    ):
         for member in tarred:
             if member.isdir():
                 continue

@@ -26,8 +26,8 @@ MAX_NEW_TOKENS = 192  # a well-formed response has at most about 100; a malforme
 
 def export(model_dir: Path, output_dir: Path) -> int:
     """Write the folder anew; returns the size of the weights file in bytes."""
-    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(model_dir, dtype=torch.bfloat16)
-    processor = AutoProcessor.from_pretrained(model_dir, use_fast=True)
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(model_dir, dtype=torch.bfloat16, use_safetensors=True)
+    processor = AutoProcessor.from_pretrained(model_dir, use_fast=True, trust_remote_code=False)
     tokenizer = processor.tokenizer
     model.generation_config = GenerationConfig(
         do_sample=True,

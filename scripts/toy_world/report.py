@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from inference.protocols import prediction_table
+from inference.terminal import plain_output
 from inference.vecbench import TASKS, read_lines
 from scripts.toy_world.world import NOTICE, best_possible_accuracy
 
@@ -57,6 +58,7 @@ def toy_table(merged: Path) -> pd.DataFrame:
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_path", type=Path, required=True, help="the run's folder, evaluated")
     args = parser.parse_args()

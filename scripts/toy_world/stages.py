@@ -20,6 +20,7 @@ from sklearn.metrics import roc_auc_score
 
 from inference import metrics
 from inference.results import atomic_path
+from inference.terminal import plain_output
 from inference.vecbench import GROUPS
 from scripts.toy_world.report import toy_predictions
 from scripts.toy_world.world import NOTICE
@@ -108,6 +109,7 @@ def format_table(table: pd.DataFrame) -> str:
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="the folder of train_all.sh")
     args = parser.parse_args()

@@ -1,0 +1,66 @@
+"""What is shown on a terminal: text of data, models and servers without what would steer it, and without secrets.
+
+    from inference.terminal import plain_output, printable
+    plain_output()                      # first line of a command's main(): all that it prints from here on
+    print(printable(label))             # one line, where the text of a label must not look like several
+
+An escape sequence in a label could otherwise rewrite what stands on the screen, a line break could feign
+a log line, and a server's error message could repeat the key that it was sent.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, TextIO
+
+from inference.redaction import redact
+
+REPLACEMENT = "\ufffd"
+LINES = frozenset("\n\t")
+PROGRESS = frozenset("\n\t\r")  # a progress bar returns to the line's beginning
+
+
+def plain(text: str, kept: frozenset[str] = LINES) -> str:
+    """``text`` with every character that is not printable replaced, but for those in ``kept``."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in kept else REPLACEMENT for char in text)
+
+
+def printable(text: str) -> str:
+    """``text`` in one line."""
+    return plain(" ".join(text.split()))
+
+
+class PlainStream:
+    """A text stream that everything is written to as ``plain`` text without secrets."""
+
+    def __init__(self, stream: TextIO, kept: frozenset[str]):
+        self._stream, self._kept = stream, kept
+
+    def write(self, text: str) -> int:
+        self._stream.write(plain(redact(text), self._kept))
+        return len(text)
+
+    def writelines(self, lines) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def plain_output(*, errors_only: bool = False) -> None:
+    """Pass what this process prints through a ``PlainStream``; errors_only: stdout, which vLLM colours, stays."""
+    if not isinstance(sys.stderr, PlainStream):
+        sys.stderr = PlainStream(sys.stderr, PROGRESS)
+    if not errors_only and not isinstance(sys.stdout, PlainStream):
+        sys.stdout = PlainStream(sys.stdout, LINES)
+
+
+class PlainFormatter(logging.Formatter):
+    """Log records without secrets and control characters; further lines of a message are indented, tracebacks too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain(redact(super().format(record))).replace("\n", "\n    ")

@@ -1,0 +1,314 @@
+"""A run's folder: what its results were made from, who may add to them, and whether a table still belongs to them."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import REPO, TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run
+from hypothesis import given
+from hypothesis import strategies as st
+from local_endpoint import serve
+
+from inference.inference_vllm import describe_run, parse_args
+from inference.provenance import checkpoint_identity, hash_checkpoint
+from inference.results import ShardBusy, shard_path
+from inference.run_folder import OVERWRITE, RESUME_ANYWAY, Description, RunChanged, compare, open_shard, prepare
+
+VALUES = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
+IDENTITIES = st.dictionaries(st.sampled_from("abc"), st.dictionaries(st.sampled_from("xyz"), VALUES))
+
+
+def described(data, output, *more, checkpoint=TOY_CHECKPOINT):
+    arguments = ["--data_path", data, "--output_path", output, "--checkpoint", checkpoint, *TOY_PIXELS, *more]
+    return describe_run(parse_args([str(word) for word in arguments]))
+
+
+@pytest.fixture
+def half_finished(tmp_path, toy_data):
+    """(the data file, a run's folder with one result of it)."""
+    data, output = tmp_path / "data.jsonl", tmp_path / "run"
+    shutil.copy(toy_data, data)
+    with open_shard(output, 0, 1, described(data, output)) as (writer, started):
+        started.begin()
+        writer.write({"sample_id": "s0", "position": 0, "response": "r"})
+        started.end({"samples": 1, "predicted": 1, "failed": 0})
+    return data, output
+
+
+@given(IDENTITIES, IDENTITIES)
+def test_two_identities_are_the_same_exactly_when_nothing_is_named_as_different(before, after):
+    named = compare(before, after)
+    known = [
+        {(part, name): value for part, values in identity.items() for name, value in values.items()}
+        for identity in (before, after)
+    ]
+    differing = {key for key in known[0].keys() | known[1].keys() if known[0].get(key) != known[1].get(key)}
+    assert {tuple(line.split(" ")[0].split(".")) for line in named} == differing
+    assert len(named) == len(differing)
+
+
+def test_a_hub_revision_that_was_not_known_yet_is_no_difference():
+    first, later = ({"checkpoint": {"name": "a/b", "revision": revision}} for revision in (None, "c0ffee"))
+    assert compare(first, later) == [] == compare(later, first)
+    assert compare(later, {"checkpoint": {"name": "a/b", "revision": "decaf"}}) != []
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "named"),
+    [
+        ("--temperature", "0.3", "settings.temperature was 0.7, is 0.3"),
+        ("--seed", "1", "settings.seed was 0, is 1"),
+        ("--max_new_tokens", "7", "settings.max_new_tokens was 2048, is 7"),
+        ("--max_pixels", "784000", "settings.max_pixels was 12544, is 784000"),
+        ("--n_responses", "5", "settings.n_responses was 1, is 5"),
+        ("--model_name", "other", "settings.model_name was 'checkpoint', is 'other'"),
+        ("--engine", "transformers", "settings.engine was 'vllm', is 'transformers'"),
+        ("--dtype", "bfloat16", "settings.dtype was 'auto', is 'bfloat16'"),
+        ("--no_logprobs", None, "settings.logprobs was True, is False"),
+    ],
+)
+def test_a_changed_setting_under_a_half_finished_run_is_refused_by_name(half_finished, option, value, named):
+    data, output = half_finished
+    before = shard_path(output, 0, 1).read_bytes(), (output / "run.json").read_bytes()
+    changed = described(data, output, *([option] if value is None else [option, value]))
+    with pytest.raises(RunChanged) as refused, open_shard(output, 0, 1, changed):
+        pass
+    assert named in str(refused.value) and "overwrite" in str(refused.value) and "resume_anyway" in str(refused.value)
+    assert (shard_path(output, 0, 1).read_bytes(), (output / "run.json").read_bytes()) == before
+
+
+def test_a_changed_data_file_is_refused(half_finished):
+    data, output = half_finished
+    with open(data, "a", encoding="utf-8") as handle:
+        handle.write("{}\n")
+    with pytest.raises(RunChanged, match=r"data\.bytes was \d+, is \d+; data\.sha256 was"):
+        prepare(output, described(data, output))
+
+
+def test_a_changed_checkpoint_is_refused_and_a_moved_one_is_not(half_finished, tmp_path):
+    data, output = half_finished
+    moved = tmp_path / "elsewhere" / "checkpoint"
+    shutil.copytree(TOY_CHECKPOINT, moved)
+    prepare(output, described(data, output, checkpoint=moved))
+    weights = moved / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(RunChanged, match=r"checkpoint\.sha256 was '30a5.*, is '"):
+        prepare(output, described(data, output, checkpoint=moved))
+
+
+def test_what_a_training_leaves_beside_the_weights_is_no_part_of_the_checkpoint(tmp_path):
+    before = checkpoint_identity(str(TOY_CHECKPOINT))[0]
+    shutil.copytree(TOY_CHECKPOINT, tmp_path / "checkpoint")
+    for name in ("optimizer.pt", "trainer_state.json", "training_args.bin", "rng_state.pth", ".cache.json"):
+        (tmp_path / "checkpoint" / name).write_text("x")
+    assert checkpoint_identity(str(tmp_path / "checkpoint"))[0] == before
+
+
+def test_a_file_that_has_not_changed_is_not_hashed_again(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    known = hash_checkpoint(tmp_path)
+    known["model.safetensors"]["sha256"] = "as told"
+    assert hash_checkpoint(tmp_path, known)["model.safetensors"]["sha256"] == "as told"
+    (tmp_path / "model.safetensors").write_bytes(b"others!")
+    os.utime(tmp_path / "model.safetensors", ns=(0, 0))
+    assert hash_checkpoint(tmp_path, known)["model.safetensors"]["sha256"] != "as told"
+
+
+def test_a_limit_the_number_of_workers_and_ray_may_change_under_way(half_finished):
+    data, output = half_finished
+    prepare(output, described(data, output, "--limit", "3"))
+    prepare(output, described(data, output, "--index", "1", "--n_shards", "4"))
+    prepare(output, described(data, output, "--engine", "ray"))
+
+
+def test_overwrite_starts_anew_and_resume_anyway_keeps_and_notes_the_difference(half_finished):
+    data, output = half_finished
+    other = described(data, output, "--seed", "5")
+    prepare(output, other, RESUME_ANYWAY)
+    told = json.loads((output / "run.json").read_text())
+    assert [change["differences"] for change in told["changes"]] == [["settings.seed was 0, is 5"]]
+    assert told["identity"] == other.identity and len(told["starts"]) == 1
+    assert len(read_jsonl(shard_path(output, 0, 1))) == 1
+    prepare(output, other)  # from now on this is the run
+    prepare(output, described(data, output), OVERWRITE)
+    told = json.loads((output / "run.json").read_text())
+    assert not shard_path(output, 0, 1).exists() and told["starts"] == told["changes"] == []
+
+
+def test_results_without_a_description_and_a_torn_description_are_refused(half_finished):
+    data, output = half_finished
+    for content in (None, b"", b'{"identity": {', b"[]", b'{"identity": {}, "starts": 3}', b"\xff"):
+        (output / "run.json").unlink()
+        if content is not None:
+            (output / "run.json").write_bytes(content)
+        with pytest.raises(RunChanged, match=r"run\.json"):
+            prepare(output, described(data, output))
+        prepare(output, described(data, output), RESUME_ANYWAY)
+        prepare(output, described(data, output))
+
+
+def test_workers_of_one_run_share_a_folder_and_another_number_of_workers_is_refused(tmp_path):
+    description = Description({"settings": {"seed": 0}}, {})
+    with open_shard(tmp_path, 0, 2, description), open_shard(tmp_path, 1, 2, description):
+        holder = f"pid {os.getpid()}"
+        for refused in (
+            lambda: open_shard(tmp_path, 0, 3, description).__enter__(),
+            lambda: open_shard(tmp_path, 0, 2, description, OVERWRITE).__enter__(),
+            lambda: prepare(tmp_path, description),
+        ):
+            with pytest.raises(ShardBusy, match=holder):
+                refused()
+    prepare(tmp_path, description)  # free again
+
+
+def test_a_start_that_finds_nothing_to_do_leaves_the_description_as_it_is(half_finished):
+    data, output = half_finished
+    before = (output / "run.json").read_bytes()
+    with open_shard(output, 0, 1, described(data, output)) as (_, started):
+        started.end({"samples": 1, "predicted": 1, "failed": 0})
+    assert (output / "run.json").read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    """Base URL of a server that answers each request the same way whenever it is asked, after a moment."""
+    with serve(seconds=0.05) as url:
+        yield url
+
+
+def job(toy_data, url, output, **more):
+    """(command, environment) of the main job on the toy records, asked from an endpoint one after another."""
+    settings = {
+        "engine": "openai", "base_url": url, "model_name": "scripted", "data_path": toy_data, "output_path": output,
+        "python": sys.executable, "report": "false", "inference_args": "--max_num_seqs 1",
+        "evaluate_args": "--n_resamples 0 --no_plots", **more,
+    }  # fmt: skip
+    environment = {**os.environ, **{name: str(value) for name, value in settings.items()}}
+    return ["bash", str(REPO / "inference" / "infer_and_eval_example.sh")], environment
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, toy_data, endpoint):
+    output = tmp_path_factory.mktemp("uninterrupted") / "run"
+    command, environment = job(toy_data, endpoint, output)
+    run(*command, env=environment)
+    return output
+
+
+def wait_for_lines(path, number):
+    deadline = time.monotonic() + 120
+    while not path.exists() or path.read_bytes().count(b"\n") < number:
+        assert time.monotonic() < deadline, f"{path} did not get {number} lines"
+        time.sleep(0.02)
+
+
+def ended(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_two_jobs_on_one_output_at_once_one_does_it_and_the_other_names_its_process(
+    tmp_path, toy_data, endpoint, uninterrupted
+):
+    command, environment = job(toy_data, endpoint, tmp_path / "run")
+    both = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(2)
+    ]
+    printed = [process.communicate(timeout=120)[0] for process in both]
+    status = [process.returncode for process in both]
+    assert sorted(status) == [0, 2], printed
+    won, lost = (0, 1) if status[0] == 0 else (1, 0)
+    assert f"another job is running there (pid {both[won].pid})" in printed[lost]
+    assert shard_path(tmp_path / "run", 0, 1).read_bytes() == shard_path(uninterrupted, 0, 1).read_bytes()
+    assert len(json.loads((tmp_path / "run" / "run.json").read_text())["starts"]) == 1
+
+
+def test_a_killed_job_takes_its_workers_along_and_its_next_start_ends_as_if_uninterrupted(
+    tmp_path, toy_data, endpoint, uninterrupted
+):
+    output = tmp_path / "run"
+    command, environment = job(toy_data, endpoint, output, n_gpu=2)
+    killed = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for index in (0, 1):
+        wait_for_lines(shard_path(output, index, 2), 3)
+    workers = [int(shard_path(output, index, 2).with_suffix(".lock").read_text()) for index in (0, 1)]
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    deadline = time.monotonic() + 30
+    while not all(map(ended, workers)):
+        assert time.monotonic() < deadline, "a worker outlived its job"
+        time.sleep(0.02)
+    lines = sum(len(shard_path(output, index, 2).read_bytes().splitlines()) for index in (0, 1))
+    assert 6 <= lines < 36
+    run(*command, env=environment)
+    assert (output / "merged.jsonl").read_bytes() == (uninterrupted / "merged.jsonl").read_bytes()
+    told = json.loads((output / "run.json").read_text())
+    assert ["ended" in start for start in told["starts"]] == [False, False, True, True]
+    assert sum(start["counts"]["samples"] for start in told["starts"] if "ended" in start) == 36
+
+
+def test_the_job_refuses_other_settings_unless_told_to_overwrite(tmp_path, toy_data, endpoint, uninterrupted):
+    output = tmp_path / "run"
+    shutil.copytree(uninterrupted, output)
+    command, environment = job(toy_data, endpoint, output, temperature=0)
+    refused = run(*command, env=environment, check=False)
+    assert refused.returncode == 1
+    assert "settings.temperature was 0.7, is 0.0" in refused.stderr.strip().splitlines()[-1]
+    assert (output / "merged.jsonl").read_bytes() == (uninterrupted / "merged.jsonl").read_bytes()
+    run(*command, env={**environment, "overwrite": "true"})
+    assert json.loads((output / "metrics.json").read_text())["run"]["settings"]["temperature"] == 0
+    assert run("-m", "inference.provenance", output).returncode == 0
+
+
+def test_a_table_is_traced_to_its_run_and_what_has_changed_since_is_named(tmp_path, toy_data, uninterrupted):
+    metrics = json.loads((uninterrupted / "metrics.json").read_text())["run"]
+    assert f"run {metrics['run_id'][:16]}: data {metrics['data']['sha256'][:16]}" in (
+        uninterrupted / "metric.log"
+    ).read_text(encoding="utf-8")
+    whole = run("-m", "inference.provenance", uninterrupted)
+    assert "belong together" in whole.stdout
+    output = tmp_path / "run"
+    for file, change, named in (
+        ("merged.jsonl", lambda text: text.replace("joy", "JOY"), "merged.jsonl is not the file"),
+        ("run.json", lambda text: text.replace('"starts"', ' "starts"'), "made from another state of run.json"),
+        ("run.json", lambda text: text.replace(str(toy_data), str(toy_data) + "x"), "no such file"),
+        ("run.json", lambda text: text.replace(metrics["data"]["sha256"], "0" * 64), "has changed since"),
+        ("metrics.json", lambda text: json.dumps({**json.loads(text), "run": None}), "names no run"),
+    ):
+        shutil.rmtree(output, ignore_errors=True)
+        shutil.copytree(uninterrupted, output)
+        before = (output / file).read_text(encoding="utf-8")
+        assert change(before) != before
+        (output / file).write_text(change(before), encoding="utf-8")
+        done = run("-m", "inference.provenance", output, check=False)
+        assert done.returncode == 1 and named in done.stdout, (file, done.stdout, done.stderr)
+
+
+def test_run_json_tells_versions_command_seed_budget_host_times_and_counts(uninterrupted, toy_data):
+    told = json.loads((uninterrupted / "run.json").read_text())
+    start = told["starts"][0]
+    assert start["counts"] == {"samples": 36, "predicted": 36, "failed": 0}
+    assert start["command"][1:3] == ["-m", "inference.inference_vllm"] and str(toy_data) in start["command"]
+    assert {"python", "openai", "pillow"} <= start["versions"].keys()
+    assert start["started"] <= start["ended"] and start["seconds"] > 0 and start["host"]
+    settings = told["identity"]["settings"]
+    assert (settings["seed"], settings["min_pixels"], settings["max_pixels"]) == (0, 200704, 451584)
+
+
+def test_a_secret_in_the_endpoints_address_is_not_written_down(tmp_path, toy_data):
+    address = "http://someone:a-password@127.0.0.1:9/v1"
+    told = described(
+        toy_data, tmp_path, "--engine", "openai", "--model_name", "m", "--base_url", address, checkpoint=""
+    )
+    assert "a-password" not in json.dumps(told.files) and "127.0.0.1:9" in told.files["base_url"]
