@@ -162,11 +162,14 @@ def resumed(tmp_path_factory):
     with open(log, "wb") as handle:
         training = subprocess.Popen(words, env=environment, stdout=handle, stderr=handle, start_new_session=True)
         deadline = time.monotonic() + 2400
+        processes = []  # Ray's own are not all in the group
         while not (output / "global_step_2").exists():
             assert training.poll() is None, log.read_text(errors="replace")[-3000:]
             assert time.monotonic() < deadline
+            if not processes and (output / "latest_checkpointed_iteration.txt").exists():
+                processes = [training.pid, *descendants(training.pid)]
             time.sleep(0.001)
-        for pid in [training.pid, *descendants(training.pid)]:  # Ray's own processes are not all in the group
+        for pid in processes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         training.wait()
