@@ -179,14 +179,14 @@ def evaluation(out, *more):
     return ["-m", "inference.evaluate", "--output_path", out, "--n_resamples", "0", "--quiet", *more]
 
 
-def test_a_full_disk_ends_an_evaluation_in_one_line_whether_in_tables_or_figures(disk, evaluated):
+def test_a_disk_that_fills_up_under_the_figures_ends_an_evaluation_in_one_line(disk, evaluated):
     out = disk.path / "run"
     shutil.copytree(evaluated, out)
-    disk.leave(2 * PAGE)
-    check_failure(run(*evaluation(out, "--no_plots"), check=False), "cannot evaluate: ")
     tables = len(shard_path(out, 0, 1).read_bytes()) * 2 + 40 * PAGE
     disk.leave(tables)
-    check_failure(run(*evaluation(out), check=False), ".png: ")
+    done = run(*evaluation(out), check=False)
+    check_failure(done, ".png: ")
+    assert said(done).startswith("cannot evaluate: ")
     assert not [path.name for path in out.iterdir() if path.name.endswith(".tmp")]
 
 
@@ -206,6 +206,7 @@ def test_a_report_after_a_full_disk_equals_an_undisturbed_one(disk, evaluated, d
     assert check_fill(disk, words, out, [pages * PAGE for pages in (0, 1, 10, 100)]) >= 3
 
 
+@pytest.mark.faults
 def test_a_read_only_folder_ends_an_evaluation_in_one_line(disk, evaluated):
     out = disk.path / "run"
     shutil.copytree(evaluated, out)
