@@ -159,7 +159,7 @@ def trace(folder: str | Path) -> dict[str, Any] | None:
     try:
         run = json.loads(content)
         identity = run["identity"]
-        return {
+        told = {
             "run_id": run["run_id"],
             "run_json_sha256": hashlib.sha256(content).hexdigest(),
             "data": identity["data"],
@@ -167,6 +167,7 @@ def trace(folder: str | Path) -> dict[str, Any] | None:
             "settings": identity["settings"],
             "changed_under_way": len(run["changes"]),
         }
+        return {"summary": trace_line(told), **told}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a run's description ({type(error).__name__}: {error})") from None
 
@@ -222,7 +223,7 @@ def main() -> None:
         run, found = trace(args.folder), differences(args.folder)
     except (OSError, ValueError, KeyError) as error:
         sys.exit(f"cannot trace {args.folder}: {error}")
-    print(trace_line(run))
+    print(run["summary"])
     for difference in found:
         print(f"DIFFERENT: {difference}")
     if found:
