@@ -2,7 +2,7 @@
 # Run the tests in the CPU environment, which is set up first if it must be.
 #
 #   bash scripts/test.sh              the default tests: every engine for real, under 10 minutes
-#   bash scripts/test.sh -m long      the long runs (the whole toy training)
+#   bash scripts/test.sh -m long      the long runs (the whole toy training); -m security: slow security tests
 #   bash scripts/test.sh -k resume    any arguments go to pytest
 set -euo pipefail
 
