@@ -1,5 +1,7 @@
 """Other people's data: a CSV file and images become records and training files, and nothing is lost."""
 
+import re
+
 import pyarrow.parquet as pq
 import pytest
 from conftest import TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run
@@ -29,9 +31,11 @@ def test_one_command_makes_records_that_the_main_job_infers(folder, tmp_path):
     assert {record.ground_truth for record in records} == {"joy", "Fear"}
     assert all(record.candidates == ["Fear", "joy"] for record in records)
     assert "Choose the most likely one from [Fear, joy]" in str(records[0].messages)
+    (root,) = re.findall(r"other commands need --image_root (.*)$", done.stdout, re.MULTILINE)  # neither here nor there
     run(
         "-m", "inference.inference_vllm", "--engine", "transformers", "--checkpoint", TOY_CHECKPOINT, "--data_path",
         output / "test.jsonl", "--output_path", tmp_path / "run", "--max_new_tokens", "5", *TOY_PIXELS,
+        "--image_root", root,
     )  # fmt: skip
     (shard,) = (tmp_path / "run").glob("shard_*.jsonl")
     assert [("response" in row, row["image_tokens"]) for row in read_jsonl(shard)] == [(True, 9)] * 2
