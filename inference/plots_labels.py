@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from inference.plots_style import FAINT, check_formats, new_figure, save_figure, styled
+from inference.plots_style import FAINT, check_formats, drawable, new_figure, save_figure, styled
 from inference.protocols import label_order
 from inference.response import UNKNOWN
 from inference.vecbench import TASKS
@@ -57,6 +57,7 @@ def file_part(task: str) -> str:
 
 
 def _short(label: str) -> str:
+    label = drawable(label)
     return label if len(label) <= MAX_NAME else label[: MAX_NAME - 1] + "…"
 
 

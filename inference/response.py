@@ -125,7 +125,7 @@ def _corrected_label(lowered: str, candidates: tuple[str, ...]) -> str:
     return found.pop() if len(found) == 1 else UNKNOWN
 
 
-_NUMBER = re.compile(r"[+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 
 def _corrected_confidence(response: str) -> float | None:
@@ -135,8 +135,8 @@ def _corrected_confidence(response: str) -> float | None:
     text = text.strip().strip("{}").strip()
     if len(text) > 40 or not _NUMBER.fullmatch(text):
         return None
-    value = float(text)
-    return value if value <= 1 else None
+    value = float(text) + 0.0  # −0 is 0
+    return value if 0 <= value <= 1 else None
 
 
 def read_response(response: str, candidates: list[str] | tuple[str, ...], with_confidence: bool = True) -> Reading:

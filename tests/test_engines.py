@@ -102,7 +102,7 @@ def test_a_run_killed_in_the_middle_and_resumed_equals_an_uninterrupted_one(toy_
         image = row["conversations"][0]["content"][0]
         image["image"] = str(toy_data.parent / image["image"])
     write_jsonl(data, [{**row, "id": f"{row['id']}-{copy}"} for copy in range(3) for row in rows])
-    one = ["--temperature", "0.7", "--seed", "3", "--max_num_seqs", "8", *TOY_PIXELS]
+    one = ["--temperature", "0.7", "--seed", "3", "--max_num_seqs", "8", "--image_root", toy_data.parent, *TOY_PIXELS]
     more = [*one, "--n_responses", "3"]
 
     whole = tmp_path / "whole"

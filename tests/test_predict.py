@@ -47,7 +47,7 @@ def test_a_bad_image_is_named_the_others_go_on_and_the_status_is_1(mixed, images
     assert done.returncode == 1
     lines = json_lines(done)
     assert [line["image"] for line in lines] == [str(path) for path in (images[0], text, images[1], missing, images[0])]
-    assert lines[1]["error"].startswith(f"image {text}: cannot be read")
+    assert lines[1]["error"].startswith(f"image {text}: cannot identify: expected JPEG, PNG")
     assert lines[3]["error"] == f"image {missing}: no such file"
     assert [f"error: {line['error']}" in done.stderr for line in lines if "error" in line] == [True, True]
     assert all("answer" not in line for line in lines if "error" in line)
@@ -64,7 +64,7 @@ def test_the_answer_is_that_of_the_inference_run(mixed, images, tmp_path):
     run(
         "-m", "inference.inference_vllm", "--data_path", data, "--output_path", tmp_path, "--checkpoint",
         TOY_CHECKPOINT, "--engine", "transformers", "--temperature", "0", "--min_pixels", "3136",
-        "--max_pixels", "12544", "--max_new_tokens", "192",
+        "--max_pixels", "12544", "--max_new_tokens", "192", "--image_root", images[0].parent,
     )  # fmt: skip
     results = {result["image"]: result for result in read_results(shard_path(tmp_path, 0, 1))}
     lines = [line for line in json_lines(mixed[1]) if "error" not in line]

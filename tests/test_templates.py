@@ -49,8 +49,8 @@ def test_a_template_stops_at_the_first_error_and_at_unset_variables(template):
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """A clean clone of this checkout in a folder whose name has a space and a quote."""
-    folder = tmp_path_factory.mktemp("it's a") / "clone of it"
+    """A clean clone of this checkout in a folder whose name has spaces and quotes of both kinds."""
+    folder = tmp_path_factory.mktemp("it's a") / 'clone of "it"'
     run("git", "clone", "--quiet", REPO, folder)
     changed = run(
         "git", "ls-files", "--modified", "--others", "--exclude-standard", "--deduplicate"

@@ -79,7 +79,7 @@ def compute_score(solution_str, ground_truth, data_source=None, extra_info=None,
     if read is None:
         return dict(MALFORMED)
     answer, confidence = read
-    words = answer.translate(_NO_PUNCTUATION).lower().split()
+    words = answer.translate(_NO_PUNCTUATION).lower().split(maxsplit=1)  # two are enough to see that it is not one
     correct = len(words) == 1 and isinstance(ground_truth, str) and words[0] == ground_truth.lower()
     scored = min(max(confidence, clip), 1.0 - clip)
     if rule == "brier":

@@ -1,0 +1,156 @@
+"""What models write, well and badly: responses that the parser and the reward are tried on.
+
+Beside them stands what the tags mean by the definitions alone: regular expressions as they are written
+in the protocol, slow on hostile text, for comparison only.
+"""
+
+import re
+
+STEPS = ("element", "human", "context", "interaction", "analysis")
+THOUGHT = "".join(f"<{step}>x</{step}>" for step in STEPS)
+LABELS = ["amusement", "anger", "awe", "contentment", "disgust", "excitement", "fear", "sadness"]
+
+
+def a_response(answer="awe", confidence="0.8", thought=THOUGHT):
+    return f"<think>{thought}</think><answer>{answer}</answer><confidence>{confidence}</confidence>"
+
+
+NOT_READ = "unreadable"  # by the published tool, which drops the row
+
+# The text of the confidence tag → what the published reading, the corrected reading and the reward make of it.
+CONFIDENCES = {
+    **{text: (float(text),) * 3 for text in ("0.85", ".9", "1e-3", "+0.5", "5E-1", "0.5e0", "00.5")},
+    **{text: (0.8, 0.8, 0.8) for text in (" 0.8 ", "\u00a00.8\u2003", "\t0.8\r")},
+    # The ends of the interval are a confidence, but none that the reward takes.
+    **{text: (abs(float(text)), abs(float(text)), None) for text in ("0", "1", "1.", "-0", "-0.0", "1e-400")},
+    **{text: (float(text), None, None) for text in ("1.0000001", "-0.1", "100", "85", "1e400", "inf", "-Infinity")},
+    **dict.fromkeys(
+        ["nan", "85%", "high", "0.8/1", "8/10", "0,8", "0.8.", "0.8 0.9", "0.8 (sure)", "0x1p-1", "", " ", "e", "."],
+        (NOT_READ, None, None),
+    ),
+    **dict.fromkeys(
+        ["--1", "0.8\0", "½", "0. 8", "“0.8”", "<b>0.8</b>", "\ud835", "{}", "٫٨", "−0.5"], (NOT_READ, None, None)
+    ),
+    # float() takes digits of every script, and underscores; the corrected reading wants plain ones, up to 40.
+    **{text: (0.8, None, 0.8) for text in ("٠.٨", "０.８", "०.८", "0_0.8")},
+    "1_0": (10.0, None, None),
+    "0." + "8" * 5000: (float("0." + "8" * 20), None, float("0." + "8" * 20)),
+    "9" * 5000: (float("inf"), None, None),
+    # The published tool takes braces out, wherever they stand; the reward does not.
+    **{text: (0.8, 0.8, None) for text in ("{0.8}", "{{0.8}}", "{ 0.8 }")},
+    "0.{8}": (0.8, None, None),
+    # Over two lines there is no match for the published tool.
+    **{text: (None, 0.8, 0.8) for text in ("0.8\n", "\n0.8\n")},
+    **{text: (None, None, None) for text in ("\n", "0.8\nhigh")},
+}
+
+# The text of the answer tag → the published and the corrected label, and whether the reward takes it for "awe".
+ANSWERS = {
+    "awe": ("awe", "awe", True),
+    "Awe.": ("awe", "awe", True),
+    " AWE ": ("awe", "awe", True),
+    "**awe**": ("awe", "awe", True),
+    '"awe"': ("awe", "awe", True),
+    "\nawe\n": (None, "awe", True),
+    "awe\u2028": ("awe", "awe", True),
+    "a.w.e": ("unknown", "unknown", True),
+    "awe!?": ("awe", "awe", True),
+    "awesome": ("awe", "unknown", False),
+    "an awe": ("awe", "awe", False),
+    "the emotion is awe": ("awe", "awe", False),
+    "awe awe": ("awe", "awe", False),
+    "awe or fear": ("awe", "unknown", False),
+    "fear or awe": ("awe", "unknown", False),
+    "fear": ("fear", "fear", False),
+    "not fear": ("fear", "fear", False),
+    "unknown": ("unknown", "unknown", False),
+    "a w e": ("unknown", "unknown", False),
+    "ａｗｅ": ("unknown", "unknown", False),
+    "awe_": ("awe", "unknown", True),
+    "awé": ("unknown", "unknown", False),
+    "敬畏": ("unknown", "unknown", False),
+    "awe\0": ("awe", "awe", False),
+    "\ud83d": ("unknown", "unknown", False),
+    "<answer>awe": ("awe", "awe", False),
+    "<b>awe</b>": ("awe", "awe", False),
+    "awe" * 1000: ("awe", "unknown", False),
+    ".": ("unknown", "unknown", False),
+    " ": ("unknown", "unknown", False),
+    "1": ("unknown", "unknown", False),
+}
+
+SHAPES = {
+    "empty": "",
+    "one bracket": "<",
+    "no tag": "awe 0.8",
+    "only openings": "<think><answer><confidence>",
+    "only closings": "</think></answer></confidence>",
+    "closings first": "</answer>awe<answer></confidence>0.8<confidence>",
+    "nested": "<answer><answer>awe</answer></answer><confidence><confidence>0.8</confidence></confidence>",
+    "crossed": "<answer>awe<confidence>0.8</answer></confidence>",
+    "two answers": a_response() + a_response("fear", "0.1"),
+    "answer inside the reasoning": a_response(thought=THOUGHT + "<answer>fear</answer>"),
+    "steps outside the reasoning": "<think>x</think>" + THOUGHT + "<answer>awe</answer><confidence>0.8</confidence>",
+    "reasoning last": f"<answer>awe</answer><confidence>0.8</confidence><think>{THOUGHT}</think>",
+    "upper case tags": a_response().upper(),
+    "spaces in tags": a_response().replace("<", "< "),
+    "attributes": a_response().replace("<answer>", '<answer id="1">'),
+    "escaped": a_response().replace("<", "&lt;"),
+    "unclosed answer": "<answer>awe<confidence>0.8</confidence>",
+    "unclosed confidence": "<answer>awe</answer><confidence>0.8",
+    "empty answer, label elsewhere": "I feel awe <answer></answer>",
+    "an empty answer before another": "<answer></answer><answer>awe</answer>",
+    "an answer over two lines before another": "<answer>fear\n</answer><answer>awe</answer>",
+    "a line break before the closing": "<answer>fear\n<answer>awe</answer>",
+    "carriage returns": a_response("\rawe\r", "\r0.8\r"),
+    "steps nested": a_response(
+        thought="<element><human><context><interaction><analysis></analysis></interaction></context></human></element>"
+    ),
+    "steps crossed": a_response(thought="".join(f"<{s}>" for s in STEPS) + "".join(f"</{s}>" for s in STEPS)),
+    "a step twice": a_response(thought=THOUGHT * 2),
+    "reasoning of 100,000 characters": a_response(thought=THOUGHT + "x" * 100_000),
+    "100,000 characters of openings": "<think>" * 14_286,
+    "100,000 characters of brackets": "<" * 100_000,
+    "dotted capital I": "İ<answer>awe</answer>İ<confidence>0.8</confidence>",
+    "code fence": f"```xml\n{a_response()}\n```",
+    "JSON": '{"answer": "awe", "confidence": 0.8}',
+    "NUL between": a_response().replace("><", ">\0<"),
+    "byte-order mark": "\ufeff" + a_response(),
+    "right to left": "\u202e" + a_response(),
+    "repeated for ever": a_response() * 200,
+}
+
+RESPONSE_CASES = {
+    **{f"confidence {text[:20]!r}": a_response(confidence=text) for text in CONFIDENCES},
+    **{f"answer {text[:20]!r}": a_response(answer=text) for text in ANSWERS},
+    **SHAPES,
+}
+
+
+def published_by_definition(response, candidates):
+    """(label, label of Overall, confidence): the confidence a number, None or NOT_READ."""
+    lowered = response.lower()
+    answer = re.search(r"<answer>(.*?)</answer>", lowered)
+    searched = answer.group(1) if answer and answer.group(1) else lowered
+    label = next((candidate.lower() for candidate in candidates if candidate.lower() in searched), "unknown")
+    overall = next((candidate for candidate in candidates if candidate in lowered), "unknown")
+    stated = re.search(r"<confidence>(.*?)</confidence>", response)
+    if stated is None:
+        return label, overall, None
+    try:
+        confidence = float(re.sub(r"[{}]", "", stated.group(1)))
+    except ValueError:
+        return label, overall, NOT_READ
+    return label, overall, NOT_READ if confidence != confidence else confidence
+
+
+def corrected_by_definition(response, candidates):
+    """(label, confidence or None), for candidates none of which is part of another."""
+    answer = re.search(r"<answer>(.*?)</answer>", response.lower(), re.DOTALL)
+    text = answer.group(1) if answer else ""
+    found = {c.lower() for c in candidates if re.search(rf"(?<!\w){re.escape(c.lower())}(?!\w)", text)}
+    stated = re.search(r"<confidence>(.*?)</confidence>", response, re.DOTALL)
+    number = stated.group(1).strip().strip("{}").strip() if stated else ""
+    plain = len(number) <= 40 and re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", number)
+    confidence = float(number) if plain and 0 <= float(number) <= 1 else None
+    return found.pop() if len(found) == 1 else "unknown", confidence
