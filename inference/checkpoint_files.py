@@ -14,8 +14,10 @@ import argparse
 import json
 from pathlib import Path
 
+OTHER_FILES = ("*.json", "*.txt", "*.jinja", "*.model", "*.py")  # what engines read beside the weights
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-NO_WEIGHTS = ("training_args", "optimizer", "scheduler", "rng_state", "random_states", "scaler")  # files of a trainer
+# Files of a trainer: no engine reads them, and the optimizer is larger than the model.
+NO_WEIGHTS = ("training_args", "trainer_state", "optimizer", "scheduler", "rng_state", "random_states", "scaler")
 
 
 class CheckpointRefused(ValueError):
@@ -29,6 +31,14 @@ def pickled_weights(folder: str | Path) -> list[Path]:
         return []
     found = sorted(path for pattern in PICKLES for path in folder.glob(pattern))
     return [path for path in found if not path.name.startswith(NO_WEIGHTS)]
+
+
+def model_files(folder: str | Path) -> list[Path]:
+    """What an engine reads of the folder: weights, configuration, tokenizer, templates, code; sorted by name."""
+    folder = Path(folder)
+    weights = list(folder.glob("*.safetensors")) or pickled_weights(folder)
+    others = [path for pattern in OTHER_FILES for path in folder.glob(pattern)]
+    return sorted(path for path in weights + others if path.is_file() and not path.name.startswith((".", *NO_WEIGHTS)))
 
 
 def remote_code(folder: str | Path) -> list[Path]:

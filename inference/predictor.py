@@ -19,9 +19,9 @@ from typing import Any
 
 from PIL import Image
 
+from inference.arguments import add_model_arguments, check_model_arguments, engine_settings
 from inference.engines import EngineSettings, Output, Request, checkpoint_notice, load_engine, toy_limits
 from inference.images import ImageError, ImageSource, PixelBudget
-from inference.inference_vllm import add_model_arguments, check_model_arguments, engine_settings
 from inference.prompts import recognition_messages
 from inference.redaction import redact
 from inference.response import read_response, reasoning_steps

@@ -1,6 +1,7 @@
 """The shell templates: lint, settings from the environment, the main job as a newcomer types it."""
 
 import importlib.metadata
+import json
 import os
 import re
 import shutil
@@ -89,6 +90,8 @@ def test_the_main_job_ends_with_a_report_of_the_run(main_job):
     assert "toy world: generated scenes, not VECBench" in page.split("<h1>")[0]
     assert "540 samples" in main_job.stderr
     assert "no such file" not in page  # every image was found
+    run_line = json.loads((Path(path).parent / "metrics.json").read_text())["run"]["summary"]
+    assert run_line.startswith("run ") and run_line in page and run_line in main_job.stdout
 
 
 def test_the_toy_model_is_above_chance_in_every_task_and_near_the_best_possible(main_job):
