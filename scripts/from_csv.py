@@ -31,6 +31,7 @@ from inference.images import FACTOR, IMAGE_ROOT_HELP, ImageError, ImageSource, P
 from inference.json_lines import describe, refuse_binary
 from inference.prompts import recognition_prompt
 from inference.results import atomic_write, to_line
+from inference.storage import ending_in_one_line
 from inference.terminal import plain_output
 from inference.vecbench import MAX_ID, MAX_NAME, RecordError, check_text
 from scripts.convert import main as convert_main
@@ -130,6 +131,7 @@ def split_records(records: list[dict], test_share: float, seed: int) -> set[int]
     return {i for items in strata.values() for _, i in sorted(items)[: round(test_share * len(items))]}
 
 
+@ending_in_one_line("reading the table")
 def main() -> int:
     plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

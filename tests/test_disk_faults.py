@@ -235,6 +235,34 @@ def test_a_conversion_after_a_full_disk_equals_an_undisturbed_one(disk, tmp_path
 
 
 @pytest.mark.faults
+def test_other_commands_end_in_one_line_on_a_full_disk(disk, toy_data, evaluated, tmp_path):
+    """Those that make data and figures; nothing is left under their files' names."""
+    images = sorted((toy_data.parent / "images").rglob("*.png"))[:4]
+    table = tmp_path / "labels.csv"
+    table.write_text(
+        "path,label\n" + "".join(f"{path},{'awe' if i % 2 else 'fear'}\n" for i, path in enumerate(images))
+    )
+    out, run_folder = disk.path / "out", disk.path / "run"
+    shutil.copytree(evaluated, run_folder)
+    commands = [
+        ["-m", "scripts.from_csv", table, "--output_dir", out, "--image_root", toy_data.parent],
+        ["-m", "scripts.photographs", "--output_dir", out],
+        ["-m", "scripts.toy_world.generate", "--output_dir", out, "--test", "1", "--processes", "1"],
+        ["-m", "scripts.check_data", toy_data, "--fix", "--output_dir", out, "--processes", "1"],
+        ["-m", "inference.recalibration", "--output_path", run_folder, "--n_splits", "2"],
+        ["-m", "inference.plots", "--output_path", run_folder],
+    ]
+    before = files_of(run_folder)
+    for words in commands:
+        disk.leave(0)
+        done = run(*words, check=False)
+        check_failure(done)
+        assert not [path for path in files_of(out).values() if path], words
+        assert files_of(run_folder) == before, words
+        shutil.rmtree(out, ignore_errors=True)
+
+
+@pytest.mark.faults
 def test_building_vec_cot_after_a_full_disk_equals_an_undisturbed_build(disk, tmp_path, toy_data):
     """All steps in one command, but for stage 2's confidence; started again and again with a few pages more."""
     rows = [row for row in read_jsonl(toy_data) if row["task"] in PUBLISHED_ROWS]
