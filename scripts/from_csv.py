@@ -106,7 +106,7 @@ def split_records(records: list[dict], test_share: float, seed: int) -> set[int]
     return {i for items in strata.values() for _, i in sorted(items)[: round(test_share * len(items))]}
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="the CSV file")
     parser.add_argument("--image_dir", type=Path, help="default: the CSV file's folder")
@@ -117,7 +117,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--min_pixels", type=int, default=PixelBudget.min_pixels)
     parser.add_argument("--max_pixels", type=int, default=PixelBudget.max_pixels)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if not 0 <= args.test_share < 1:
         parser.error(f"--test_share: expected 0 or more and less than 1, got {args.test_share}")
     try:
