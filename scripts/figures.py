@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import textwrap
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from PIL import Image
 
 from inference.confidence_sources import VERBALIZED, source_rows
 from inference.confidence_tables import source_points
+from inference.json_lines import read_lines
 from inference.plots import draw_sources
 from inference.plots_confidence import reliability_diagram
 from inference.plots_style import STYLES
@@ -125,7 +125,7 @@ def draw_framework(path: Path) -> None:
 
 def draw_example(merged: Path, data_dir: Path, path: Path) -> None:
     """A well-formed toy-world prediction: the scene, the five steps, answer, confidence and truth."""
-    results = [json.loads(line) for line in merged.read_text(encoding="utf-8").splitlines()]
+    results = [result for _, result, _ in read_lines(merged)]
     result = next(
         r for r in results if r["task"] == "EmoSet-8" and read_response(r["response"], r["candidates"]).well_formed
     )

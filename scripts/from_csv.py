@@ -132,7 +132,7 @@ def split_records(records: list[dict], test_share: float, seed: int) -> set[int]
 
 
 @ending_in_one_line("reading the table")
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="the CSV file")
@@ -145,7 +145,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--min_pixels", type=int, default=PixelBudget.min_pixels)
     parser.add_argument("--max_pixels", type=int, default=PixelBudget.max_pixels)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if not 0 <= args.test_share < 1:
         parser.error(f"--test_share: expected 0 or more and less than 1, got {args.test_share}")
     folders = [args.image_dir or args.source.parent, *args.image_root]

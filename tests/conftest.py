@@ -25,7 +25,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def read_jsonl(path):
-    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    # Not splitlines(): a JSON string may hold U+2028, which is no line break here.
+    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").split("\n") if line]
 
 
 def write_jsonl(path, rows):

@@ -208,6 +208,13 @@ def test_the_server_serves_no_file_of_the_machine(demo, path):
     assert status in (403, 404)
 
 
+@pytest.mark.parametrize("route", ["file=", "file/", "proxy="])
+def test_the_server_passes_no_address_on(demo, route):
+    for address in ("http://127.0.0.1:9/a", "https%3A//127.0.0.1:9/a", "http:%2F%2F127.0.0.1:9/a", "//127.0.0.1:9/a"):
+        status, _ = demo.get(f"gradio_api/{route}{address}")  # a redirect would be followed, and fail
+        assert status in (403, 404), address
+
+
 def asked_about(demo, image):
     """The server's events for a request as the page would send it, with any ``image``."""
     config = json.loads(demo.get("config")[1])

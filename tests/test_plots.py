@@ -257,7 +257,8 @@ HOSTILE = ["$\\frac", "$x^{", "a\x1b[2J", "n\x00ul", "s\ud800r", "<script>alert(
 @pytest.mark.parametrize("form", ["png", "svg", "pdf"])
 def test_no_label_task_or_notice_breaks_a_figure(form, tmp_path):
     results = [
-        {**a_result(text, text, answer(text, 0.9)), "candidates": [text, "b"], "notice": text} for text in HOSTILE
+        {**a_result(response=answer(text, 0.9)), "task": text, "ground_truth": text, "candidates": [text, "b"]}
+        for text in HOSTILE
     ]
     table = prediction_table(results)
     warnings.simplefilter("ignore", UserWarning)

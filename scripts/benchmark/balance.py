@@ -20,13 +20,13 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import json
 import statistics
 from collections import deque
 from pathlib import Path
 
 import numpy as np
 
+from inference.json_lines import read_lines
 from scripts.benchmark.measure import record
 
 COMMAND = "python -m scripts.benchmark.balance"
@@ -83,7 +83,7 @@ def main() -> None:
     lengths = {f"300 tokens ± {spread:.0%}": (300, spread) for spread in (0.1, 0.3, 0.6)}
     measured = np.array([])
     if args.results is not None:
-        rows = map(json.loads, args.results.read_text(encoding="utf-8").splitlines())
+        rows = (row for _, row, _ in read_lines(args.results))
         measured = np.array([row["output_tokens"] for row in rows if row.get("output_tokens")])
         lengths = {f"{measured.mean():.0f} tokens ± {measured.std() / measured.mean():.0%}, measured": None}
     for what, shape in lengths.items():
