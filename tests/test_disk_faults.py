@@ -276,6 +276,7 @@ def test_building_vec_cot_after_a_full_disk_equals_an_undisturbed_build(disk, tm
             f"--engine openai --base_url http://127.0.0.1:{teacher.server_port}/v1 --model_name made-up --min_words 5"
         )
         words = ["-m", "scripts.build_vec_cot", "--data_path", source, "--test_path", "--work", work]
+        words += ["--image_root", toy_data.parent]
         words += ["--teacher", asked]
         run(*words)
         whole = files_of(work)
