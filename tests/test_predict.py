@@ -12,7 +12,7 @@ from inference.engines import EngineSettings, toy_limits
 from inference.images import PixelBudget
 from inference.predict import to_json, to_text
 from inference.predictor import Prediction, Predictor, check_candidates
-from inference.recalibration import fit_recalibration, load_recalibration, save_recalibration
+from inference.recalibration import Recalibration, fit_recalibration, load_recalibration, save_recalibration
 from inference.response import REASONING_STEPS, read_response
 from inference.results import read_results, shard_path
 from inference.vecbench import MIKELS_8, TASKS
@@ -139,7 +139,7 @@ def recalibration(tmp_path_factory):
     stated = random.choice([0.6, 0.7, 0.8, 0.9, 0.95], 400)
     fitted = fit_recalibration("platt", stated, (random.random(400) < stated - 0.2).astype(int))
     path = tmp_path_factory.mktemp("maps") / "recalibration.json"
-    save_recalibration({"Overall": fitted}, path, {})
+    save_recalibration({"Overall": fitted, "OOD VER": Recalibration("identity", 0)}, path, {})
     return path
 
 
@@ -157,6 +157,8 @@ def test_stated_and_recalibrated_confidence_stand_side_by_side(predictor, recali
     expected = float(load_recalibration(recalibration).apply([prediction.confidence])[0])
     assert prediction.confidence - 0.4 < expected < prediction.confidence - 0.05
     assert prediction.recalibrated_confidence == expected
+    (of_group,) = predictor.predict([prediction.image], MIKELS_8, "OOD VER")
+    assert of_group.recalibrated_confidence == of_group.confidence
     assert json.loads(to_json(prediction))["recalibrated_confidence"] == expected
     assert re.search(rf"^  recalibrated +{expected:.2f}  █", to_text(prediction), re.MULTILINE)
 
