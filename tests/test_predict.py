@@ -10,7 +10,7 @@ from conftest import REPO, TOY_CHECKPOINT, run, write_jsonl
 
 from inference.engines import EngineSettings, toy_limits
 from inference.images import PixelBudget
-from inference.predict import to_json, to_text
+from inference.predict import main, to_json, to_text
 from inference.predictor import Prediction, Predictor, check_candidates
 from inference.recalibration import Recalibration, fit_recalibration, load_recalibration, save_recalibration
 from inference.response import REASONING_STEPS, read_response
@@ -126,10 +126,12 @@ def test_several_responses_give_their_agreement_on_labels_of_ones_own(images, en
         (["--engine", "openai"], "--engine openai needs --base_url and --model_name"),
     ],
 )
-def test_options_that_cannot_work_are_refused_in_one_line(images, arguments, message):
-    done = predict(images[0], *arguments, check=False)
-    assert done.returncode == 2
-    assert message in done.stderr.splitlines()[-1]
+def test_options_that_cannot_work_are_refused_in_one_line(images, arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["predict", str(images[0]), *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.fixture(scope="module")
