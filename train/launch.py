@@ -32,8 +32,8 @@ def main() -> int:
         free = shutil.disk_usage(output_dir).free
         if free <= largest_checkpoint(output_dir):
             print(
-                f"The training ended with status {status}, and the disk of {output_dir} is full ({free / 2**20:.1f} MiB "
-                "are left). Complete checkpoints are kept: make room and start the same command again.",
+                f"The training ended with status {status}, and the disk of {output_dir} is full "
+                f"({free / 2**20:.1f} MiB are left). Complete checkpoints are kept: make room and start the same command again.",
                 file=sys.stderr,
             )
     return status if status >= 0 else 128 - status
