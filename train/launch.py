@@ -33,7 +33,8 @@ def main() -> int:
         if free <= largest_checkpoint(output_dir):
             print(
                 f"The training ended with status {status}, and the disk of {output_dir} is full "
-                f"({free / 2**20:.1f} MiB are left). Complete checkpoints are kept: make room and start the same command again.",
+                f"({free / 2**20:.1f} MiB are left). "
+                "Complete checkpoints are kept: make room and start the same command again.",
                 file=sys.stderr,
             )
     return status if status >= 0 else 128 - status
