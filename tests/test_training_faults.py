@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from conftest import REPO, TOY_CHECKPOINT, read_jsonl, run
@@ -135,6 +136,32 @@ def test_a_template_resumes_from_the_newest_checkpoint_that_is_whole(tmp_path, t
     assert words[words.index("--resume_from_checkpoint") + 1] == str(whole)
     assert words[words.index("--model") + 1] == str(whole)
     assert f"passing over {half}" in done.stderr
+
+
+def launch(output, *command):
+    words = [sys.executable, REPO / "train" / "launch.py", output, *command]
+    return subprocess.Popen(list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_template_that_is_told_to_end_ends_its_trainer(tmp_path):
+    started = launch(tmp_path, "sh", "-c", "echo started; exec sleep 300")
+    assert started.stdout.readline() == "started\n"
+    (trainer,) = descendants(started.pid)
+    started.terminate()
+    assert started.wait(30) == 128 + signal.SIGTERM
+    assert not Path(f"/proc/{trainer}").exists()
+    started.communicate()
+
+
+def test_a_failure_is_called_a_full_disk_only_when_no_further_checkpoint_fits(tmp_path):
+    with small_disk(tmp_path / "small disk", 1) as disk:
+        checkpoint(disk.path, "checkpoint-2")
+        for free, full in ((0, True), (100 * PAGE, False)):
+            disk.leave(free)
+            done = launch(disk.path, "sh", "-c", "exit 3")
+            _, said = done.communicate()
+            assert done.returncode == 3
+            assert (f"ended with status 3, and the disk of {disk.path} is full (0.0 MiB are left)" in said) == full
 
 
 # --- stage 3 -----------------------------------------------------------------------------------------

@@ -161,6 +161,4 @@ fi
 if [[ -e "$latest" ]]; then
   echo "  resuming from step $(cat "$latest")"
 fi
-# shellcheck source-path=SCRIPTDIR source=launch.sh
-source "$repo/train/launch.sh"
-launch "$output_dir" "$python" -m verl.trainer.main_ppo "${overrides[@]}"
+exec "$python" "$repo/train/launch.py" "$output_dir" "$python" -m verl.trainer.main_ppo "${overrides[@]}"
