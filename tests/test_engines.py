@@ -102,7 +102,7 @@ def test_a_run_killed_in_the_middle_and_resumed_equals_an_uninterrupted_one(toy_
         image = row["conversations"][0]["content"][0]
         image["image"] = str(toy_data.parent / image["image"])
     write_jsonl(data, [{**row, "id": f"{row['id']}-{copy}"} for copy in range(3) for row in rows])
-    one = ["--temperature", "0.7", "--seed", "3", "--max_num_seqs", "8", *TOY_PIXELS]
+    one = ["--temperature", "0.7", "--seed", "3", "--max_num_seqs", "8", *TOY_PIXELS, "--image_root", toy_data.parent]
     more = [*one, "--n_responses", "3"]
 
     whole = tmp_path / "whole"
@@ -195,7 +195,7 @@ def test_bad_records_and_images_become_error_lines_and_every_share_is_inferred(t
     output = tmp_path / "run"
     for index, engine in enumerate(("vllm", "transformers")):
         more = ["--index", index, "--n_shards", 2, "--engine", engine, "--temperature", "0", *TOY_PIXELS]
-        run(*infer_command(data, output, *more))
+        run(*infer_command(data, output, *more, "--image_root", toy_data.parent))
     done = run("-m", "inference.evaluate", "--output_path", output, "--data_path", data, "--no_plots")
     assert "read 18 = predicted 11 + failed 7" in done.stdout
     errors = {row["sample_id"]: row["error"] for row in read_jsonl(output / "error.jsonl")}

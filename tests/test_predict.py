@@ -64,7 +64,7 @@ def test_the_answer_is_that_of_the_inference_run(mixed, images, tmp_path):
     run(
         "-m", "inference.inference_vllm", "--data_path", data, "--output_path", tmp_path, "--checkpoint",
         TOY_CHECKPOINT, "--engine", "transformers", "--temperature", "0", "--min_pixels", "3136",
-        "--max_pixels", "12544", "--max_new_tokens", "192",
+        "--max_pixels", "12544", "--max_new_tokens", "192", "--image_root", images[0].parent,
     )  # fmt: skip
     results = {result["image"]: result for result in read_results(shard_path(tmp_path, 0, 1))}
     lines = [line for line in json_lines(mixed[1]) if "error" not in line]
