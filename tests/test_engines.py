@@ -189,7 +189,7 @@ def test_bad_records_and_images_become_error_lines_and_every_share_is_inferred(t
     output = tmp_path / "run"
     for index, engine in enumerate(("vllm", "transformers")):
         more = ["--index", index, "--n_shards", 2, "--engine", engine, "--temperature", "0", *TOY_PIXELS]
-        run(*infer_command(data, output, *more))
+        run(*infer_command(data, output, *more, "--image_root", toy_data.parent))
     done = run("-m", "inference.evaluate", "--output_path", output, "--data_path", data, "--no_plots")
     assert "read 18 = predicted 11 + failed 7" in done.stdout
     errors = {row["sample_id"]: row["error"] for row in read_jsonl(output / "error.jsonl")}

@@ -181,7 +181,7 @@ def test_a_request_that_kills_its_actors_becomes_an_error_and_the_others_are_ans
     rows[3]["id"] = "poison"
     data = write_jsonl(tmp_path / "data.jsonl", rows)
     options = ray_options(cluster, "--actor_engine", "transformers", "--n_actors", "2")
-    command = infer_command(data, tmp_path, *options, "--temperature", "0")
+    command = infer_command(data, tmp_path, *options, "--temperature", "0", "--image_root", toy_data.parent)
     done = run(sys.executable, "-c", POISONED, *command[2:])
     assert "read 12 = predicted 11 (0 of them before) + failed 1" in done.stderr
     assert done.stderr.count("WARNING lost actor") == 3
