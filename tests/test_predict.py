@@ -47,7 +47,7 @@ def test_a_bad_image_is_named_the_others_go_on_and_the_status_is_1(mixed, images
     assert done.returncode == 1
     lines = json_lines(done)
     assert [line["image"] for line in lines] == [str(path) for path in (images[0], text, images[1], missing, images[0])]
-    assert lines[1]["error"].startswith(f"image {text}: cannot be read")
+    assert lines[1]["error"].startswith(f"image {text}: cannot identify")
     assert lines[3]["error"] == f"image {missing}: no such file"
     assert [f"error: {line['error']}" in done.stderr for line in lines if "error" in line] == [True, True]
     assert all("answer" not in line for line in lines if "error" in line)
