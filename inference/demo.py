@@ -15,6 +15,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 
@@ -44,6 +45,9 @@ CONTENT_SECURITY_POLICY = (
 OUTSIDE = re.compile(
     r"""<link\b[^>]*href="https://fonts\.[^>]*>|<script\b[^>]*\bsrc="https://[^>]*>\s*</script>""", re.DOTALL
 )
+
+# Addresses that gradio would pass on to other machines: a file that is a URL, and its proxy for pages elsewhere.
+REACHES_OUT = re.compile(r"/(file=|file/|proxy=).*//|/proxy=")
 
 CSS = """
 footer { display: none !important; }
@@ -212,6 +216,8 @@ def build_app(predictor: Predictor) -> FastAPI:
 
     @app.middleware("http")
     async def only_this_server(request: Request, call_next) -> Response:
+        if REACHES_OUT.search(unquote(request.url.path)):
+            return Response("not found", 404)
         response = await call_next(request)
         if request.url.path == "/" and response.headers.get("content-type", "").startswith("text/html"):
             page = b"".join([chunk async for chunk in response.body_iterator]).decode("utf-8")

@@ -26,7 +26,7 @@ from inference import confidence_tables, protocols, tables
 from inference.bootstrap import N_RESAMPLES
 from inference.confidence_metrics import N_BINS
 from inference.confidence_sources import VERBALIZED
-from inference.provenance import file_sha256, trace, trace_line
+from inference.provenance import file_sha256, trace
 from inference.result_table import Results, read_file, read_shards
 from inference.results import atomic_path, atomic_write, to_line
 from inference.storage import explain
@@ -103,7 +103,7 @@ def evaluate(
     if failed:
         counts += " (error.jsonl; not in the tables)"
     if run is not None:
-        counts += f"\n{trace_line(run)}"
+        counts += f"\n{run['summary']}"
     if draw is not None:
         shown = ["task", "group", "truth", "label", "confidence", "published_label", "published_confidence"]
         drawn = table[[*shown, "published_confidence_unreadable"]]

@@ -87,7 +87,10 @@ elif [[ -z "$n_gpu" ]]; then
 fi
 [[ "$n_gpu" =~ ^[1-9][0-9]*$ ]] || stop "n_gpu=$n_gpu: expected a number of at least 1."
 
-shown_url="$(sed 's#://[^/?]*@#://***@#' <<< "$base_url")" # a password in it is nobody's business
+shown_url="$base_url"
+if [[ "$base_url" =~ ^([^/]*://)[^/?]*@(.*)$ ]]; then # a password in it is nobody's business
+  shown_url="${BASH_REMATCH[1]}***@${BASH_REMATCH[2]}"
+fi
 echo "Inferring $data_path with ${checkpoint:-$model_name at $shown_url} ($engine, $n_gpu worker(s), temperature $temperature)"
 echo "into $output_path; the workers' logs are worker_<index>.log there."
 mkdir -p "$output_path"
@@ -95,7 +98,8 @@ mkdir -p "$output_path"
 exec 8>> "$output_path/job.lock"
 flock --nonblock 8 ||
   stop "output_path=$output_path: another job is running there (pid $(cat -- "$output_path/job.lock")). Wait for it, or take another output_path."
-echo "$$" > "$output_path/job.lock"
+{ echo "$$" > "$output_path/job.lock"; } 2> /dev/null ||
+  stop "$output_path/job.lock cannot be written: is the disk full? Make room and start the same command again."
 export python checkpoint data_path model_name output_path temperature n_responses n_gpu engine base_url limit image_root
 export ray_address n_actors overwrite resume_anyway parent_pid="$$"
 export min_pixels="${min_pixels:-}" max_pixels="${max_pixels:-}" max_new_tokens="${max_new_tokens:-}"

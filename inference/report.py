@@ -201,12 +201,15 @@ def page_html(
 
 
 def facts_line(folder: Path, metrics: dict[str, Any], models: list[str]) -> str:
-    """Who answered, how many samples, when they were evaluated."""
+    """Who answered, how many samples, which run it was, when it was evaluated."""
     counts = metrics.get("counts")
     counts = counts if isinstance(counts, dict) else {}
     parts = [f"Model: {', '.join(models)}"] if models else []
     if {"read", "predicted", "failed"} <= counts.keys():
         parts.append("{read} samples read = {predicted} predicted + {failed} failed".format(**counts))
+    run = metrics.get("run")
+    if isinstance(run, dict) and isinstance(run.get("summary"), str):
+        parts.append(run["summary"])
     day = time.strftime("%Y-%m-%d %H:%M", time.localtime((folder / "metrics.json").stat().st_mtime))
     return " · ".join([*parts, f"evaluated {day}"])
 

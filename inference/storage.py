@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,21 @@ def naming(path: str | Path) -> Iterator[None]:
         if error.filename is None and error.errno in REASONS:
             error.filename = str(path)
         raise
+
+
+@contextmanager
+def ending_in_one_line(what: str) -> Iterator[None]:
+    """End the process with ``what`` and ``explain`` in one line when a file cannot be read or written.
+
+    As a decorator, ``@ending_in_one_line("drawing")``, it does so for a whole command.
+
+    Raises:
+        SystemExit: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        sys.exit(f"{what} failed: {explain(error)}")
 
 
 def explain(error: BaseException, path: str | Path | None = None) -> str:

@@ -64,3 +64,13 @@ class PlainFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return plain(redact(super().format(record))).replace("\n", "\n    ")
+
+
+def start_logging() -> None:
+    """Log to stderr, as plain text without secrets; so is what this process ends with."""
+    plain_output(errors_only=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    for library in ("httpx", "httpx2"):  # one line a request
+        logging.getLogger(library).setLevel(logging.WARNING)

@@ -34,6 +34,7 @@ from tqdm import tqdm
 from inference.images import IMAGE_ROOT_HELP, PixelBudget, data_roots
 from inference.json_lines import describe, one_line
 from inference.results import atomic_path, atomic_write, to_line
+from inference.storage import explain
 from inference.terminal import plain_output
 from inference.vecbench import TASKS
 from scripts.data_checks import EXPECTATIONS, Checker
@@ -223,7 +224,7 @@ def main() -> int:
         try:
             report = check_file(path, checker, args.processes, fix_dir)
         except (OSError, pa.ArrowException) as error:
-            print(f"{path}: cannot be read: {error}", file=sys.stderr)
+            print(f"{path}: cannot be checked: {explain(error)}", file=sys.stderr)
             unreadable += 1
             continue
         print(report.text(args.expect))

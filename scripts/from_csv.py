@@ -31,6 +31,7 @@ from inference.images import FACTOR, IMAGE_ROOT_HELP, ImageError, ImageSource, P
 from inference.json_lines import describe, refuse_binary
 from inference.prompts import recognition_prompt
 from inference.results import atomic_write, to_line
+from inference.storage import ending_in_one_line
 from inference.terminal import plain_output
 from inference.vecbench import MAX_ID, MAX_NAME, RecordError, check_text
 from scripts.convert import main as convert_main
@@ -130,7 +131,8 @@ def split_records(records: list[dict], test_share: float, seed: int) -> set[int]
     return {i for items in strata.values() for _, i in sorted(items)[: round(test_share * len(items))]}
 
 
-def main() -> int:
+@ending_in_one_line("reading the table")
+def main(arguments: list[str] | None = None) -> int:
     plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="the CSV file")
@@ -143,7 +145,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--min_pixels", type=int, default=PixelBudget.min_pixels)
     parser.add_argument("--max_pixels", type=int, default=PixelBudget.max_pixels)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if not 0 <= args.test_share < 1:
         parser.error(f"--test_share: expected 0 or more and less than 1, got {args.test_share}")
     folders = [args.image_dir or args.source.parent, *args.image_root]

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from inference.metrics import confidence_roc_auc
 from inference.results import atomic_path
+from inference.storage import ending_in_one_line
 from inference.terminal import plain_output
 
 FIELDS = ("score", "format_score", "correctness", "brier_score", "confidence")
@@ -109,6 +110,7 @@ def draw(curves: pd.DataFrame, path: Path, title: str) -> None:
         figure.savefig(temporary, dpi=120, format="png")
 
 
+@ending_in_one_line("drawing the curves")
 def main() -> None:
     plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import REPO, TOY_CHECKPOINT, TOY_PIXELS, run, write_jsonl
+from hub_server import Hub
 from safetensors.torch import load_file
 
 from inference.checkpoint_files import CheckpointRefused, check_checkpoint, pickled_weights, remote_code
@@ -95,7 +96,8 @@ def test_single_images_refuse_them_too(trapped, toy_data):
 def test_even_allowed_the_frameworks_run_no_code_of_a_pickle(engine, trapped, toy_data, tmp_path):
     done = infer(engine, trapped, toy_data, tmp_path / "run", "--allow_pickle")
     assert done.returncode != 0
-    assert "weights_only" in done.stderr.lower() or "Weights only" in done.stdout + done.stderr
+    said = done.stdout + done.stderr  # vLLM names the setting, transformers only the file
+    assert "weights_only" in said or f"Unable to load weights from pytorch checkpoint file for '{trapped}" in said
 
 
 @pytest.mark.security
@@ -119,7 +121,7 @@ def test_honest_pickled_weights_are_read_when_asked_for(toy_data, tmp_path):
 def test_code_of_a_checkpoint_does_not_run_unless_asked_for(engine, with_code, toy_data, tmp_path):
     done = infer(engine, with_code, toy_data, tmp_path / "run")
     assert done.returncode == 1
-    assert f"{with_code / 'config.json'}: auto_map names Python code" in done.stderr.splitlines()[-1]
+    assert f"{with_code / 'config.json'}: names Python code" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.security
@@ -214,15 +216,38 @@ def test_a_trainer_s_own_files_beside_safetensors_or_alone_are_no_weights(tmp_pa
 
 def test_auto_map_is_seen_in_every_file_however_it_is_spelled(tmp_path):
     (tmp_path / "tokenizer_config.json").write_text('{"auto\\u005fmap": {"AutoTokenizer": ["a.B", null]}}')
+    (tmp_path / "config.json").write_text('{"vision_config": {"auto_map": {"AutoConfig": "other/repository--a.B"}}}')
+    (tmp_path / "lightglue.json").write_text('{"parts": [{"trust_remote_code": true}]}')
+    (tmp_path / "kernel.json").write_text('{"text_config": {"_attn_implementation": "somebody/kernel"}}')
+    (tmp_path / "fine.json").write_text('{"trust_remote_code": false, "attn_implementation": "sdpa", "auto_map": null}')
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "list.json").write_text("[]")
     (tmp_path / "empty.json").write_text('{"auto_map": {}}')
-    assert [path.name for path in remote_code(tmp_path)] == ["tokenizer_config.json"]
+    names = [path.stem for path in remote_code(tmp_path)]
+    assert names == ["config", "kernel", "lightglue", "tokenizer_config"]
 
 
-def test_the_shipped_checkpoint_and_a_hub_name_pass():
+def test_the_shipped_checkpoint_passes():
     check_checkpoint(TOY_CHECKPOINT)
-    check_checkpoint("Qwen/Qwen2.5-VL-7B-Instruct")
+
+
+def check_on_hub(hub, name, folder, *more):
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    environment |= {"HF_ENDPOINT": hub.address, "HF_HOME": str(folder)}
+    return run("-m", "inference.checkpoint_files", name, *more, check=False, env=environment)
+
+
+def test_a_hub_model_is_looked_at_before_anything_is_loaded(tmp_path):
+    with Hub() as hub:
+        hub.add("models", "good/model", {"config.json": b'{"model_type": "qwen2_5_vl"}', "model.safetensors": b"x"})
+        hub.add("models", "bad/model", {"config.json": b'{"auto_map": {"AutoConfig": "a.B"}}', "a.py": b"x"})
+        assert check_on_hub(hub, "good/model", tmp_path).returncode == 0
+        done = check_on_hub(hub, "bad/model", tmp_path)
+        assert done.returncode == 2 and "give --trust_remote_code" in done.stderr
+        assert check_on_hub(hub, "bad/model", tmp_path, "--trust_remote_code").returncode == 0
+        done = check_on_hub(hub, "no/model", tmp_path)
+        assert done.returncode == 2 and "cannot be had from the hub" in done.stderr
+    assert [path.name for path in tmp_path.rglob("*") if path.suffix in (".py", ".safetensors")] == []
 
 
 def test_no_command_trusts_code_by_default():
@@ -231,3 +256,4 @@ def test_no_command_trusts_code_by_default():
     }
     trusting = [path for path, text in texts.items() if "trust_remote_code=True" in text.replace(" ", "")]
     assert trusting == []
+    assert [path for path, text in texts.items() if "weights_only=False" in text.replace(" ", "")] == []

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from inference.vecbench import TASKS
+from scripts.convert import main as convert_main
 from scripts.convert import stratified
 from scripts.data_checks import Checker
 from scripts.samples import BrokenSample, read_samples
@@ -193,6 +194,11 @@ def test_a_file_that_cannot_be_read_is_one_line_and_status_two(tmp_path):
     assert len(lines) == 2 and "Traceback" not in done.stderr
 
 
+def convert(*arguments):
+    """The exit status of scripts.convert, run in this process."""
+    return convert_main([str(argument) for argument in arguments])
+
+
 READ_BY_SWIFT = """
 import json, sys
 sys.path.insert(0, "train")
@@ -213,7 +219,7 @@ for row in train:
 
 def test_ms_swifts_own_loader_and_processor_read_every_converted_row(folder, tmp_path):
     source = write_jsonl(folder / "to swift.jsonl", layouts(folder).values())
-    run("-m", "scripts.convert", "swift", source, tmp_path / "swift.jsonl")
+    assert convert("swift", source, tmp_path / "swift.jsonl") == 0
     environment = {**os.environ, "MIN_PIXELS": "3136", "MAX_PIXELS": "12544", "USE_HF": "1"}
     done = run(sys.executable, "-c", READ_BY_SWIFT, TOY_CHECKPOINT, tmp_path / "swift.jsonl", env=environment)
     rows = [json.loads(line[4:]) for line in done.stdout.splitlines() if line.startswith("row ")]
@@ -250,8 +256,8 @@ def test_verls_own_data_set_reads_every_converted_row_by_address_and_embedded(fo
     """Toy budget and the published one: verl's images and image tokens follow the file's budget."""
     source = write_jsonl(folder / "to verl.jsonl", layouts(folder).values())
     toy = ("--min_pixels", 3136, "--max_pixels", 12544)
-    run("-m", "scripts.convert", "verl", source, tmp_path / "address.parquet", *toy)
-    run("-m", "scripts.convert", "verl", source, tmp_path / "embedded.parquet", "--embed", *toy)
+    assert convert("verl", source, tmp_path / "address.parquet", *toy) == 0
+    assert convert("verl", source, tmp_path / "embedded.parquet", "--embed", *toy) == 0
     run("-m", "scripts.convert", "verl", source, tmp_path / "published.parquet")
     rows = read_by_verl(tmp_path, *(tmp_path / f"{name}.parquet" for name in ("address", "embedded", "published")))
     n = len(layouts(folder))
@@ -263,11 +269,10 @@ def test_verls_own_data_set_reads_every_converted_row_by_address_and_embedded(fo
     assert first["images"][0]["image"] == f"file://{folder}/good.png"
 
 
-def test_rows_that_cannot_be_used_are_kept_with_their_reason(folder, tmp_path):
+def test_rows_that_cannot_be_used_are_kept_with_their_reason(folder, tmp_path, capsys):
     source = write_jsonl(folder / "some bad.jsonl", [row(), row(images=["nowhere.png"]), row(task=7), row()])
-    done = run("-m", "scripts.convert", "verl", source, tmp_path / "rows.parquet", check=False)
-    assert done.returncode == 1
-    assert "read 4 = written 2 + failed 2" in done.stdout
+    assert convert("verl", source, tmp_path / "rows.parquet") == 1
+    assert "read 4 = written 2 + failed 2" in capsys.readouterr().out
     assert pq.read_metadata(tmp_path / "rows.parquet").num_rows == 2
     first, second = read_jsonl(tmp_path / "rows.parquet.errors.jsonl")
     assert f"{source}, line 2: image nowhere.png: no such file" in first["error"]
@@ -275,23 +280,21 @@ def test_rows_that_cannot_be_used_are_kept_with_their_reason(folder, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["swift", "verl"])
-def test_a_source_that_is_not_there_leaves_no_file_behind(tmp_path, form):
-    done = run("-m", "scripts.convert", form, tmp_path / "none.jsonl", tmp_path / "out", check=False)
-    assert done.returncode == 2
-    assert "none.jsonl: cannot be converted" in done.stderr and "Traceback" not in done.stderr
+def test_a_source_that_is_not_there_leaves_no_file_behind(tmp_path, form, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        convert(form, tmp_path / "none.jsonl", tmp_path / "out")
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"{tmp_path}/none.jsonl: cannot be converted")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_subset_is_stratified_repeatable_and_disjoint_from_the_rest(folder, tmp_path):
+def test_a_subset_is_stratified_repeatable_and_disjoint_from_the_rest(folder, tmp_path, capsys):
     tasks = ["EmoSet-8"] * 50 + ["FI-2"] * 30 + ["WebEmo-7"] * 20
     source = write_jsonl(folder / "hundred.jsonl", [row(task=task, id=i) for i, task in enumerate(tasks)])
     indices = []
     for name in ("a", "b"):
-        done = run(
-            "-m", "scripts.convert", "verl", source, tmp_path / f"{name}.parquet", "--subset", "10", "--rest",
-            tmp_path / f"{name}_rest.parquet",
-        )  # fmt: skip
-        assert "read 100 = written 10 + rest 90 + failed 0" in done.stdout
+        rest = tmp_path / f"{name}_rest.parquet"
+        assert convert("verl", source, tmp_path / f"{name}.parquet", "--subset", 10, "--rest", rest) == 0
+        assert "read 100 = written 10 + rest 90 + failed 0" in capsys.readouterr().out
         chosen, rest = (pq.read_table(tmp_path / f"{name}{part}.parquet").to_pylist() for part in ("", "_rest"))
         assert Counter(item["extra_info"]["task"] for item in chosen) == {"EmoSet-8": 5, "FI-2": 3, "WebEmo-7": 2}
         indices.append([item["extra_info"]["index"] for item in chosen])
@@ -312,14 +315,14 @@ def test_strata_add_up_and_are_within_one_of_their_share(tasks, size):
 
 def test_parquet_is_written_in_row_groups(folder, tmp_path):
     source = write_jsonl(folder / "many.jsonl", [row(id=i) for i in range(600)])
-    run("-m", "scripts.convert", "verl", source, tmp_path / "rows.parquet")
+    assert convert("verl", source, tmp_path / "rows.parquet") == 0
     assert pq.read_metadata(tmp_path / "rows.parquet").num_row_groups == 3
 
 
 def test_an_embedded_image_becomes_a_file_for_frameworks_that_want_one(folder, tmp_path):
     content = (folder / "good.png").read_bytes()
     pq.write_table(pa.Table.from_pylist([row(images=[{"bytes": content}])] * 2), tmp_path / "in.parquet")
-    run("-m", "scripts.convert", "swift", tmp_path / "in.parquet", tmp_path / "out.jsonl")
+    assert convert("swift", tmp_path / "in.parquet", tmp_path / "out.jsonl") == 0
     first, second = read_jsonl(tmp_path / "out.jsonl")
     assert first["images"] == second["images"]
     with Image.open(io.BytesIO(open(first["images"][0], "rb").read())) as image:

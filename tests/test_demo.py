@@ -27,9 +27,9 @@ class Demo:
 
     def get(self, path, data=None, headers=None):
         """(status, body) of a request to the server, without a browser."""
-        request = urllib.request.Request(self.url + path, data, headers or {})
+        request = urllib.request.Request(self.url + path, data, headers or {})  # noqa: S310  our own server
         try:
-            with urllib.request.urlopen(request, timeout=60) as reply:
+            with urllib.request.urlopen(request, timeout=60) as reply:  # noqa: S310
                 return reply.status, reply.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
@@ -198,7 +198,7 @@ def test_the_page_names_no_font_or_script_of_another_machine(demo):
     assert status == 200
     assert b"fonts.g" not in body and b"cdnjs" not in body
     assert re.findall(rb'<(?:script|link)\b[^>]*(?:src|href)="https?://', body) == []
-    with urllib.request.urlopen(demo.url, timeout=60) as reply:
+    with urllib.request.urlopen(demo.url, timeout=60) as reply:  # noqa: S310
         assert reply.headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
 
 
@@ -206,6 +206,13 @@ def test_the_page_names_no_font_or_script_of_another_machine(demo):
 def test_the_server_serves_no_file_of_the_machine(demo, path):
     status, _ = demo.get(f"gradio_api/file={quote(str(REPO / path))}")
     assert status in (403, 404)
+
+
+@pytest.mark.parametrize("route", ["file=", "file/", "proxy="])
+def test_the_server_passes_no_address_on(demo, route):
+    for address in ("http://127.0.0.1:9/a", "https%3A//127.0.0.1:9/a", "http:%2F%2F127.0.0.1:9/a", "//127.0.0.1:9/a"):
+        status, _ = demo.get(f"gradio_api/{route}{address}")  # a redirect would be followed, and fail
+        assert status in (403, 404), address
 
 
 def asked_about(demo, image):

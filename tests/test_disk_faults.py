@@ -179,14 +179,14 @@ def evaluation(out, *more):
     return ["-m", "inference.evaluate", "--output_path", out, "--n_resamples", "0", "--quiet", *more]
 
 
-def test_a_full_disk_ends_an_evaluation_in_one_line_whether_in_tables_or_figures(disk, evaluated):
+def test_a_disk_that_fills_up_under_the_figures_ends_an_evaluation_in_one_line(disk, evaluated):
     out = disk.path / "run"
     shutil.copytree(evaluated, out)
-    disk.leave(2 * PAGE)
-    check_failure(run(*evaluation(out, "--no_plots"), check=False), "cannot evaluate: ")
     tables = len(shard_path(out, 0, 1).read_bytes()) * 2 + 40 * PAGE
     disk.leave(tables)
-    check_failure(run(*evaluation(out), check=False), ".png: ")
+    done = run(*evaluation(out), check=False)
+    check_failure(done, ".png: ")
+    assert said(done).startswith("cannot evaluate: ")
     assert not [path.name for path in out.iterdir() if path.name.endswith(".tmp")]
 
 
@@ -206,6 +206,7 @@ def test_a_report_after_a_full_disk_equals_an_undisturbed_one(disk, evaluated, d
     assert check_fill(disk, words, out, [pages * PAGE for pages in (0, 1, 10, 100)]) >= 3
 
 
+@pytest.mark.faults
 def test_a_read_only_folder_ends_an_evaluation_in_one_line(disk, evaluated):
     out = disk.path / "run"
     shutil.copytree(evaluated, out)
@@ -234,6 +235,34 @@ def test_a_conversion_after_a_full_disk_equals_an_undisturbed_one(disk, tmp_path
 
 
 @pytest.mark.faults
+def test_other_commands_end_in_one_line_on_a_full_disk(disk, toy_data, evaluated, tmp_path):
+    """Those that make data and figures; nothing is left under their files' names."""
+    images = sorted((toy_data.parent / "images").rglob("*.png"))[:4]
+    table = tmp_path / "labels.csv"
+    table.write_text(
+        "path,label\n" + "".join(f"{path},{'awe' if i % 2 else 'fear'}\n" for i, path in enumerate(images))
+    )
+    out, run_folder = disk.path / "out", disk.path / "run"
+    shutil.copytree(evaluated, run_folder)
+    commands = [
+        ["-m", "scripts.from_csv", table, "--output_dir", out, "--image_root", toy_data.parent],
+        ["-m", "scripts.photographs", "--output_dir", out],
+        ["-m", "scripts.toy_world.generate", "--output_dir", out, "--test", "1", "--processes", "1"],
+        ["-m", "scripts.check_data", toy_data, "--fix", "--output_dir", out, "--processes", "1"],
+        ["-m", "inference.recalibration", "--output_path", run_folder, "--n_splits", "2"],
+        ["-m", "inference.plots", "--output_path", run_folder],
+    ]
+    before = files_of(run_folder)
+    for words in commands:
+        disk.leave(0)
+        done = run(*words, check=False)
+        check_failure(done)
+        assert not [path for path in files_of(out).values() if path], words
+        assert files_of(run_folder) == before, words
+        shutil.rmtree(out, ignore_errors=True)
+
+
+@pytest.mark.faults
 def test_building_vec_cot_after_a_full_disk_equals_an_undisturbed_build(disk, tmp_path, toy_data):
     """All steps in one command, but for stage 2's confidence; started again and again with a few pages more."""
     rows = [row for row in read_jsonl(toy_data) if row["task"] in PUBLISHED_ROWS]
@@ -247,6 +276,7 @@ def test_building_vec_cot_after_a_full_disk_equals_an_undisturbed_build(disk, tm
             f"--engine openai --base_url http://127.0.0.1:{teacher.server_port}/v1 --model_name made-up --min_words 5"
         )
         words = ["-m", "scripts.build_vec_cot", "--data_path", source, "--test_path", "--work", work]
+        words += ["--image_root", toy_data.parent]
         words += ["--teacher", asked]
         run(*words)
         whole = files_of(work)

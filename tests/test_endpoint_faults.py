@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -30,14 +31,14 @@ ERRORS = {
     "partial": "expected one JSON object, Expecting value at column 71, got",
     "page": "expected one JSON object, Expecting value at column 1, got '<!doctype html>",
     "event-stream": "expected one JSON object",
-    "deep": "expected one JSON object, maximum recursion depth exceeded",
+    "deep": "expected one JSON object, got more than 100 levels of lists and objects",
     "huge": "an answer of more than 33554432 bytes",
     "list": "field 'choices': expected a list of answers, got [1, 2]",
     "error-200": "expected a list of answers, got {'error': {'message': 'made-up error under 200'}}",
     "no-choices": "expected a list of answers, got {'choices': []}",
     "null-choices": "expected a list of answers, got {'choices': None}",
     "text-choices": "expected a list of answers, got {'choices': ['awe']}",
-    "no-message": "field 'message.content': expected a text, got {'index': 0",
+    "no-message": "field 'message.content': expected a text, got {",
     "null-content": "'finish_reason': 'content_filter'",
     "list-content": "field 'message.content': expected a text",
 }
@@ -102,8 +103,8 @@ def test_every_sample_ends_as_a_response_or_an_error_and_the_run_ends_well(misbe
 def test_the_error_says_what_was_wrong_in_one_short_line(misbehaved, case):
     error = misbehaved["lines"][case]["error"]
     assert ERRORS[case] in error
-    assert "\n" not in error and len(error) <= 500
-    assert error.startswith("http://127.0.0.1:")
+    assert "\n" not in error and len(error) <= 520
+    assert re.match(r"line \d+: http://127\.0\.0\.1:", error)
 
 
 @pytest.mark.parametrize("case", ANSWERED)

@@ -11,6 +11,7 @@ import pytest
 from conftest import REPO, TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run, write_jsonl
 from PIL import Image
 
+from inference.inference_vllm import main
 from inference.response import read_response
 from inference.results import read_results, shard_path
 
@@ -95,25 +96,25 @@ def test_responses_of_the_toy_checkpoint_are_well_formed(greedy):
 
 
 def test_a_run_killed_in_the_middle_and_resumed_equals_an_uninterrupted_one(toy_data, tmp_path):
-    """Three responses each at 0.7, a few at a time, kill -9 while some are done and some under way."""
+    """Two responses each at 0.7, a few at a time, kill -9 while some are done and some under way."""
     data = tmp_path / "data.jsonl"
     rows = read_jsonl(toy_data)
     for row in rows:
         image = row["conversations"][0]["content"][0]
         image["image"] = str(toy_data.parent / image["image"])
-    write_jsonl(data, [{**row, "id": f"{row['id']}-{copy}"} for copy in range(3) for row in rows])
-    one = ["--temperature", "0.7", "--seed", "3", "--max_num_seqs", "8", *TOY_PIXELS]
-    more = [*one, "--n_responses", "3"]
+    write_jsonl(data, [{**row, "id": f"{row['id']}-{copy}"} for copy in range(2) for row in rows])
+    one = ["--temperature", "0.7", "--seed", "3", "--max_num_seqs", "8", "--image_root", toy_data.parent, *TOY_PIXELS]
+    more = [*one, "--n_responses", "2"]
 
     whole = tmp_path / "whole"
     run(*infer_command(data, whole, *more))
-    assert len(responses(whole)) == 108
-    assert all(len(result["other_responses"]) == 2 for result in responses(whole).values())
+    assert len(responses(whole)) == 72
+    assert all(len(result["other_responses"]) == 1 for result in responses(whole).values())
 
     # The first response does not depend on how many there are.
     single = tmp_path / "single"
-    run(*infer_command(data, single, *one, "--limit", "36"))
-    assert len(responses(single)) == 36
+    run(*infer_command(data, single, *one, "--limit", "18"))
+    assert len(responses(single)) == 18
     for key, result in responses(single).items():
         assert result == without(responses(whole)[key], ["other_responses"])
 
@@ -131,32 +132,25 @@ def test_a_run_killed_in_the_middle_and_resumed_equals_an_uninterrupted_one(toy_
     os.killpg(worker.pid, signal.SIGKILL)
     worker.wait()
     done_before = len(responses(broken))
-    assert 10 <= done_before < 108
+    assert 10 <= done_before < 72
     with open(shard, "ab") as handle:  # as if the kill had hit the middle of a write
         handle.write(b'{"sample_id": "toy-torn", "resp')
 
     again = run(*infer_command(data, broken, *more))
-    assert f"read 108 = predicted 108 ({done_before} of them before) + failed 0" in again.stderr
+    assert f"read 72 = predicted 72 ({done_before} of them before) + failed 0" in again.stderr
     assert shard.read_bytes() == shard_path(whole, 0, 1).read_bytes()
 
 
-def test_further_responses_of_transformers_come_after_the_same_first_one(toy_data, tmp_path):
+def test_neither_further_responses_nor_log_probabilities_change_the_first_one_of_transformers(toy_data, tmp_path):
     more = ["--engine", "transformers", "--temperature", "0.7", "--limit", "3", *TOY_PIXELS]
-    run(*infer_command(toy_data, tmp_path / "one", *more))
+    run(*infer_command(toy_data, tmp_path / "one", *more, "--no_logprobs"))
     run(*infer_command(toy_data, tmp_path / "three", *more, "--n_responses", "3"))
     one, three = responses(tmp_path / "one"), responses(tmp_path / "three")
-    assert one == {key: without(result, ["other_responses"]) for key, result in three.items()}
+    assert one == {key: without(result, ["other_responses", *LOG_PROBABILITIES]) for key, result in three.items()}
     assert len(one) == 3
+    assert all("mean_log_probability" in result for result in three.values())
     texts = [{result["response"], *result["other_responses"]} for result in three.values()]
     assert max(map(len, texts)) == 3  # different seeds
-
-
-def test_log_probabilities_can_be_left_out(greedy, toy_data, tmp_path):
-    more = ["--engine", "transformers", "--temperature", "0", "--limit", "2", "--no_logprobs", *TOY_PIXELS]
-    run(*infer_command(toy_data, tmp_path, *more))
-    assert len(responses(tmp_path)) == 2
-    for key, result in responses(tmp_path).items():
-        assert result == without(greedy["transformers"][key], LOG_PROBABILITIES)
 
 
 def test_a_finished_share_starts_no_engine(greedy, toy_data, tmp_path):
@@ -221,36 +215,47 @@ def test_bad_records_and_images_become_error_lines_and_every_share_is_inferred(t
         (["--data_path", "/nowhere.jsonl"], "no such file: /nowhere.jsonl"),
     ],
 )
-def test_settings_that_cannot_work_are_refused_in_one_line(toy_data, tmp_path, arguments, message):
-    done = run(*infer_command(toy_data, tmp_path / "run", *arguments), check=False)
-    assert done.returncode != 0
-    assert message in done.stderr.splitlines()[-1]
+def test_settings_that_cannot_work_are_refused_in_one_line(toy_data, tmp_path, arguments, message, monkeypatch, capsys):
+    _, *command = infer_command(toy_data, tmp_path / "run", *arguments)
+    monkeypatch.setattr("sys.argv", [str(word) for word in command])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code != 0
+    said = capsys.readouterr().err or stopped.value.code
+    assert message in said.splitlines()[-1]
 
 
 # --- real photographs --------------------------------------------------------------------
 
 
-def test_many_responses_to_photographs_end_no_engine(tmp_path):
-    """Their prompts are long enough for vLLM to share cached blocks, which its attention on CPU does not take."""
-    run("-m", "scripts.photographs", "--output_dir", tmp_path)
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photographs")
+    run("-m", "scripts.photographs", "--output_dir", folder)
+    return folder / "test.jsonl"
+
+
+def test_many_responses_to_photographs_end_no_engine(photographs, tmp_path):
+    """Their prompts are long enough for vLLM to share cached blocks, which its attention on CPU does not take.
+
+    With prefix caching on, twelve responses to each end the engine; three do not.
+    """
     more = ["--limit", "3", "--n_responses", "12", "--max_new_tokens", "8"]
-    run(*infer_command(tmp_path / "test.jsonl", tmp_path / "run", *more))
-    assert [len(result["other_responses"]) for result in responses(tmp_path / "run").values()] == [11] * 3
+    run(*infer_command(photographs, tmp_path, *more))
+    assert [len(result["other_responses"]) for result in responses(tmp_path).values()] == [11] * 3
 
 
-def test_photographs_reach_vllm_within_the_published_pixel_budget(tmp_path):
+def test_photographs_reach_vllm_within_the_published_pixel_budget(photographs, tmp_path):
     """Image token counts lie in 256..576 and are those of the processor's own grid on the original files."""
     from transformers import AutoProcessor
 
-    run("-m", "scripts.photographs", "--output_dir", tmp_path)
-    output = tmp_path / "run"
-    run(*infer_command(tmp_path / "test.jsonl", output, "--temperature", "0", "--max_new_tokens", "8"))
-    results = responses(output)
+    run(*infer_command(photographs, tmp_path, "--temperature", "0", "--max_new_tokens", "8"))
+    results = responses(tmp_path)
     assert len(results) >= 20
 
     processor = AutoProcessor.from_pretrained(TOY_CHECKPOINT, min_pixels=200704, max_pixels=451584)
     for result in results.values():
-        path = tmp_path / result["conversations"][0]["content"][0]["image"]
+        path = photographs.parent / result["conversations"][0]["content"][0]["image"]
         with Image.open(path) as image:
             grid = processor.image_processor(images=[image.convert("RGB")], return_tensors="pt")["image_grid_thw"][0]
         assert result["image_tokens"] == int(grid.prod()) // 4

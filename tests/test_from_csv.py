@@ -1,11 +1,19 @@
 """Other people's data: a CSV file and images become records and training files, and nothing is lost."""
 
+import re
+
 import pyarrow.parquet as pq
 import pytest
 from conftest import TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run
 from PIL import Image
 
 from inference.vecbench import Record, read_records
+from scripts.from_csv import main
+
+
+def from_csv(*arguments):
+    """The exit status of scripts.from_csv, run in this process."""
+    return main([str(argument) for argument in arguments])
 
 
 @pytest.fixture
@@ -29,9 +37,11 @@ def test_one_command_makes_records_that_the_main_job_infers(folder, tmp_path):
     assert {record.ground_truth for record in records} == {"joy", "Fear"}
     assert all(record.candidates == ["Fear", "joy"] for record in records)
     assert "Choose the most likely one from [Fear, joy]" in str(records[0].messages)
+    (root,) = re.findall(r"other commands need --image_root (.*)$", done.stdout, re.MULTILINE)  # neither here nor there
     run(
         "-m", "inference.inference_vllm", "--engine", "transformers", "--checkpoint", TOY_CHECKPOINT, "--data_path",
         output / "test.jsonl", "--output_path", tmp_path / "run", "--max_new_tokens", "5", *TOY_PIXELS,
+        "--image_root", root,
     )  # fmt: skip
     (shard,) = (tmp_path / "run").glob("shard_*.jsonl")
     assert [("response" in row, row["image_tokens"]) for row in read_jsonl(shard)] == [(True, 9)] * 2
@@ -40,7 +50,7 @@ def test_one_command_makes_records_that_the_main_job_infers(folder, tmp_path):
 
 def test_the_split_takes_the_same_share_of_each_label_and_repeats(folder, tmp_path):
     for name in ("a", "b"):
-        run("-m", "scripts.from_csv", folder / "labels.csv", "--output_dir", tmp_path / name, "--test_share", "0.3")
+        assert from_csv(folder / "labels.csv", "--output_dir", tmp_path / name, "--test_share", "0.3") == 0
     first, second = (read_jsonl(tmp_path / name / "test.jsonl") for name in "ab")
     assert first == second
     assert sorted(row["ground_truth"] for row in first) == ["Fear"] * 3 + ["joy"] * 3
@@ -48,23 +58,19 @@ def test_the_split_takes_the_same_share_of_each_label_and_repeats(folder, tmp_pa
     assert len(train) == 14 and not [row for row in train if row in first]
 
 
-def test_bad_rows_are_kept_with_file_line_and_field(folder, tmp_path):
+def test_bad_rows_are_kept_with_file_line_and_field(folder, tmp_path, capsys):
     source = folder / "bad.csv"
     source.write_text("path,label,task\na/1.png,joy,T\nnowhere.png,joy,T\na/2.png,,T\n,joy,T\na/3.png,joy,T,extra\n")
-    done = run("-m", "scripts.from_csv", source, "--output_dir", tmp_path / "out", check=False)
-    assert done.returncode == 1
-    assert "read 5 = written 1 + failed 4" in done.stdout
+    assert from_csv(source, "--output_dir", tmp_path / "out") == 1
+    assert "read 5 = written 1 + failed 4" in capsys.readouterr().out
     errors = [row["error"] for row in read_jsonl(tmp_path / "out" / "errors.jsonl")]
     for line, field, error in zip((3, 4, 5, 6), ("path", "label", "path", "(line)"), errors, strict=True):
         assert f"bad.csv, line {line}, field '{field}': expected" in error
 
 
-def test_a_label_outside_those_given_is_an_error_row(folder, tmp_path):
-    done = run(
-        "-m", "scripts.from_csv", folder / "labels.csv", "--output_dir", tmp_path, "--labels", "joy", "awe", check=False
-    )
-    assert done.returncode == 1
-    assert "read 20 = written 10 + failed 10" in done.stdout
+def test_a_label_outside_those_given_is_an_error_row(folder, tmp_path, capsys):
+    assert from_csv(folder / "labels.csv", "--output_dir", tmp_path, "--labels", "joy", "awe") == 1
+    assert "read 20 = written 10 + failed 10" in capsys.readouterr().out
     assert read_jsonl(tmp_path / "records.jsonl")[0]["candidates"] == ["joy", "awe"]
 
 

@@ -66,7 +66,7 @@ def a_table(*rows):
 
 
 def words_in(svg):
-    return [node.text for node in ElementTree.parse(svg).iter("{http://www.w3.org/2000/svg}text") if node.text]
+    return [node.text for node in ElementTree.parse(svg).iter("{http://www.w3.org/2000/svg}text") if node.text]  # noqa: S314  our own file
 
 
 def is_drawn(png):
@@ -248,6 +248,25 @@ def test_any_task_name_makes_a_figure_in_the_folder(task, tmp_path):
     assert path.parent == tmp_path
     assert path.exists()
     assert any(word.startswith(task[:20]) for word in words_in(path))
+
+
+HOSTILE = ["$\\frac", "$x^{", "a\x1b[2J", "n\x00ul", "s\ud800r", "<script>alert(1)</script>", "&amp;", "=1+1", "_x"]
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")  # the font has no sign for a replaced character
+@pytest.mark.parametrize("form", ["png", "svg", "pdf"])
+def test_no_label_task_or_notice_breaks_a_figure(form, tmp_path):
+    results = [
+        {**a_result(response=answer(text, 0.9)), "task": text, "ground_truth": text, "candidates": [text, "b"]}
+        for text in HOSTILE
+    ]
+    table = prediction_table(results)
+    warnings.simplefilter("ignore", UserWarning)
+    written = draw_all(table, tmp_path, "\n".join(HOSTILE), (form,), candidates_of(results))
+    assert len(written) == 5 + len(HOSTILE)
+    if form == "svg":
+        words = {word for path in written for word in words_in(path)}
+        assert {"$\\frac", "$x^{", "a\ufffd[2J", "s\ufffdr", "<script>alert(1)</script>", "&amp;"} <= words
 
 
 def test_two_tasks_that_a_file_name_cannot_tell_apart_make_two_files(tmp_path):

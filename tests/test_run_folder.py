@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from local_endpoint import serve
 
-from inference.inference_vllm import describe_run, parse_args
+from inference.arguments import describe_run
+from inference.inference_vllm import parse_args
 from inference.provenance import checkpoint_identity, hash_checkpoint
 from inference.results import ShardBusy, shard_path
 from inference.run_folder import OVERWRITE, RESUME_ANYWAY, Description, RunChanged, compare, open_shard, prepare

@@ -1,6 +1,7 @@
 """The shell templates: lint, settings from the environment, the main job as a newcomer types it."""
 
 import importlib.metadata
+import json
 import os
 import re
 import shutil
@@ -49,8 +50,8 @@ def test_a_template_stops_at_the_first_error_and_at_unset_variables(template):
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """A clean clone of this checkout in a folder whose name has a space and a quote."""
-    folder = tmp_path_factory.mktemp("it's a") / "clone of it"
+    """A clean clone of this checkout in a folder whose name has spaces and quotes of both kinds."""
+    folder = tmp_path_factory.mktemp("it's a") / 'clone of "it"'
     run("git", "clone", "--quiet", REPO, folder)
     changed = run(
         "git", "ls-files", "--modified", "--others", "--exclude-standard", "--deduplicate"
@@ -89,6 +90,8 @@ def test_the_main_job_ends_with_a_report_of_the_run(main_job):
     assert "toy world: generated scenes, not VECBench" in page.split("<h1>")[0]
     assert "540 samples" in main_job.stderr
     assert "no such file" not in page  # every image was found
+    run_line = json.loads((Path(path).parent / "metrics.json").read_text())["run"]["summary"]
+    assert run_line.startswith("run ") and run_line in page and run_line in main_job.stdout
 
 
 def test_the_toy_model_is_above_chance_in_every_task_and_near_the_best_possible(main_job):
@@ -101,13 +104,21 @@ def test_the_toy_model_is_above_chance_in_every_task_and_near_the_best_possible(
     assert accuracy["all"][1] > accuracy["all"][2] - 8
 
 
-def test_a_second_start_infers_nothing_again(clone, main_job):
+def test_a_second_start_infers_nothing_again_and_its_numbers_stand_without_a_report(clone, main_job):
+    (run_folder,) = clone.glob("infer_results/toy_world*")
+    report = run_folder / "report.html"
+    report.unlink()
+    report.mkdir()  # nothing can be moved into its place
     again = run("bash", "inference/infer_and_eval_example.sh", cwd=clone, env=environment(python=sys.executable))
-    (log,) = clone.glob("infer_results/*/worker_0.log")
-    assert "540 samples in this share, 0 of them still to infer" in log.read_text()
+    report.rmdir()
+    log = (run_folder / "worker_0.log").read_text()
+    assert "540 samples in this share, 0 of them still to infer" in log
     assert "read 540 = predicted 540 + failed 0" in again.stdout
     tables = again.stdout.index("== ")
-    assert main_job.stdout.endswith(again.stdout[tables:])
+    assert main_job.stdout.partition("report: ")[0].endswith(again.stdout[tables:])
+    warning, command = again.stderr.split("WARNING: ")[1].strip().splitlines()
+    assert warning.startswith("there is no report.html; the numbers above stand without it")
+    assert "report: " in run("bash", "-c", command, cwd=clone).stdout  # as it was printed
 
 
 def test_two_workers_infer_all_of_an_odd_number_and_bad_lines_are_counted(clone, main_job, tmp_path):
@@ -141,19 +152,6 @@ def test_relative_paths_are_the_callers_and_a_limit_holds_for_inference_and_eval
     assert "read 3 = predicted 3 + failed 0" in done.stdout
     assert (tmp_path / "run" / "metric.log").exists()
     assert not (tmp_path / "run" / "report.html").exists()
-
-
-def test_without_a_report_the_numbers_still_stand_and_the_job_says_how_to_try_again(clone, main_job):
-    (run_folder,) = clone.glob("infer_results/toy_world*")
-    report = run_folder / "report.html"
-    report.unlink()
-    report.mkdir()  # nothing can be moved into its place
-    done = run("bash", "inference/infer_and_eval_example.sh", cwd=clone, env=environment(python=sys.executable))
-    report.rmdir()
-    assert "read 540 = predicted 540 + failed 0" in done.stdout
-    warning, again = done.stderr.split("WARNING: ")[1].strip().splitlines()
-    assert warning.startswith("there is no report.html; the numbers above stand without it")
-    assert "report: " in run("bash", "-c", again, cwd=clone).stdout  # as it was printed
 
 
 def test_a_failed_worker_makes_the_job_fail_and_shows_the_end_of_its_log(clone, main_job, tmp_path):

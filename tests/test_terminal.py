@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import re
 
 import pytest
 from conftest import run, write_jsonl
@@ -62,7 +63,7 @@ def hostile(tmp_path):
     rows = [
         {"id": f"{CLEAR}{i}", "image": image, "ground_truth": f"awe{CLEAR}", "candidates": [f"awe{CLEAR}", "fear"],
          "task": task, "notice": CLEAR, "label": CLEAR}
-        for i, (image, task) in enumerate([("a.png", f"T{CLEAR}"), (f"b{CLEAR}.png", "FI-8"), ("a.png", "FI-8")])
+        for i, (image, task) in enumerate([("a.png", f"=T{CLEAR}"), (f"b{CLEAR}.png", "FI-8"), ("a.png", "FI-8")])
     ]  # fmt: skip
     data = write_jsonl(tmp_path / "data.jsonl", rows)
     said = "<think><element>x</element></think><answer>awe</answer><confidence>0.5</confidence>"
@@ -75,7 +76,7 @@ def hostile(tmp_path):
 def test_checking_data_passes_no_control_characters_on(hostile):
     done = run("-m", "scripts.check_data", hostile[0], "--processes", "1", check=False)
     assert steers(done.stdout, LINES) + steers(done.stderr) == []
-    assert f"T{printable(CLEAR)}".split()[0] in done.stdout
+    assert f"=T{printable(CLEAR)}".split()[0] in done.stdout
 
 
 @pytest.mark.security
@@ -98,4 +99,11 @@ def test_no_command_passes_control_characters_of_data_on(hostile, tmp_path):
         assert "Traceback" not in done.stderr, module
         assert steers(done.stdout, LINES) + steers(done.stderr) == [], module
         shown += done.stdout + done.stderr
+    # Spreadsheet files hold numbers and names of this project alone: no text of data, which could be a formula.
+    tables = list(evaluated.glob("*.tsv"))
+    assert len(tables) == 2
+    cells = {cell for path in tables for line in path.read_text().splitlines() for cell in line.split("\t")}
+    assert [
+        cell for cell in cells if steers(cell) or (cell[:1] in "=+@-" and not re.fullmatch(r"-?[\d.]+|", cell))
+    ] == []
     assert shown.count("\ufffd") > 10  # the texts were shown, and what steers in them was not

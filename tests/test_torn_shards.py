@@ -1,14 +1,12 @@
 """A shard that is cut or damaged anywhere: what is whole is kept, the rest is inferred again, and counts add up."""
 
-import argparse
-
 import pytest
 from conftest import write_jsonl
 from PIL import Image
 
 from inference.engines import EngineSettings, Output
 from inference.evaluate import missing_samples
-from inference.inference_vllm import infer_share, share_of
+from inference.inference_vllm import infer_share, parse_args, share_of
 from inference.result_table import read_shards
 from inference.results import ShardWriter, merge_shards, shard_path, to_line
 
@@ -45,10 +43,11 @@ def infer(data, output):
         engines.append(Repeats())
         return engines[-1]
 
-    args = argparse.Namespace(output_path=output, allow_url=False, image_workers=1, engine="repeats")
+    paths = ["--data_path", str(data), "--output_path", str(output)]
+    args = parse_args([*paths, "--engine", "openai", "--base_url", "http://unused", "--model_name", "m"])
     with ShardWriter(output, 0, 1) as writer:
         infer_share(share_of(data, 0, 1, None), writer, args, EngineSettings("", "m"), start, [data.parent])
-    return engines[0].asked if engines else None
+    return sorted(engines[0].asked) if engines else None
 
 
 @pytest.fixture(scope="module")

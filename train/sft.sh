@@ -142,6 +142,4 @@ echo "  $n_gpu device(s) × $nnodes machine(s) × $batch_size × $accumulation a
 echo "  $steps steps (fewer if rows are over $max_length tokens)"
 echo "  checkpoints in $output_dir, $((${steps%.*} / save_steps)) of them: every $save_steps steps, 2 kept; and the last step's${resume:+; resuming from $last}"
 mkdir -p "$output_dir"
-# shellcheck source-path=SCRIPTDIR source=launch.sh
-source "$repo/train/launch.sh"
-launch "$output_dir" "$python" -m accelerate.commands.launch "${launcher[@]}" "$sft" "${options[@]}"
+exec "$python" "$repo/train/launch.py" "$output_dir" "$python" -m accelerate.commands.launch "${launcher[@]}" "$sft" "${options[@]}"

@@ -67,10 +67,10 @@ fi
 
 python="$(bash "$repo/scripts/python_for_ray.sh" "$python")"
 
-# Hydra reads a quoted value as one string: a path may hold spaces, commas and equals signs.
+# Hydra reads a quoted value as one string: a path may hold spaces, commas and equals signs. A backslash
+# stands for itself there, but before a quote, and so before the closing one, it has to be doubled.
 quoted() {
-  local text="${1//\\/\\\\}"
-  printf "'%s'" "${text//\'/\\\'}"
+  printf "'%s'" "$(printf '%s' "$1" | sed -E "s/(\\\\*)'/\\1\\1\\\\'/g; s/(\\\\+)\$/\\1\\1/")"
 }
 
 overrides=(
@@ -161,6 +161,4 @@ fi
 if [[ -e "$latest" ]]; then
   echo "  resuming from step $(cat "$latest")"
 fi
-# shellcheck source-path=SCRIPTDIR source=launch.sh
-source "$repo/train/launch.sh"
-launch "$output_dir" "$python" -m verl.trainer.main_ppo "${overrides[@]}"
+exec "$python" "$repo/train/launch.py" "$output_dir" "$python" -m verl.trainer.main_ppo "${overrides[@]}"

@@ -1,4 +1,4 @@
-"""Made-up results of any number, for timing only: random labels, random confidences, no image.
+"""Made-up results of any number, for timing only: random labels, random confidences; photographs of noise.
 
 python -m scripts.benchmark.made_up --rows 8032 --output_path output/benchmark/8032.jsonl
 """
@@ -9,6 +9,9 @@ import argparse
 import json
 import random
 from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 from inference.prompts import recognition_prompt
 from inference.response import REASONING_STEPS
@@ -32,6 +35,7 @@ WORDS = [
     "and",
     "talk",
 ]
+PHOTOGRAPHS = 2000
 STATED = ("0.6", "0.65", "0.7", "0.75", "0.8", "0.85", "0.9", "0.95")
 
 
@@ -53,6 +57,15 @@ def made_up_result(position: int, names: list[str], draw: random.Random) -> dict
         "position": position,
         "response": f"<think>{thought}</think><answer>{label}</answer><confidence>{draw.choice(STATED)}</confidence>",
     }
+
+
+def draw_photographs(folder: Path) -> None:
+    """``PHOTOGRAPHS`` JPEG files of 640 × 480 pixels, 0.jpg and so on, always the same."""
+    noise = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    for i in range(PHOTOGRAPHS):
+        small = noise.integers(0, 255, (12, 16, 3), dtype=np.uint8)
+        Image.fromarray(small).resize((640, 480)).save(folder / f"{i}.jpg", quality=88)
 
 
 def write_results(path: Path, rows: int) -> None:

@@ -13,28 +13,19 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from inference.results import atomic_write, to_line
 from inference.vecbench import read_lines
-from scripts.benchmark.made_up import write_results
+from scripts.benchmark.made_up import PHOTOGRAPHS, draw_photographs, write_results
 from scripts.benchmark.measure import record, run
-
-IMAGES = 2000
 
 
 def write_run(folder: Path, rows: int) -> None:
     """An evaluated run of so many rows whose images exist."""
-    noise = np.random.default_rng(0)
-    (folder / "images").mkdir()
-    for i in range(IMAGES):
-        small = noise.integers(0, 255, (12, 16, 3), dtype=np.uint8)
-        Image.fromarray(small).resize((640, 480)).save(folder / "images" / f"{i}.jpg", quality=88)
+    draw_photographs(folder / "images")
     write_results(folder / "all.jsonl", rows)
     with atomic_write(folder / "results.jsonl") as handle:
         for _, row, _ in read_lines(folder / "all.jsonl"):
-            row["conversations"][0]["content"][0]["image"] = f"images/{row['position'] % IMAGES}.jpg"
+            row["conversations"][0]["content"][0]["image"] = f"images/{row['position'] % PHOTOGRAPHS}.jpg"
             handle.write(to_line(row) + "\n")
     source = ["--input_file", str(folder / "results.jsonl"), "--output_dir", str(folder / "run")]
     run([sys.executable, "-m", "inference.evaluate", *source, "--quiet"])
@@ -53,7 +44,7 @@ def main() -> None:
         size = (folder / "run" / "report.html").stat().st_size / 2**20
         record(
             "report",
-            f"report.html of {args.rows:,} samples, {IMAGES:,} photographs",
+            f"report.html of {args.rows:,} samples, {PHOTOGRAPHS:,} photographs",
             f"{size:.0f} MiB in {first:.1f} s, again in {second:.1f} s ({peak / 2**20:,.0f} MiB)",
             f"python -m scripts.benchmark.report --rows {args.rows}",
         )

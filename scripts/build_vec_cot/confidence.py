@@ -25,13 +25,15 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from inference.arguments import engine_settings
 from inference.engines import load_engine
-from inference.inference_vllm import engine_settings, infer_share, start_logging
+from inference.inference_vllm import infer_share
 from inference.prompts import recognition_prompt
 from inference.response import read_response
 from inference.results import ShardBusy, read_results, shard_paths
 from inference.run_folder import Description, open_shard, prepare
 from inference.storage import explain
+from inference.terminal import start_logging
 from inference.vecbench import BrokenRecord, Record
 from scripts.build_vec_cot.records import say_notices, write_rows
 from scripts.build_vec_cot.sampling import (

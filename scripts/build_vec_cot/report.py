@@ -14,10 +14,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from inference.plots_style import drawable
 from inference.results import atomic_path, atomic_write
 from inference.storage import explain
 from inference.terminal import plain_output
@@ -168,6 +170,7 @@ def report_text(found: dict[str, Any]) -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
+@matplotlib.rc_context({"text.parse_math": False})  # a dollar sign in a label is a dollar sign
 def draw(found: dict[str, Any], path: Path) -> None:
     """A panel of labels for each source, and one of stage 2's confidences."""
     sources = list(found["labels"])
@@ -180,11 +183,11 @@ def draw(found: dict[str, Any], path: Path) -> None:
         start = np.zeros(len(labels))
         for i, stage in enumerate(STAGES):
             counts = np.array([counts[i] for counts in labels.values()], dtype=float)
-            panel.barh(list(labels), counts, left=start, color=COLOURS[i], hatch=HATCHES[i], edgecolor="white",
-                       linewidth=0.3, label=f"stage {stage}")  # fmt: skip
+            look = {"color": COLOURS[i], "hatch": HATCHES[i], "edgecolor": "white", "linewidth": 0.3}
+            panel.barh([drawable(label) for label in labels], counts, left=start, label=f"stage {stage}", **look)
             start += counts
         panel.invert_yaxis()
-        panel.set_title(source, fontsize=10)
+        panel.set_title(drawable(source), fontsize=10)
         panel.tick_params(labelsize=6 if len(labels) > 10 else 8)
         panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     last = panels[len(sources)]
@@ -200,7 +203,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
         panel.axis("off")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="upper right", ncols=3, fontsize=8, frameon=False)
     figure.tight_layout(rect=(0, 0.02, 1, 0.97))
-    figure.text(0.5, 0.003, "; ".join(found["notices"]), ha="center", fontsize=6, color="#444444")
+    figure.text(0.5, 0.003, drawable("; ".join(found["notices"])), ha="center", fontsize=6, color="#444444")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
 

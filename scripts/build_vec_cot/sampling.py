@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from inference.arguments import add_engine_arguments, check_engine_arguments
 from inference.images import data_roots
-from inference.inference_vllm import add_engine_arguments, check_engine_arguments
 from inference.provenance import checkpoint_identity
 from inference.results import read_results, shard_paths
 from inference.run_folder import Description, checkpoint_files

@@ -25,12 +25,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from inference.arguments import engine_settings
 from inference.engines import load_engine
-from inference.inference_vllm import engine_settings, infer_share, start_logging
+from inference.inference_vllm import infer_share
 from inference.response import reasoning_steps
 from inference.results import ShardBusy, read_results
 from inference.run_folder import Description, open_shard, prepare
 from inference.storage import explain
+from inference.terminal import start_logging
 from inference.vecbench import BrokenRecord, Record
 from scripts.build_vec_cot.records import say_notices, write_rows
 from scripts.build_vec_cot.sampling import (

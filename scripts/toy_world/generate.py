@@ -22,6 +22,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from inference.results import atomic_write
+from inference.storage import ending_in_one_line
 from inference.vecbench import TASKS
 from scripts.toy_world.draw import OOD_STYLES, draw_scene
 from scripts.toy_world.text import chain_of_thought, question, taught_confidence
@@ -82,6 +83,7 @@ def generate(split: str, count: int, output_dir: Path, seed: int, processes: int
     return target
 
 
+@ending_in_one_line("drawing the scenes")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("input_data/toy_world"))
