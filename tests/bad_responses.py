@@ -109,7 +109,7 @@ SHAPES = {
     "steps crossed": a_response(thought="".join(f"<{s}>" for s in STEPS) + "".join(f"</{s}>" for s in STEPS)),
     "a step twice": a_response(thought=THOUGHT * 2),
     "reasoning of 100,000 characters": a_response(thought=THOUGHT + "x" * 100_000),
-    "100,000 characters of openings": "<think>" * 14_286,
+    "10,000 characters of openings": "<think>" * 1_429,
     "100,000 characters of brackets": "<" * 100_000,
     "dotted capital I": "İ<answer>awe</answer>İ<confidence>0.8</confidence>",
     "code fence": f"```xml\n{a_response()}\n```",
