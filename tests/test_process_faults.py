@@ -122,7 +122,7 @@ def test_vllms_engine_process_killed_in_the_middle_ends_the_worker_with_one_line
     _, errors = worker.communicate(timeout=300)
     assert worker.returncode == 1
     last = errors.strip().splitlines()[-1]
-    assert "inference failed: vLLM's engine died: EngineDeadError" in errors
+    assert "inference failed: vLLM's engine died: " in errors
     assert last.startswith("inference failed: ") and last.endswith("start the same command again."), errors[-3000:]
     kept = finished_samples(tmp_path)
     assert 20 <= len(kept) == lines_in(shard) < N_SAMPLES
