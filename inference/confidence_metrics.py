@@ -237,7 +237,10 @@ def clip_confidence(confidence: ArrayLike) -> np.ndarray:
 
 
 def log_loss(tally: Tally) -> np.ndarray:
-    """Mean of −ln(probability given to what happened), in nats; confidences are kept 0.005 away from 0 and 1."""
+    """Mean of −ln(probability given to what happened) (Good, 1952), in nats.
+
+    Confidences are kept 0.005 away from 0 and 1.
+    """
     value = clip_confidence(tally.value)
     return _ratio(-(tally.correct @ np.log(value) + (tally.count - tally.correct) @ np.log1p(-value)), tally.n)
 
@@ -292,7 +295,10 @@ def excess_area_under_risk_coverage(tally: Tally) -> np.ndarray:
 
 
 def accuracy_at_coverage(tally: Tally, coverage: float) -> np.ndarray:
-    """Accuracy of the most confident ``coverage`` of the answers; a tie that is cut counts in proportion."""
+    """Accuracy of the most confident ``coverage`` of the answers (El-Yaniv & Wiener, 2010: one minus selective risk).
+
+    A tie that is cut counts in proportion.
+    """
     kept, right = tally.from_the_top
     wanted = coverage * tally.n[..., None]
     cut = np.minimum((kept < wanted - 1e-9).sum(axis=-1, keepdims=True), kept.shape[-1] - 1)
@@ -303,7 +309,10 @@ def accuracy_at_coverage(tally: Tally, coverage: float) -> np.ndarray:
 
 
 def coverage_at_risk(tally: Tally, risk: float) -> np.ndarray:
-    """Largest share of answers that a confidence threshold can keep with an error rate of at most ``risk``."""
+    """Largest share of answers that a confidence threshold can keep with an error rate of at most ``risk``.
+
+    The coverage at a target risk of Geifman & El-Yaniv (2017), without their bound for unseen data.
+    """
     kept, right = tally.from_the_top
     allowed = (kept > 0) & (kept - right <= risk * kept + 1e-9)
     return _ratio(np.where(allowed, kept, 0.0).max(axis=-1, initial=0.0), tally.n)

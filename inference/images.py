@@ -275,6 +275,8 @@ def _known_formats() -> tuple[str, ...]:
 
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1 where there is none or the EXIF block is broken, as viewers do."""
+    if image.format == "PNG":  # getexif would decode it, for a block behind the pixels; their error is not to be lost
+        image.load()
     try:
         orientation = image.getexif().get(ORIENTATION, 1)
     except Exception:  # as with the decoders

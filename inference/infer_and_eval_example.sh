@@ -87,7 +87,10 @@ elif [[ -z "$n_gpu" ]]; then
 fi
 [[ "$n_gpu" =~ ^[1-9][0-9]*$ ]] || stop "n_gpu=$n_gpu: expected a number of at least 1."
 
-shown_url="$(sed 's#://[^/?]*@#://***@#' <<< "$base_url")" # a password in it is nobody's business
+shown_url="$base_url"
+if [[ "$base_url" =~ ^([^/]*://)[^/?]*@(.*)$ ]]; then # a password in it is nobody's business
+  shown_url="${BASH_REMATCH[1]}***@${BASH_REMATCH[2]}"
+fi
 echo "Inferring $data_path with ${checkpoint:-$model_name at $shown_url} ($engine, $n_gpu worker(s), temperature $temperature)"
 echo "into $output_path; the workers' logs are worker_<index>.log there."
 mkdir -p "$output_path"

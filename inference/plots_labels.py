@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from inference.json_lines import one_line
 from inference.plots_style import FAINT, check_formats, drawable, new_figure, save_figure, styled
 from inference.protocols import label_order
 from inference.response import UNKNOWN
@@ -27,6 +29,9 @@ COLOUR_MAP = "Blues"
 MAX_LABELS_WITH_COUNTS = 8
 MIN_PERCENT_SHOWN = 10
 MAX_NAME = 24  # characters
+# A data file may have a task of its own in every line, or thousands of labels: nobody looks at so many figures.
+MAX_OTHER_TASKS = 30
+MAX_LABELS_DRAWN = 100
 MAX_FILE_PART = 60  # characters, of up to 4 bytes each; a file name may have 255 bytes
 
 
@@ -134,17 +139,24 @@ def confusion_matrices(
         candidates: task → labels in the record's order; without it VECBench's order is used.
 
     Returns:
-        the files written, none for a table without a row.
+        the files written, none for a table without a row. Tasks beyond ``MAX_OTHER_TASKS`` that VECBench does
+        not have, and those of more than ``MAX_LABELS_DRAWN`` labels, are left out, and stderr says so.
     """
     check_formats(formats)
     by_task = dict(tuple(table.groupby("task", sort=False)))
     order = [*(task for task in TASKS if task in by_task), *(task for task in by_task if task not in TASKS)]
-    written, names = [], set()
-    for task in order:
+    written, names, left_out = [], set(), []
+    for rank, task in enumerate(order):
         name = file_part(task)
         while name.lower() in names:  # two tasks whose names differ only in what a file name cannot hold
             name += "_"
         names.add(name.lower())
         labels = (candidates or {}).get(task)
+        if rank >= len(TASKS) + MAX_OTHER_TASKS or len(label_order(task, by_task[task], labels)) > MAX_LABELS_DRAWN:
+            left_out.append(task)
+            continue
         written += confusion_matrix(task, by_task[task], f"{path}_{name}", formats, note, labels)
+    if left_out:
+        told = f"no confusion matrix of {len(left_out)} tasks, for instance {one_line(left_out[0], 60)}"
+        print(f"{told}: more than {MAX_LABELS_DRAWN} labels, or too many tasks", file=sys.stderr)
     return written

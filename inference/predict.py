@@ -5,7 +5,8 @@
 
 Without --checkpoint the toy model of this repository answers, and says so. Greedy decoding unless
 --temperature says otherwise. An image that cannot be read is reported, the others go on, and
-the exit status is 1.
+the exit status is 1. A recalibration (--recalibration) is that of --task's group, without --task
+that of all samples.
 """
 
 from __future__ import annotations
@@ -73,20 +74,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image file, or with --allow_url an address")
     choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("--task", choices=tuple(TASKS), default=DEFAULT_TASK, help="whose labels to choose from")
+    choice.add_argument("--task", choices=tuple(TASKS), help=f"whose labels to choose from; default: {DEFAULT_TASK}")
     choice.add_argument("--labels", help="labels of your own, separated by commas")
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of text")
     add_predictor_arguments(parser)
     args = parser.parse_args()
     try:
-        candidates = split_labels(args.labels) if args.labels is not None else list(TASKS[args.task].labels)
+        known = TASKS[args.task or DEFAULT_TASK].labels
+        candidates = split_labels(args.labels) if args.labels is not None else list(known)
     except ValueError as error:
         parser.error(f"--labels: {error}")
     predictor = load_predictor(parser, args)
     if predictor.notice and not args.json:
         print(f"NOTE: {printable(predictor.notice)}\n")
     width = shutil.get_terminal_size((100, 24)).columns
-    predictions = predictor.predict(args.images, candidates)
+    predictions = predictor.predict(args.images, candidates, args.task and TASKS[args.task].group)
     for prediction in predictions:
         if args.json:
             print(to_json(prediction), flush=True)

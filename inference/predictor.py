@@ -65,7 +65,7 @@ class Predictor:
 
     Args:
         engine: vllm, transformers or openai.
-        recalibration: an object with ``apply(confidences) -> array``, of ``load_recalibration``.
+        recalibration: what ``load_recalibration`` returns.
         allow_url: whether http(s) addresses may be given as images.
         allow_private_url: whether they may be of this machine or a private network.
 
@@ -89,8 +89,12 @@ class Predictor:
         with stdout_to_stderr():
             self.engine = load_engine(engine, settings)
 
-    def predict(self, images: Sequence[str | Path], candidates: Sequence[str]) -> list[Prediction]:
+    def predict(
+        self, images: Sequence[str | Path], candidates: Sequence[str], group: str | None = None
+    ) -> list[Prediction]:
         """One prediction an image, in the images' order; one that fails has ``error`` set.
+
+        ``group`` chooses the recalibration's map; without one of that name, it is that of all samples.
 
         Raises:
             ValueError: for labels that ``check_candidates`` refuses.
@@ -111,10 +115,10 @@ class Predictor:
         predictions = []
         for place, image in enumerate(images):
             output = outputs[asked[place]] if place in asked else Output("", error=errors[place])
-            predictions.append(self._prediction(str(image), candidates, output))
+            predictions.append(self._prediction(str(image), candidates, output, group))
         return predictions
 
-    def _prediction(self, image: str, candidates: list[str], output: Output) -> Prediction:
+    def _prediction(self, image: str, candidates: list[str], output: Output, group: str | None) -> Prediction:
         model = {"model": self.settings.model_name, "model_notice": self.notice}
         if output.error is not None:
             error = output.error if image in output.error else f"image {image}: {output.error}"
@@ -122,7 +126,8 @@ class Predictor:
         reading = read_response(output.response, candidates)
         recalibrated = None
         if self.recalibration is not None and reading.confidence is not None:
-            recalibrated = float(self.recalibration.apply([reading.confidence])[0])
+            known = group if group in self.recalibration.maps else None
+            recalibrated = float(self.recalibration.apply([reading.confidence], known)[0])
         answers = None
         if output.other_responses:
             labels = [reading.label, *(read_response(text, candidates).label for text in output.other_responses)]

@@ -24,6 +24,8 @@ from inference.estimates import OVERALL, Estimate, estimate
 from inference.response import UNKNOWN, Reading, read_response
 from inference.vecbench import GROUPS, TASKS, canonical_task, group_of, image_of
 
+MAX_MATRIX_LABELS = 1000  # a million cells; as many labels as samples, as bad data may have, would fill the memory
+
 
 @dataclass
 class Row:
@@ -183,7 +185,8 @@ def label_reports(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """task → labels, confusion matrix (rows: truth, columns: prediction), precision, recall, F1, support.
 
     Under the corrected protocol, ``unknown`` a predicted class like any other; tasks outside
-    VECBench come last. None where a label was never predicted (precision) or never true (recall).
+    VECBench come last. None where a label was never predicted (precision) or never true (recall), and for
+    the matrix of more than ``MAX_MATRIX_LABELS`` labels.
     """
     reports = {}
     tasks = [name for name in TASKS if (table["task"] == name).any()]
@@ -201,7 +204,9 @@ def label_reports(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
         columns = {"precision": precision, "recall": recall, "f1": f1}
         reports[name] = {
             "labels": labels,
-            "confusion_matrix": confusion_matrix(truth, predicted, labels=codes).tolist(),
+            "confusion_matrix": confusion_matrix(truth, predicted, labels=codes).tolist()
+            if len(labels) <= MAX_MATRIX_LABELS
+            else None,
             **{key: [None if value != value else float(value) for value in column] for key, column in columns.items()},
             "support": support.tolist(),
         }

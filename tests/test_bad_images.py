@@ -77,6 +77,18 @@ def test_sizes_and_thumbnails_are_of_the_upright_image_or_an_error(source, case)
                 assert (width > height) == (stored_width > stored_height)
 
 
+@pytest.mark.parametrize("case", IMAGE_CASES, ids=lambda case: case.name[:60])
+def test_decoding_to_check_finds_what_decoding_to_infer_finds(source, case):
+    def refused(look):
+        try:
+            look()
+        except ImageError as error:
+            return "aspect ratio" not in str(error)  # of a sound image that no budget takes
+        return False
+
+    assert refused(lambda: source.original_size(case.name, decode=True)) == refused(lambda: source.load(case.name))
+
+
 def test_the_loader_brings_every_case_back_once(folder, source):
     records = [
         Record(f"s{i}", i, i + 1, "EmoSet-8", ["awe"], "awe", None, case.name, {}) for i, case in enumerate(IMAGE_CASES)

@@ -228,24 +228,34 @@ def test_settings_that_cannot_work_are_refused_in_one_line(toy_data, tmp_path, a
 # --- real photographs --------------------------------------------------------------------
 
 
-def test_photographs_reach_vllm_within_the_published_pixel_budget_several_responses_each(tmp_path):
-    """Image token counts lie in 256..576 and are those of the processor's own grid on the original files.
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photographs")
+    run("-m", "scripts.photographs", "--output_dir", folder)
+    return folder / "test.jsonl"
 
-    Several responses to such a prompt: it is long enough for vLLM to share cached blocks, which its
-    attention on CPU does not take.
+
+def test_many_responses_to_photographs_end_no_engine(photographs, tmp_path):
+    """Their prompts are long enough for vLLM to share cached blocks, which its attention on CPU does not take.
+
+    With prefix caching on, twelve responses to each end the engine; three do not.
     """
+    more = ["--limit", "3", "--n_responses", "12", "--max_new_tokens", "8"]
+    run(*infer_command(photographs, tmp_path, *more))
+    assert [len(result["other_responses"]) for result in responses(tmp_path).values()] == [11] * 3
+
+
+def test_photographs_reach_vllm_within_the_published_pixel_budget(photographs, tmp_path):
+    """Image token counts lie in 256..576 and are those of the processor's own grid on the original files."""
     from transformers import AutoProcessor
 
-    run("-m", "scripts.photographs", "--output_dir", tmp_path)
-    output = tmp_path / "run"
-    run(*infer_command(tmp_path / "test.jsonl", output, "--n_responses", "3", "--max_new_tokens", "8"))
-    results = responses(output)
+    run(*infer_command(photographs, tmp_path, "--temperature", "0", "--max_new_tokens", "8"))
+    results = responses(tmp_path)
     assert len(results) >= 20
-    assert all(len(result["other_responses"]) == 2 for result in results.values())
 
     processor = AutoProcessor.from_pretrained(TOY_CHECKPOINT, min_pixels=200704, max_pixels=451584)
     for result in results.values():
-        path = tmp_path / result["conversations"][0]["content"][0]["image"]
+        path = photographs.parent / result["conversations"][0]["content"][0]["image"]
         with Image.open(path) as image:
             grid = processor.image_processor(images=[image.convert("RGB")], return_tensors="pt")["image_grid_thw"][0]
         assert result["image_tokens"] == int(grid.prod()) // 4

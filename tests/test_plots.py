@@ -23,7 +23,7 @@ from inference.plots_confidence import (
     risk_coverage,
 )
 from inference.plots_labels import confusion_counts, confusion_matrices, file_part, label_order, row_shares
-from inference.protocols import prediction_table
+from inference.protocols import label_reports, prediction_table
 from inference.result_table import candidates_of
 from inference.vecbench import TASKS
 
@@ -278,6 +278,23 @@ def test_two_tasks_that_a_file_name_cannot_tell_apart_make_two_files(tmp_path):
 
 def test_a_table_without_a_row_has_no_confusion_matrix(tmp_path):
     assert confusion_matrices(prediction_table([]), tmp_path / "c") == []
+
+
+def test_far_too_many_tasks_and_labels_are_left_out_and_said(tmp_path, monkeypatch, capsys):
+    """A data file may have a task of its own in every line; and as many labels as lines."""
+    monkeypatch.setattr("inference.plots_labels.MAX_OTHER_TASKS", 2 - len(TASKS))
+
+    def result(task, label):
+        return {"task": task, "ground_truth": label, "candidates": [label], "response": answer(label)}
+
+    many = [result("all of them", f"label {i}") for i in range(1200)]
+    own = [result(f"task {i}", label) for i in range(40) for label in ("joy", "fear")]
+    table = prediction_table([*own[:2], *many, *own[2:]])
+    written = confusion_matrices(table, tmp_path / "c", ("svg",))
+    assert len(written) == 1
+    assert "no confusion matrix of 40 tasks, for instance all of them" in capsys.readouterr().err
+    assert label_reports(table)["all of them"]["confusion_matrix"] is None
+    assert label_reports(table)["task 3"]["confusion_matrix"] == [[1, 0], [0, 1]]
 
 
 def test_a_long_notice_is_broken_into_lines_and_none_of_it_is_lost(table, tmp_path):

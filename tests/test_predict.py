@@ -10,9 +10,9 @@ from conftest import REPO, TOY_CHECKPOINT, run, write_jsonl
 
 from inference.engines import EngineSettings, toy_limits
 from inference.images import PixelBudget
-from inference.predict import to_json, to_text
+from inference.predict import main, to_json, to_text
 from inference.predictor import Prediction, Predictor, check_candidates
-from inference.recalibration import fit_recalibration, load_recalibration, save_recalibration
+from inference.recalibration import Recalibration, fit_recalibration, load_recalibration, save_recalibration
 from inference.response import REASONING_STEPS, read_response
 from inference.results import read_results, shard_path
 from inference.vecbench import MIKELS_8, TASKS
@@ -126,10 +126,12 @@ def test_several_responses_give_their_agreement_on_labels_of_ones_own(images, en
         (["--engine", "openai"], "--engine openai needs --base_url and --model_name"),
     ],
 )
-def test_options_that_cannot_work_are_refused_in_one_line(images, arguments, message):
-    done = predict(images[0], *arguments, check=False)
-    assert done.returncode == 2
-    assert message in done.stderr.splitlines()[-1]
+def test_options_that_cannot_work_are_refused_in_one_line(images, arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["predict", str(images[0]), *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +141,7 @@ def recalibration(tmp_path_factory):
     stated = random.choice([0.6, 0.7, 0.8, 0.9, 0.95], 400)
     fitted = fit_recalibration("platt", stated, (random.random(400) < stated - 0.2).astype(int))
     path = tmp_path_factory.mktemp("maps") / "recalibration.json"
-    save_recalibration({"Overall": fitted}, path, {})
+    save_recalibration({"Overall": fitted, "OOD VER": Recalibration("identity", 0)}, path, {})
     return path
 
 
@@ -157,6 +159,8 @@ def test_stated_and_recalibrated_confidence_stand_side_by_side(predictor, recali
     expected = float(load_recalibration(recalibration).apply([prediction.confidence])[0])
     assert prediction.confidence - 0.4 < expected < prediction.confidence - 0.05
     assert prediction.recalibrated_confidence == expected
+    (of_group,) = predictor.predict([prediction.image], MIKELS_8, "OOD VER")
+    assert of_group.recalibrated_confidence == of_group.confidence
     assert json.loads(to_json(prediction))["recalibrated_confidence"] == expected
     assert re.search(rf"^  recalibrated +{expected:.2f}  █", to_text(prediction), re.MULTILINE)
 

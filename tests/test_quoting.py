@@ -104,7 +104,7 @@ def test_stage_3_s_configuration_has_every_path_as_it_is(checkout, template):
     paths = {"dataset": checkout / "my rows.parquet", "validation": checkout / "other rows.parquet"}
     done = start(checkout, f"train/{template}", *number, **paths, output_dir=checkout / "out", output=checkout / "out",
                  model=checkout / "a model", print="true", print_config="true")  # fmt: skip
-    config = yaml.safe_load(done.stdout[done.stdout.index("\nactor_rollout_ref:") :])
+    config = yaml.safe_load(done.stdout[done.stdout.index("actor_rollout_ref:") :])
     assert config["data"]["train_files"] == str(paths["dataset"])
     assert config["data"]["val_files"] == str(paths["validation"])
     assert config["actor_rollout_ref"]["model"]["path"] == str(checkout / "a model")

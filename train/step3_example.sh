@@ -67,10 +67,10 @@ fi
 
 python="$(bash "$repo/scripts/python_for_ray.sh" "$python")"
 
-# Hydra reads a quoted value as one string: a path may hold spaces, commas and equals signs.
+# Hydra reads a quoted value as one string: a path may hold spaces, commas and equals signs. A backslash
+# stands for itself there, but before a quote, and so before the closing one, it has to be doubled.
 quoted() {
-  local text="${1//\\/\\\\}"
-  printf "'%s'" "${text//\'/\\\'}"
+  printf "'%s'" "$(printf '%s' "$1" | sed -E "s/(\\\\*)'/\\1\\1\\\\'/g; s/(\\\\+)\$/\\1\\1/")"
 }
 
 overrides=(
