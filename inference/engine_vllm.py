@@ -15,7 +15,9 @@ questions share each image, but is off on CPU: it can end the engine (see below)
 
 from __future__ import annotations
 
+import multiprocessing.connection
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -58,6 +60,10 @@ from vllm import LLM, SamplingParams  # noqa: E402
 from vllm.sampling_params import RequestOutputKind  # noqa: E402
 
 
+def _failed(error: Exception) -> EngineFailed:
+    return EngineFailed(f"vLLM's engine died: {type(error).__name__}: {error}")
+
+
 class VllmEngine:
     """A vLLM engine on this process's device; settings reach the engine, pixel budget included."""
 
@@ -95,6 +101,23 @@ class VllmEngine:
             logprobs_mode="raw_logprobs",  # before temperature, whatever this version's default is
             disable_log_stats=True,
         )
+
+        self._wake_up_when_killed()
+
+    def _wake_up_when_killed(self) -> None:
+        """End the wait for a core that was killed in a process of its own: vLLM 0.11 waits for its outputs for ever."""
+        core = self.llm.llm_engine.engine_core
+        manager = getattr(getattr(core, "resources", None), "engine_manager", None)
+        sentinels = [process.sentinel for process in getattr(manager, "processes", [])]
+        outputs = getattr(core, "outputs_queue", None)
+        if not sentinels or outputs is None:  # the core is in this process
+            return
+
+        def wait() -> None:
+            multiprocessing.connection.wait(sentinels)
+            outputs.put(RuntimeError("its process was killed"))
+
+        threading.Thread(target=wait, daemon=True, name="engine's death").start()
 
     def _sampling(self, sample_id: str) -> SamplingParams:
         return SamplingParams(
@@ -135,6 +158,8 @@ class VllmEngine:
                         engine.add_request(request.sample_id, *self.prepare(request))
                     except (ValueError, TypeError, RuntimeError) as error:
                         yield Output(request.sample_id, error=f"vLLM refused the request: {error}")
+                    except Exception as error:
+                        raise _failed(error) from error
             if not engine.has_unfinished_requests():
                 if more:
                     time.sleep(IDLE_SECONDS)
@@ -142,7 +167,7 @@ class VllmEngine:
             try:
                 results = engine.step()
             except Exception as error:
-                raise EngineFailed(f"vLLM's engine died: {type(error).__name__}: {error}") from error
+                raise _failed(error) from error
             for result in results:
                 if result.finished:
                     yield self._output(result)
