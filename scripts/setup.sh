@@ -62,7 +62,7 @@ make_venv() { # the bare environment, with uv in it
 }
 
 install() { # uv pip install into the environment
-  "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" "$@" >&2
+  "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --override scripts/overrides.txt "$@" >&2
 }
 
 setup() {
@@ -73,6 +73,7 @@ setup() {
     gpu) files=(requirement.txt) ;;
     eval) files=(scripts/requirements-eval.txt scripts/constraints-cpu.txt) ;;
   esac
+  files+=(scripts/overrides.txt)
   cd "$repo"
   stamp="$venv/set-up-$mode"
   wanted="$(cat -- "${files[@]}" | cksum)"
