@@ -146,7 +146,9 @@ class ImageSource:
             ImageError: when the header, or with ``decode`` any part of the image, cannot be read.
         """
         with self._opened(reference) as image:
-            size = image.size if _orientation(image) < 5 else image.size[::-1]
+            # Of a TIFF, newer Pillows tell the upright size already.
+            size = (image.tag_v2[256], image.tag_v2[257]) if image.format == "TIFF" else image.size
+            size = size if _orientation(image) < 5 else size[::-1]
             if decode:
                 image.draft("L", (1, 1))  # a JPEG's data is still read to its end, in half the time
                 image.load()

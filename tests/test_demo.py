@@ -134,7 +134,7 @@ def test_a_text_file_is_told_to_be_no_image_and_the_page_goes_on(page, image, tm
     page.set_input_files("input[type=file]", text)
     page.locator("[data-testid=image] img[src*='text.png']").wait_for(state="attached", timeout=30_000)
     message = ask(page)
-    assert message.startswith("image text.png: cannot be read")
+    assert message.startswith("image text.png: cannot identify")
     assert str(tmp_path) not in message and "uploads" not in message
     page.get_by_label("Remove Image").click()
     upload(page, image)
