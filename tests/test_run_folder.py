@@ -10,9 +10,9 @@ import time
 
 import pytest
 from conftest import REPO, TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run
+from endpoint_server import serve
 from hypothesis import given
 from hypothesis import strategies as st
-from local_endpoint import serve
 
 from inference.arguments import describe_run
 from inference.inference_vllm import parse_args
@@ -180,8 +180,8 @@ def test_a_start_that_finds_nothing_to_do_leaves_the_description_as_it_is(half_f
 @pytest.fixture(scope="module")
 def endpoint():
     """Base URL of a server that answers each request the same way whenever it is asked, after a moment."""
-    with serve(seconds=0.05) as url:
-        yield url
+    with serve(seconds=0.05) as server:
+        yield server.url
 
 
 def job(toy_data, url, output, **more):
@@ -281,7 +281,7 @@ def test_a_table_is_traced_to_its_run_and_what_has_changed_since_is_named(tmp_pa
     assert "belong together" in whole.stdout
     output = tmp_path / "run"
     for file, change, named in (
-        ("merged.jsonl", lambda text: text.replace("joy", "JOY"), "merged.jsonl is not the file"),
+        ("merged.jsonl", lambda text: text.replace("awe", "AWE"), "merged.jsonl is not the file"),
         ("run.json", lambda text: text.replace('"starts"', ' "starts"'), "made from another state of run.json"),
         ("run.json", lambda text: text.replace(str(toy_data), str(toy_data) + "x"), "no such file"),
         ("run.json", lambda text: text.replace(metrics["data"]["sha256"], "0" * 64), "has changed since"),
