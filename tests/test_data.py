@@ -190,7 +190,7 @@ def test_a_file_that_cannot_be_read_is_one_line_and_status_two(tmp_path):
     (tmp_path / "no.parquet").write_bytes(b"PAR0")
     done = run("-m", "scripts.check_data", tmp_path / "no.parquet", tmp_path / "none.jsonl", check=False)
     assert done.returncode == 2
-    lines = [line for line in done.stderr.splitlines() if "cannot be read" in line]
+    lines = [line for line in done.stderr.splitlines() if "cannot be checked" in line]
     assert len(lines) == 2 and "Traceback" not in done.stderr
 
 

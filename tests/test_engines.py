@@ -158,7 +158,8 @@ def test_a_finished_share_starts_no_engine(greedy, toy_data, tmp_path):
     output.mkdir()
     with open(shard_path(output, 0, 1), "w", encoding="utf-8") as handle:
         handle.writelines(json.dumps(result) + "\n" for result in greedy["vllm"].values())
-    done = run(*infer_command(toy_data, output, "--checkpoint", "/nowhere"))  # would fail if it were loaded
+    # It would fail if it were loaded.
+    done = run(*infer_command(toy_data, output, "--checkpoint", "/nowhere", "--resume_anyway"))
     assert "36 samples in this share, 0 of them still to infer" in done.stderr
 
 
@@ -189,7 +190,7 @@ def test_bad_records_and_images_become_error_lines_and_every_share_is_inferred(t
     output = tmp_path / "run"
     for index, engine in enumerate(("vllm", "transformers")):
         more = ["--index", index, "--n_shards", 2, "--engine", engine, "--temperature", "0", *TOY_PIXELS]
-        run(*infer_command(data, output, *more, "--image_root", toy_data.parent))
+        run(*infer_command(data, output, *more, "--image_root", toy_data.parent, "--resume_anyway"))
     done = run("-m", "inference.evaluate", "--output_path", output, "--data_path", data, "--no_plots")
     assert "read 18 = predicted 11 + failed 7" in done.stdout
     errors = {row["sample_id"]: row["error"] for row in read_jsonl(output / "error.jsonl")}
