@@ -95,6 +95,7 @@ def test_responses_of_the_toy_checkpoint_are_well_formed(greedy):
 # --- interrupted and resumed -----------------------------------------------------------
 
 
+@pytest.mark.faults
 def test_a_run_killed_in_the_middle_and_resumed_equals_an_uninterrupted_one(toy_data, tmp_path):
     """Two responses each at 0.7, a few at a time, kill -9 while some are done and some under way."""
     data = tmp_path / "data.jsonl"
