@@ -14,6 +14,7 @@ from hypothesis import settings
 
 REPO = Path(__file__).resolve().parent.parent
 TOY_CHECKPOINT = REPO / "scripts" / "toy_world" / "checkpoint"
+FAULTS = REPO / "output" / "faults.jsonl"  # what ``note_fault`` keeps
 TOY_PIXELS = ["--min_pixels", "3136", "--max_pixels", "12544"]
 
 # Machines are shared: an example may take long for reasons that are not its own.
@@ -50,6 +51,21 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+@pytest.fixture
+def note_fault(request):
+    """``note_fault(kind, tried, lost)``: keep how often a fault was tried, and how many samples it cost.
+
+    The test has passed its checks by then. ``tests/count_cases.py`` sums the newest of each test up.
+    """
+
+    def note(kind, tried, lost=None):
+        FAULTS.parent.mkdir(exist_ok=True)
+        with open(FAULTS, "a", encoding="utf-8") as handle:
+            handle.write(json.dumps({"test": request.node.nodeid, "kind": kind, "tried": tried, "lost": lost}) + "\n")
+
+    return note
 
 
 @pytest.fixture(scope="session")

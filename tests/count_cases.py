@@ -1,11 +1,13 @@
-"""Counts of the bad input that the tests try, and what became of it, as the README's table.
+"""Counts of the faults and of the bad input that the tests try, and what became of them, as the README's tables.
 
     python tests/count_cases.py
 
-Reads every case through the project's own readers. Executions of the fuzzers are taken from the logs of
-the last ``bash scripts/fuzz.sh``.
+Faults are those of the last ``bash scripts/test.sh`` and ``bash scripts/test.sh -m faults``, which keep what they
+tried in output/faults.jsonl. Every case of bad input is read here, through the project's own readers.
+Executions of the fuzzers are taken from the logs of the last ``bash scripts/fuzz.sh``.
 """
 
+import json
 import re
 import sys
 import tempfile
@@ -62,9 +64,25 @@ def executions() -> dict[str, tuple[int, int]]:
     return found
 
 
+def faults() -> dict[str, tuple[int, int, bool]]:
+    """kind → (tried, samples lost, whether samples were counted); the newest of each test counts."""
+    path = REPO / "output" / "faults.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    found: dict[str, tuple[int, int, bool]] = {}
+    for row in {(row["test"], row["kind"]): row for row in rows}.values():
+        tried, lost, counted = found.get(row["kind"], (0, 0, False))
+        found[row["kind"]] = tried + row["tried"], lost + (row["lost"] or 0), counted or row["lost"] is not None
+    return found
+
+
 def main() -> int:
     warnings.simplefilter("ignore")  # Pillow's, of broken EXIF blocks
     lost = 0
+    print("| fault | tried | samples lost |\n| --- | --- | --- |")
+    for name, (tried, of_samples, counted) in sorted(faults().items(), key=lambda item: -item[1][0]):
+        lost += of_samples
+        print(f"| {name} | {tried} | {of_samples if counted else 'none to lose'} |")
+    print()
     print("| bad input | tried | usable | an error or malformed | lost |\n| --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "images").mkdir()

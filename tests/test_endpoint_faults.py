@@ -14,7 +14,7 @@ from conftest import REPO, read_jsonl, run, write_jsonl
 from endpoint_server import CASES, serve
 from PIL import Image
 
-from inference.results import shard_path
+from inference.results import finished_samples, shard_path
 
 # What the record of a sample without an answer says, by case.
 ERRORS = {
@@ -121,12 +121,13 @@ def test_each_try_is_bounded_as_a_whole(misbehaved):
     assert misbehaved["seconds"] < 50  # it would go on for 60 s a try
 
 
-def test_the_next_start_at_a_healthy_endpoint_completes_everything(misbehaved):
+def test_the_next_start_at_a_healthy_endpoint_completes_everything(misbehaved, note_fault):
     read, failed = len(CASES), len(ERRORS)
     assert f"read {read} = predicted {read} ({read - failed} of them before) + failed 0" in misbehaved["second"].stderr
     assert len(misbehaved["after"]) == read and not any("error" in line for line in misbehaved["after"])
     kept = [line for line in misbehaved["lines"].values() if "error" not in line]
     assert [line for line in misbehaved["after"] if line in kept] == kept
+    note_fault("an endpoint that misbehaves", len(CASES) - 1, read - len(misbehaved["after"]))  # one case is good
 
 
 @pytest.mark.faults
@@ -144,7 +145,7 @@ def test_evaluation_counts_what_failed(misbehaved, tmp_path):
 KILLS = 8
 
 
-def test_a_worker_killed_at_random_moments_ends_with_the_file_of_an_uninterrupted_run(tmp_path):
+def test_a_worker_killed_at_random_moments_ends_with_the_file_of_an_uninterrupted_run(tmp_path, note_fault):
     """Each kill waits for a drawn number of further lines, or for none at all, then a drawn time."""
     data = records(tmp_path, [f"Which emotion does picture {number} evoke?" for number in range(120)])
     chance = random.Random(8)
@@ -174,3 +175,4 @@ def test_a_worker_killed_at_random_moments_ends_with_the_file_of_an_uninterrupte
     assert shard.read_bytes() == shard_path(whole, 0, 1).read_bytes()
     assert json.loads(shard.read_text().splitlines()[0])["sample_id"] == "sample 0: naïve 😀"
     assert sorted(path.name for path in broken.iterdir()) == sorted(path.name for path in whole.iterdir())
+    note_fault("kill -9 of a worker at an endpoint", KILLS, 120 - len(finished_samples(broken)))

@@ -71,7 +71,9 @@ def wait_for_lines(shard, wanted, process, seconds=600):
 
 @pytest.mark.faults
 @pytest.mark.parametrize("temperature", ["0", "0.7"])
-def test_vllm_killed_at_random_moments_ends_with_the_file_of_an_undisturbed_run(many, whole, tmp_path, temperature):
+def test_vllm_killed_at_random_moments_ends_with_the_file_of_an_undisturbed_run(
+    many, whole, tmp_path, temperature, note_fault
+):
     chance = random.Random(f"kills at {temperature}")
     shard = shard_path(tmp_path, 0, 1)
     words = vllm(many, tmp_path, temperature)
@@ -93,6 +95,7 @@ def test_vllm_killed_at_random_moments_ends_with_the_file_of_an_undisturbed_run(
     done = run(*words)
     assert f"read {N_SAMPLES} = predicted {N_SAMPLES} ({kept} of them before) + failed 0" in done.stderr
     assert shard.read_bytes() == whole[temperature]
+    note_fault("kill -9 of a vLLM worker", KILLS, N_SAMPLES - len(finished_samples(tmp_path)))
 
 
 def descendants(pid):
@@ -111,7 +114,7 @@ def descendants(pid):
 
 
 @pytest.mark.faults
-def test_vllms_engine_process_killed_in_the_middle_ends_the_worker_with_one_line(many, whole, tmp_path):
+def test_vllms_engine_process_killed_in_the_middle_ends_the_worker_with_one_line(many, whole, tmp_path, note_fault):
     shard = shard_path(tmp_path, 0, 1)
     words = vllm(many, tmp_path, "0.7")
     worker = start(words, VLLM_ENABLE_V1_MULTIPROCESSING="1")
@@ -130,6 +133,7 @@ def test_vllms_engine_process_killed_in_the_middle_ends_the_worker_with_one_line
     done = run(*words)
     assert f"({len(kept)} of them before) + failed 0" in done.stderr
     assert shard.read_bytes() == whole["0.7"]
+    note_fault("an engine that dies", 1, N_SAMPLES - len(finished_samples(tmp_path)))
 
 
 # --- a clock that goes backwards ---------------------------------------------------------------------
@@ -160,7 +164,9 @@ def backwards(tmp_path):
     return environment
 
 
-def test_a_worker_and_an_evaluation_with_a_clock_that_goes_backwards_give_the_same_files(tmp_path, backwards):
+def test_a_worker_and_an_evaluation_with_a_clock_that_goes_backwards_give_the_same_files(
+    tmp_path, backwards, note_fault
+):
     data = records(tmp_path, [f"Which emotion does picture {number} evoke?" for number in range(30)])
     found = {}
     with serve() as server:
@@ -176,9 +182,11 @@ def test_a_worker_and_an_evaluation_with_a_clock_that_goes_backwards_give_the_sa
             }
     assert found["backwards"] == found["forwards"]
     assert len(found["forwards"]) >= 6
+    note_fault("a clock that goes backwards", 2, 30 - len(finished_samples(tmp_path / "backwards" / "run")))
 
 
 @pytest.mark.faults
-def test_vllm_with_a_clock_that_goes_backwards_gives_the_same_file(many, whole, tmp_path, backwards):
+def test_vllm_with_a_clock_that_goes_backwards_gives_the_same_file(many, whole, tmp_path, backwards, note_fault):
     run(*vllm(many, tmp_path / "run", "0.7"), env=backwards)
     assert shard_path(tmp_path / "run", 0, 1).read_bytes() == whole["0.7"]
+    note_fault("a clock that goes backwards", 1, N_SAMPLES - len(finished_samples(tmp_path / "run")))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from inference.arguments import describe_run
 from inference.inference_vllm import parse_args
 from inference.provenance import checkpoint_identity, hash_checkpoint
-from inference.results import ShardBusy, shard_path
+from inference.results import ShardBusy, finished_samples, shard_path
 from inference.run_folder import OVERWRITE, RESUME_ANYWAY, Description, RunChanged, compare, open_shard, prepare
 
 VALUES = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
@@ -73,7 +73,9 @@ def test_a_hub_revision_that_was_not_known_yet_is_no_difference():
         ("--no_logprobs", None, "settings.logprobs was True, is False"),
     ],
 )
-def test_a_changed_setting_under_a_half_finished_run_is_refused_by_name(half_finished, option, value, named):
+def test_a_changed_setting_under_a_half_finished_run_is_refused_by_name(
+    half_finished, option, value, named, note_fault
+):
     data, output = half_finished
     before = shard_path(output, 0, 1).read_bytes(), (output / "run.json").read_bytes()
     changed = described(data, output, *([option] if value is None else [option, value]))
@@ -81,17 +83,19 @@ def test_a_changed_setting_under_a_half_finished_run_is_refused_by_name(half_fin
         pass
     assert named in str(refused.value) and "overwrite" in str(refused.value) and "resume_anyway" in str(refused.value)
     assert (shard_path(output, 0, 1).read_bytes(), (output / "run.json").read_bytes()) == before
+    note_fault("other data, checkpoint or settings under a half-finished run", 1)
 
 
-def test_a_changed_data_file_is_refused(half_finished):
+def test_a_changed_data_file_is_refused(half_finished, note_fault):
     data, output = half_finished
     with open(data, "a", encoding="utf-8") as handle:
         handle.write("{}\n")
     with pytest.raises(RunChanged, match=r"data\.bytes was \d+, is \d+; data\.sha256 was"):
         prepare(output, described(data, output))
+    note_fault("other data, checkpoint or settings under a half-finished run", 1)
 
 
-def test_a_changed_checkpoint_is_refused_and_a_moved_one_is_not(half_finished, tmp_path):
+def test_a_changed_checkpoint_is_refused_and_a_moved_one_is_not(half_finished, tmp_path, note_fault):
     data, output = half_finished
     moved = tmp_path / "elsewhere" / "checkpoint"
     shutil.copytree(TOY_CHECKPOINT, moved)
@@ -102,6 +106,7 @@ def test_a_changed_checkpoint_is_refused_and_a_moved_one_is_not(half_finished, t
     weights.write_bytes(content)
     with pytest.raises(RunChanged, match=r"checkpoint\.sha256 was '30a5.*, is '"):
         prepare(output, described(data, output, checkpoint=moved))
+    note_fault("other data, checkpoint or settings under a half-finished run", 1)
 
 
 def test_what_a_training_leaves_beside_the_weights_is_no_part_of_the_checkpoint(tmp_path):
@@ -219,7 +224,7 @@ def ended(pid):
 
 
 def test_two_jobs_on_one_output_at_once_one_does_it_and_the_other_names_its_process(
-    tmp_path, toy_data, endpoint, uninterrupted
+    tmp_path, toy_data, endpoint, uninterrupted, note_fault
 ):
     command, environment = job(toy_data, endpoint, tmp_path / "run")
     both = [
@@ -233,10 +238,11 @@ def test_two_jobs_on_one_output_at_once_one_does_it_and_the_other_names_its_proc
     assert f"another job is running there (pid {both[won].pid})" in printed[lost]
     assert shard_path(tmp_path / "run", 0, 1).read_bytes() == shard_path(uninterrupted, 0, 1).read_bytes()
     assert len(json.loads((tmp_path / "run" / "run.json").read_text())["starts"]) == 1
+    note_fault("two jobs on one output at once", 1, 36 - len(finished_samples(tmp_path / "run")))
 
 
 def test_a_killed_job_takes_its_workers_along_and_its_next_start_ends_as_if_uninterrupted(
-    tmp_path, toy_data, endpoint, uninterrupted
+    tmp_path, toy_data, endpoint, uninterrupted, note_fault
 ):
     output = tmp_path / "run"
     command, environment = job(toy_data, endpoint, output, n_gpu=2)
@@ -257,6 +263,7 @@ def test_a_killed_job_takes_its_workers_along_and_its_next_start_ends_as_if_unin
     told = json.loads((output / "run.json").read_text())
     assert ["ended" in start for start in told["starts"]] == [False, False, True, True]
     assert sum(start["counts"]["samples"] for start in told["starts"] if "ended" in start) == 36
+    note_fault("kill -9 of the whole job", 1, 36 - len(finished_samples(output)))
 
 
 def test_the_job_refuses_other_settings_unless_told_to_overwrite(tmp_path, toy_data, endpoint, uninterrupted):

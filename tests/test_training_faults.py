@@ -64,7 +64,9 @@ def check_finished(done, output, whole):
 
 
 @pytest.mark.faults
-def test_a_stage_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(ingredients, whole, tmp_path):
+def test_a_stage_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(
+    ingredients, whole, tmp_path, note_fault
+):
     """kill -9 when the folder of checkpoint-4 is there and the trainer's state, which comes last, is not."""
     output = tmp_path / "scaffold"
     words, environment = list(map(str, TEMPLATE)), settings(ingredients, output)
@@ -82,10 +84,11 @@ def test_a_stage_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before
     done = run(*TEMPLATE, env=environment)
     assert f"passing over {output}/checkpoint-4: it is not complete" in done.stderr
     check_finished(done, output, whole)
+    note_fault("kill -9 while a training writes a checkpoint", 1)
 
 
 @pytest.mark.faults
-def test_a_stage_on_a_full_disk_keeps_its_last_checkpoint_and_goes_on_from_it(ingredients, whole, tmp_path):
+def test_a_stage_on_a_full_disk_keeps_its_last_checkpoint_and_goes_on_from_it(ingredients, whole, tmp_path, note_fault):
     """Room for one checkpoint and a half."""
     with small_disk(tmp_path / "small disk", 128) as disk:
         output, environment = disk.path / "scaffold", settings(ingredients, disk.path / "scaffold")
@@ -103,6 +106,7 @@ def test_a_stage_on_a_full_disk_keeps_its_last_checkpoint_and_goes_on_from_it(in
         assert not (output / "checkpoint-4" / "trainer_state.json").exists()
         disk.make_room()
         check_finished(run(*TEMPLATE, env=environment), output, whole)
+    note_fault("a full disk while a training writes a checkpoint", 1)
 
 
 def checkpoint(folder, name, state='{"global_step": 2}', optimizer="optimizer.pt"):
@@ -209,18 +213,20 @@ def resumed(tmp_path_factory):
 
 
 @pytest.mark.faults
-def test_stage_3_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(resumed):
+def test_stage_3_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(resumed, note_fault):
     output, said = resumed
     assert "  resuming from step 1\n" in said
     assert f"Resuming from {output}/global_step_1" in said
     assert (output / "latest_checkpointed_iteration.txt").read_text() == "2"
     assert (output / "global_step_2" / "data.pt").exists()
+    note_fault("kill -9 while a training writes a checkpoint", 1)
 
 
 @pytest.mark.faults
-def test_merging_a_checkpoint_after_a_full_disk_equals_an_undisturbed_merge(resumed, tmp_path):
+def test_merging_a_checkpoint_after_a_full_disk_equals_an_undisturbed_merge(resumed, tmp_path, note_fault):
     with small_disk(tmp_path / "small disk", 64) as disk:
         out = disk.path / "models"
         out.mkdir()
         words = ["-m", "scripts.merge_checkpoint", resumed[0], "--output_dir", out / "merged"]
         assert check_fill(disk, words, out, [0, 2 * PAGE, 500 * PAGE]) == 3
+    note_fault("a full disk under evaluation, report, data, models", 3)
