@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from conftest import read_jsonl, run, write_jsonl
@@ -150,10 +151,10 @@ def test_the_working_directory_is_allowed_and_comes_after_the_data_file_s_folder
 class Endpoint(http.server.BaseHTTPRequestHandler):
     """Answers every question, and keeps it."""
 
-    asked = ()
+    asked: ClassVar[list[str]] = []
 
     def do_POST(self):
-        type(self).asked += (self.rfile.read(int(self.headers["Content-Length"])).decode(),)
+        self.asked.append(self.rfile.read(int(self.headers["Content-Length"])).decode())  # from several threads
         message = {"role": "assistant", "content": "<answer>awe</answer><confidence>0.5</confidence>"}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         reply = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
@@ -168,7 +169,7 @@ class Endpoint(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def endpoint():
-    Endpoint.asked = ()
+    Endpoint.asked.clear()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{running.server_port}/v1"
