@@ -35,7 +35,7 @@ def start(checkout, template, *arguments, check=True, **settings):
 
 @pytest.fixture
 def endpoint():
-    Endpoint.asked = ()
+    Endpoint.asked.clear()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{running.server_port}/v1"
@@ -75,7 +75,7 @@ def test_without_image_root_the_same_images_are_refused(checkout, endpoint):
     done = start(checkout, "inference/infer.sh", 0, data_path=data, output_path=checkout / "refused", engine="openai",
                  base_url=endpoint, model_name="m")  # fmt: skip
     assert "predicted 0 (0 of them before) + failed 1" in done.stderr and "give --image_root FOLDER" in done.stderr
-    assert Endpoint.asked == ()
+    assert Endpoint.asked == []
 
 
 @pytest.mark.parametrize("template", ["step1_example.sh", "step2_example.sh", "one_gpu_example.sh"])
