@@ -81,7 +81,7 @@ def main() -> int:
     print("| fault | tried | samples lost |\n| --- | --- | --- |")
     for name, (tried, of_samples, counted) in sorted(faults().items(), key=lambda item: -item[1][0]):
         lost += of_samples
-        print(f"| {name} | {tried} | {of_samples if counted else 'none to lose'} |")
+        print(f"| {name} | {tried} | {of_samples if counted else '–'} |")
     print()
     print("| bad input | tried | usable | an error or malformed | lost |\n| --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
