@@ -164,17 +164,17 @@ def measure(engine: VllmEngine, what: str, records: list[Record], folder: Path, 
     sides.check_same_responses()
     threads = f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}, {IMAGE_WORKERS} image threads"
     for name, compared in (
-        ("bare", "of the bare engine's throughput with images and prompts ready"),
-        ("published", f"× one request a call ({sides.n_published} samples)"),
-        ("in order", "× images in order"),
-        ("longest", "× most image tokens first"),
+        ("bare", "the bare engine, images and prompts ready"),
+        ("published", f"one request a call ({sides.n_published} samples)"),
+        ("in order", "ours with images in order"),
+        ("longest", "ours with most image tokens first"),
     ):
         if name in speed:
             by_clock = speed["ours"] / speed[name]
             by_cpu = statistics.median(sides.by_cpu["ours"]) / statistics.median(sides.by_cpu[name])
             figures = f"by CPU time {by_cpu:.2f}; {speed['ours']:.1f} and {speed[name]:.1f} samples/s; {threads}"
-            result = f"{by_clock:.2f} {compared} ({figures})"
-            record("inference", f"{len(records)} {what}, toy model", result, f"{COMMAND} --samples {args.samples}")
+            title = f"{len(records)} {what}, toy model, against {compared}"
+            record("inference", title, f"{by_clock:.2f} × ({figures})", f"{COMMAND} --samples {args.samples}")
 
 
 def main() -> None:
