@@ -1,15 +1,12 @@
 """Whatever a data file names, no image is read from outside of the folders that it may lie in."""
 
-import http.server
-import json
 import os
 import sys
-import threading
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 from conftest import read_jsonl, run, write_jsonl
+from endpoint_server import serve
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -148,32 +145,11 @@ def test_the_working_directory_is_allowed_and_comes_after_the_data_file_s_folder
 # The commands that read data files
 
 
-class Endpoint(http.server.BaseHTTPRequestHandler):
-    """Answers every question, and keeps it."""
-
-    asked: ClassVar[list[str]] = []
-
-    def do_POST(self):
-        self.asked.append(self.rfile.read(int(self.headers["Content-Length"])).decode())  # from several threads
-        message = {"role": "assistant", "content": "<answer>awe</answer><confidence>0.5</confidence>"}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        reply = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.end_headers()
-        self.wfile.write(json.dumps(reply).encode())
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def endpoint():
-    Endpoint.asked.clear()
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}/v1"
-        running.shutdown()
+    """A server that answers every question and counts them."""
+    with serve() as server:
+        yield server
 
 
 def records(images):
@@ -192,11 +168,11 @@ def test_inference_and_report_show_nothing_from_outside_and_say_which_option_ope
     world, hostile_file, endpoint, tmp_path
 ):
     data, n_good, n_bad = hostile_file
-    infer = ("-m", "inference.inference_vllm", "--engine", "openai", "--base_url", endpoint, "--model_name", "m",
+    infer = ("-m", "inference.inference_vllm", "--engine", "openai", "--base_url", endpoint.url, "--model_name", "m",
              "--data_path", data, "--output_path", tmp_path)  # fmt: skip
     done = run(*infer)
     assert f"read {n_good + n_bad} = predicted {n_good} (0 of them before) + failed {n_bad}" in done.stderr
-    assert len(Endpoint.asked) == n_good
+    assert sum(endpoint.tries.values()) == n_good
     errors = [row for row in read_jsonl(tmp_path / "shard_000_of_001.jsonl") if "error" in row]
     assert [row["image"] for row in errors] == escapes(world)
     for row in errors:

@@ -1,17 +1,15 @@
 """The templates from a checkout in a folder whose name has spaces, quotes and what a shell would act on."""
 
-import http.server
 import json
 import os
 import shutil
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 from conftest import REPO, TOY_CHECKPOINT, read_jsonl, run, write_jsonl
+from endpoint_server import serve
 from PIL import Image
-from test_confinement import Endpoint
 
 NAME = """it's a "quoted" $(touch pwned) `touch pwned` folder; & # \\n"""
 
@@ -35,11 +33,8 @@ def start(checkout, template, *arguments, check=True, **settings):
 
 @pytest.fixture
 def endpoint():
-    Endpoint.asked.clear()
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}/v1"
-        running.shutdown()
+    with serve() as server:
+        yield server
 
 
 def test_the_main_job_infers_evaluates_and_reports_with_images_of_another_such_folder(checkout, endpoint):
@@ -51,7 +46,7 @@ def test_the_main_job_infers_evaluates_and_reports_with_images_of_another_such_f
     rows = [{"id": folder.name, "image": str(folder / "a photo's \"name\".png"), "ground_truth": "positive",
              "candidates": ["positive", "negative"], "task": "FI-2"} for folder in (photos, more)]  # fmt: skip
     data = write_jsonl(checkout / "my data.jsonl", rows)
-    settings = {"data_path": data, "engine": "openai", "base_url": endpoint, "model_name": "my model's \"name\"",
+    settings = {"data_path": data, "engine": "openai", "base_url": endpoint.url, "model_name": "my model's \"name\"",
                 "image_root": f"{photos}:{more}"}  # fmt: skip
     shutil.move(data, checkout.parent / "my data.jsonl")  # neither beside the images nor in the working directory
     settings["data_path"] = checkout.parent / "my data.jsonl"
@@ -73,9 +68,9 @@ def test_without_image_root_the_same_images_are_refused(checkout, endpoint):
     data.parent.mkdir()
     write_jsonl(data, [row])
     done = start(checkout, "inference/infer.sh", 0, data_path=data, output_path=checkout / "refused", engine="openai",
-                 base_url=endpoint, model_name="m")  # fmt: skip
+                 base_url=endpoint.url, model_name="m")  # fmt: skip
     assert "predicted 0 (0 of them before) + failed 1" in done.stderr and "give --image_root FOLDER" in done.stderr
-    assert Endpoint.asked == []
+    assert not endpoint.tries
 
 
 @pytest.mark.parametrize("template", ["step1_example.sh", "step2_example.sh", "one_gpu_example.sh"])
