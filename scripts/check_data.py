@@ -10,7 +10,7 @@ parallel. Prints what is wrong by task, with the first rows of each kind, and th
 published ones; rows that name the data set they come from (``source``, ``dataset``) are counted by it,
 too. What is unusual but makes no row bad stands below as remarks. ``--fix`` writes good rows as they
 are to <name>.good.jsonl (parquet stays parquet) and bad ones with their reasons to <name>.bad.jsonl.
-Exit status 0: no row is bad; 1: some are; 2: a file could not be read.
+Exit status 0: no row is bad; 1: some are, or the counts are not those of ``--expect``; 2: a file could not be read.
 """
 
 from __future__ import annotations
@@ -125,6 +125,10 @@ class Report:
         self.problems.add(sample.line_number, task, problems)
         self.remarks.add(sample.line_number, task, remarks)
 
+    def counts_differ(self, expect: str | None) -> bool:
+        """Whether the tasks have other numbers of rows than the published ones; False without ``expect``."""
+        return expect is not None and dict(self.rows) != {task: n for task, n in EXPECTATIONS[expect].items() if n}
+
     def text(self, expect: str | None) -> str:
         """The report as text: a line a task, a line a source, then each kind of problem with its first rows."""
         expected = EXPECTATIONS.get(expect or "", {})
@@ -217,7 +221,7 @@ def main() -> int:
         max_length=args.max_length,
         expect=args.expect,
     )
-    bad = unreadable = 0
+    differing = bad = unreadable = 0
     for path in args.files:
         checker = make_checker(roots=data_roots(path, args.image_root))
         fix_dir = (args.output_dir or path.parent) if args.fix else None
@@ -229,7 +233,8 @@ def main() -> int:
             continue
         print(report.text(args.expect))
         bad += report.bad_rows.total()
-    return 2 if unreadable else int(bad > 0)
+        differing += report.counts_differ(args.expect)
+    return 2 if unreadable else int(bad > 0 or differing > 0)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from inference.vecbench import TASKS
+from scripts import check_data
 from scripts.convert import main as convert_main
 from scripts.convert import stratified
-from scripts.data_checks import Checker
+from scripts.data_checks import EXPECTATIONS, Checker
 from scripts.samples import BrokenSample, read_samples
 
 QUESTION = "Which emotion might this image evoke? Choose the most likely one from [joy, fear]."
@@ -172,6 +173,21 @@ def test_fix_parts_good_rows_from_bad_ones_and_loses_none(checked):
     assert len(good) + len(bad) == len(source.read_text().splitlines())
     assert all(item["reasons"] for item in bad)
     assert [item["line"] for item in bad] == list(range(3, 3 + len(BAD_ROWS) + 1))
+
+
+def test_good_rows_in_other_numbers_than_the_published_ones_are_told_by_the_exit_status(folder, monkeypatch, capsys):
+    source = write_jsonl(folder / "few.jsonl", [row(), row()])
+    words = ["check_data", str(source), "--processes", "1"]
+    for more, numbers, status in (
+        ([], {}, 0),
+        (["--expect", "test"], {"WebEmo-7": 1000}, 1),
+        (["--expect", "test"], {"WebEmo-7": 2, "FI-8": 0}, 0),
+        (["--expect", "test"], {"WebEmo-7": 2, "FI-8": 1}, 1),
+    ):
+        monkeypatch.setitem(EXPECTATIONS, "test", numbers)
+        monkeypatch.setattr(sys, "argv", words + more)
+        assert check_data.main() == status
+        assert ("differs" in capsys.readouterr().out) == bool(status)
 
 
 def test_good_rows_of_every_layout_pass_and_parquet_stays_parquet(folder):
