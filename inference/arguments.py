@@ -1,9 +1,10 @@
 """The options of every command that infers, as engines take them and as ``run.json`` describes them.
 
+parser = argparse.ArgumentParser()
 add_engine_arguments(parser)
 args = parser.parse_args()
 check_engine_arguments(parser, args)
-settings, description = engine_settings(args), describe_run(args)
+settings = engine_settings(args)
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from __future__ import annotations
 import argparse
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from inference.engines import EngineSettings, checkpoint_notice
-from inference.images import IMAGE_ROOT_HELP, PixelBudget
+from inference.images import PixelBudget, add_image_root_argument
 from inference.provenance import checkpoint_identity, data_identity
 from inference.redaction import redact
-from inference.run_folder import Description, checkpoint_files
+from inference.run_folder import Description, known_checkpoint_files
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +58,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     add("--index", type=int, default=0, help="which share this worker takes, from 0")
     add("--n_shards", type=int, default=1, help="how many workers share the file")
     add("--limit", type=int, help="only the first so many records of the file")
-    add("--image_root", type=Path, action="append", default=[], metavar="DIR", help=IMAGE_ROOT_HELP)
+    add_image_root_argument(parser)
     add("--image_workers", type=int, default=4, help="threads that decode images")
     add_model_arguments(parser)
 
@@ -98,20 +100,25 @@ DECISIVE = (
 )  # fmt: skip
 
 
+def decisive_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """name → value of every setting that decides about responses."""
+    # The same engine behind Ray gives the same responses.
+    engine = args.actor_engine if args.engine == "ray" else args.engine
+    return {"engine": engine, **{name: getattr(args, name) for name in DECISIVE}}
+
+
 def describe_run(args: argparse.Namespace) -> Description:
     """What this start works from. The number of workers, a limit and an endpoint's address may change under way.
 
     Raises:
         OSError: when the data file or the checkpoint cannot be read.
     """
-    # The same engine behind Ray gives the same responses.
-    engine = args.actor_engine if args.engine == "ray" else args.engine
-    identity, files = checkpoint_identity(args.checkpoint, checkpoint_files(args.output_path))
+    identity, files = checkpoint_identity(args.checkpoint, known_checkpoint_files(args.output_path))
     return Description(
         identity={
             "data": data_identity(args.data_path),
             "checkpoint": identity,
-            "settings": {"engine": engine, **{name: getattr(args, name) for name in DECISIVE}},
+            "settings": decisive_settings(args),
         },
         files={
             "data_path": str(Path(args.data_path).resolve()),

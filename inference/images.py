@@ -11,6 +11,7 @@ image tokens is width × height / 28².
 
 from __future__ import annotations
 
+import argparse
 import base64
 import binascii
 import io
@@ -36,7 +37,6 @@ MAX_ASPECT_RATIO = 200  # what Qwen2-VL's processor refuses
 MAX_SOURCE_PIXELS = 120_000_000  # width × height as stored: a photograph of 108 megapixels is taken, a bomb is not
 MAX_FILE_BYTES = 512 * 2**20  # some decoders read the whole file first
 MAX_DOWNLOAD_BYTES = 64 * 2**20
-IMAGE_ROOT_HELP = "another folder that images may lie in, besides the data file's and the working directory; repeatable"
 DOWNLOAD_SECONDS = 30  # for all of an image
 
 
@@ -98,6 +98,12 @@ class PixelBudget:
             new_width = math.ceil(width * grow / FACTOR) * FACTOR
             new_height = math.ceil(height * grow / FACTOR) * FACTOR
         return new_width, new_height
+
+
+def add_image_root_argument(parser: argparse.ArgumentParser) -> None:
+    """``--image_root DIR``, repeatable: ``args.image_root`` is a list of paths."""
+    told = "another folder that images may lie in, besides the data file's and the working directory; repeatable"
+    parser.add_argument("--image_root", type=Path, action="append", default=[], metavar="DIR", help=told)
 
 
 def data_roots(data_path: str | Path, more: Iterable[str | Path] = ()) -> list[Path]:

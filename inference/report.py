@@ -23,7 +23,7 @@ from string import Template
 from typing import Any
 
 from inference.confidence_sources import SOURCES, VERBALIZED
-from inference.images import IMAGE_ROOT_HELP, ImageError, ImageSource, data_roots
+from inference.images import ImageError, ImageSource, add_image_root_argument, data_roots
 from inference.json_lines import decode_line, read_lines
 from inference.redaction import redact
 from inference.report_tables import escape, pictures_html, tables_html
@@ -254,7 +254,7 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument
     add("--output_path", type=Path, required=True, help="the folder of an evaluated run")
     add("--data_path", type=Path, help="the data file: relative image paths start in its folder")
-    add("--image_root", type=Path, action="append", default=[], metavar="DIR", help=IMAGE_ROOT_HELP)
+    add_image_root_argument(parser)
     add("--thumbnail_size", type=int, default=128, help="pixels a side of the small copies (16 to 1024)")
     add("--no_thumbnails", action="store_true", help="leave the images out")
     add("--processes", type=int, default=len(os.sched_getaffinity(0)), help="that decode images")

@@ -74,7 +74,7 @@ def read_run(folder: str | Path) -> dict[str, Any] | None:
         raise RunChanged(f"{path}: expected a run's description ({problem}); {CHOICES}") from None
 
 
-def checkpoint_files(folder: str | Path) -> dict[str, Any]:
+def known_checkpoint_files(folder: str | Path) -> dict[str, Any]:
     """The hashes of the checkpoint's files that ``run.json`` knows, empty when there is none."""
     try:
         run = read_run(folder)
@@ -152,8 +152,9 @@ def _busy_shards(folder: Path) -> Iterator[tuple[Path, str]]:
 
 def _check_free(folder: Path, n_shards: int | None) -> None:
     """Refuse a folder in which another run works: workers of the same number of shards are the same run."""
+    own = {shard_path(folder, index, n_shards).stem for index in range(n_shards or 0)}
     for path, pid in _busy_shards(folder):
-        if n_shards is None or shard_path(folder, 0, n_shards).stem.split("_of_")[1] != path.stem.split("_of_")[1]:
+        if path.stem not in own:
             raise ShardBusy(f"{folder} is being written by another run (pid {pid}, {path.stem})")
 
 

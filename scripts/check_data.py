@@ -31,7 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from inference.images import IMAGE_ROOT_HELP, PixelBudget, data_roots
+from inference.images import PixelBudget, add_image_root_argument, data_roots
 from inference.json_lines import describe, one_line
 from inference.results import atomic_path, atomic_write, to_line
 from inference.storage import explain
@@ -205,7 +205,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+", help="JSON lines, a JSON array, or parquet")
     parser.add_argument("--expect", choices=sorted(EXPECTATIONS), help="what the file is meant to be")
-    parser.add_argument("--image_root", type=Path, action="append", default=[], metavar="DIR", help=IMAGE_ROOT_HELP)
+    add_image_root_argument(parser)
     parser.add_argument("--tokenizer", help="model folder or hub name: count the tokens of text and image")
     parser.add_argument("--max_length", type=int, default=2048, help="tokens of question and answer, image included")
     parser.add_argument("--min_pixels", type=int, default=PixelBudget.min_pixels)

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from inference.images import IMAGE_ROOT_HELP, ImageError, ImageSource, PixelBudget, data_roots
+from inference.images import ImageError, ImageSource, PixelBudget, add_image_root_argument, data_roots
 from inference.prompts import SYSTEM_PROMPT
 from inference.results import atomic_path, atomic_write, to_line
 from inference.storage import explain
@@ -235,7 +235,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("form", choices=("swift", "verl"))
     parser.add_argument("source", type=Path, help="JSON lines, a JSON array, or parquet")
     parser.add_argument("target", type=Path, help="swift: JSON lines; verl: parquet")
-    parser.add_argument("--image_root", type=Path, action="append", default=[], metavar="DIR", help=IMAGE_ROOT_HELP)
+    add_image_root_argument(parser)
     parser.add_argument("--subset", type=int, help="only so many rows, stratified by task, for validation")
     parser.add_argument("--seed", type=int, default=0, help="of the subset")
     parser.add_argument("--rest", type=Path, help="with --subset: the other rows go here")

@@ -27,7 +27,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn
 
-from inference.images import FACTOR, IMAGE_ROOT_HELP, ImageError, ImageSource, PixelBudget, data_roots
+from inference.images import FACTOR, ImageError, ImageSource, PixelBudget, add_image_root_argument, data_roots
 from inference.json_lines import describe, refuse_binary
 from inference.prompts import recognition_prompt
 from inference.results import atomic_write, to_line
@@ -137,7 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="the CSV file")
     parser.add_argument("--image_dir", type=Path, help="default: the CSV file's folder")
-    parser.add_argument("--image_root", type=Path, action="append", default=[], metavar="DIR", help=IMAGE_ROOT_HELP)
+    add_image_root_argument(parser)
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--task", default="custom", help="task name of rows without one")
     parser.add_argument("--labels", nargs="+", help="the candidates, for all tasks; default: those that occur")

@@ -29,10 +29,11 @@ CONFIDENCES = {
         (NOT_READ, None, None),
     ),
     **dict.fromkeys(
-        ["--1", "0.8\0", "½", "0. 8", "“0.8”", "<b>0.8</b>", "\ud835", "{}", "٫٨", "−0.5"], (NOT_READ, None, None)
+        ["--1", "0.8\0", "½", "0. 8", "“0.8”", "<b>0.8</b>", "\ud835", "{}", "\u066b\u0668", "−0.5"],
+        (NOT_READ, None, None),
     ),
     # float() takes digits of every script, and underscores; the corrected reading wants plain ones, up to 40.
-    **{text: (0.8, None, 0.8) for text in ("٠.٨", "０.８", "०.८", "0_0.8")},
+    **{text: (0.8, None, 0.8) for text in ("\u0660.\u0668", "\uff10.\uff18", "\u0966.\u096e", "0_0.8")},
     "1_0": (10.0, None, None),
     "0." + "8" * 5000: (float("0." + "8" * 20), None, float("0." + "8" * 20)),
     "9" * 5000: (float("inf"), None, None),
@@ -65,10 +66,10 @@ ANSWERS = {
     "not fear": ("fear", "fear", False),
     "unknown": ("unknown", "unknown", False),
     "a w e": ("unknown", "unknown", False),
-    "ａｗｅ": ("unknown", "unknown", False),
+    "\uff41\uff57\uff45": ("unknown", "unknown", False),
     "awe_": ("awe", "unknown", True),
     "awé": ("unknown", "unknown", False),
-    "敬畏": ("unknown", "unknown", False),
+    "\u656c\u754f": ("unknown", "unknown", False),
     "awe\0": ("awe", "awe", False),
     "\ud83d": ("unknown", "unknown", False),
     "<answer>awe": ("awe", "awe", False),

@@ -193,7 +193,7 @@ class Server(ThreadingHTTPServer):
         self.tries, self.lock, self.stopping = Counter(), threading.Lock(), threading.Event()
 
     def handle_error(self, *_):
-        pass  # clients are killed in mid-request
+        """Says nothing: clients are killed in mid-request."""
 
 
 @contextmanager

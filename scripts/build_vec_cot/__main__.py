@@ -23,7 +23,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from inference.images import IMAGE_ROOT_HELP
+from inference.images import add_image_root_argument
 from scripts.build_vec_cot.records import read_rows, write_rows
 from scripts.build_vec_cot.stages import PUBLISHED_ROWS
 
@@ -132,7 +132,7 @@ def main() -> None:
     add = parser.add_argument
     add("--data_path", nargs="+", type=Path, help="labelled images: VECBench records, one JSON object a line")
     add("--test_path", nargs="*", type=Path, help="test records whose images are kept out; nothing: there are none")
-    add("--image_root", type=Path, action="append", default=[], metavar="DIR", help=IMAGE_ROOT_HELP)
+    add_image_root_argument(parser)
     add("--work", type=Path, help="the folder of all steps and of the training files")
     add("--split", default="", metavar="OPTIONS", help="more options of split, as one string")
     add("--teacher", default="", metavar="OPTIONS", help="options of write_reasoning, as one string")

@@ -38,7 +38,7 @@ from inference.vecbench import BrokenRecord, Record
 from scripts.build_vec_cot.records import say_notices, write_rows
 from scripts.build_vec_cot.sampling import (
     MAX_QUESTIONS,
-    describe,
+    describe_sampling,
     error_row,
     image_roots,
     model_notice,
@@ -140,7 +140,7 @@ def main(arguments: list[str] | None = None) -> None:
     if args.temperature == 0 and args.samples > 1:
         parser.error("at --temperature 0 every sample is the same: a share of them is no confidence")
     try:
-        description = describe(args)
+        description = describe_sampling(args)
         items = [
             item for item in read_input(args) if args.stage is None or item.raw.get("stage", args.stage) == args.stage
         ]

@@ -15,16 +15,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from inference.arguments import add_engine_arguments, check_engine_arguments
+from inference.arguments import add_engine_arguments, check_engine_arguments, decisive_settings
 from inference.images import data_roots
 from inference.provenance import checkpoint_identity
 from inference.results import read_results, shard_paths
-from inference.run_folder import Description, checkpoint_files
+from inference.run_folder import Description, known_checkpoint_files
 from inference.vecbench import BrokenRecord, Record
 from scripts.build_vec_cot.records import read_labelled
 
-# What decides the answers: with another value, old and new answers would not belong together.
-DECISIVE = ("model_name", "temperature", "max_new_tokens", "seed", "min_pixels", "max_pixels")
 MAX_QUESTIONS = 10_000  # a record: its questions' places in a shard stay, when more are asked later
 
 
@@ -42,10 +40,16 @@ def parse_settings(
     return parser, args
 
 
-def describe(args: argparse.Namespace, **more: Any) -> Description:
-    """What the folder's answers are sampled with; a later start has to agree (``inference.run_folder``)."""
-    identity, files = checkpoint_identity(args.checkpoint, checkpoint_files(args.output_path))
-    settings = {**{name: getattr(args, name) for name in DECISIVE}, **more}
+def describe_sampling(args: argparse.Namespace, **more: Any) -> Description:
+    """What the folder's answers are sampled with, and ``more`` settings; a later start has to agree.
+
+    Unlike an inference run's (``arguments.describe_run``), the data may grow from start to start.
+
+    Raises:
+        OSError: when the checkpoint cannot be read.
+    """
+    identity, files = checkpoint_identity(args.checkpoint, known_checkpoint_files(args.output_path))
+    settings = {**decisive_settings(args), **more}
     return Description({"checkpoint": identity, "settings": settings}, {"checkpoint_files": files})
 
 

@@ -26,7 +26,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from inference.images import IMAGE_ROOT_HELP, ImageError, ImageSource
+from inference.images import ImageError, ImageSource, add_image_root_argument
 from inference.loader import ImageLoader
 from inference.results import ShardBusy, ShardWriter, merge_shards
 from inference.storage import explain
@@ -193,7 +193,7 @@ def main(arguments: list[str] | None = None) -> None:
     add = parser.add_argument
     add("--data_path", nargs="+", required=True, help="labelled images: VECBench records, one JSON object a line")
     add("--test_path", nargs="*", required=True, help="test records whose images are kept out; nothing: there are none")
-    add("--image_root", type=Path, action="append", default=[], metavar="DIR", help=IMAGE_ROOT_HELP)
+    add_image_root_argument(parser)
     add("--output_dir", type=Path, required=True)
     add("--seed", type=int, default=0, help="which images go to which stage")
     add("--published_size", action="store_true", help="no more rows of a source in a stage than VEC-CoT has")

@@ -38,7 +38,7 @@ from scripts.build_vec_cot.records import say_notices, write_rows
 from scripts.build_vec_cot.sampling import (
     MAX_QUESTIONS,
     answers_on_disk,
-    describe,
+    describe_sampling,
     error_row,
     image_roots,
     model_notice,
@@ -148,7 +148,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error("at --temperature 0 every attempt is the same: give --attempts 1 or a higher temperature")
     try:
         template, limits = load_template(args.teacher_prompt), Limits(args.min_words, args.max_words)
-        description = describe(args, teacher_prompt=template)
+        description = describe_sampling(args, teacher_prompt=template)
         items = read_input(args)
         if args.collect_only:
             prepare(args.output_path, description, alone=False)
