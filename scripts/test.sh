@@ -17,4 +17,5 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" OMP_WAIT_POLICY=PASSIVE GOMP_SPIN
 export PATH="$repo/.venv/bin:$PATH" # tests call the linters by name
 # Two processes, a file's tests in one: most of the time is single-threaded start-up of engines. In the files'
 # order: the two that share one training would otherwise run side by side at the end, one waiting for the other.
-exec "$repo/.venv/bin/python" -m pytest --numprocesses "${test_processes:-2}" --dist loadfile --no-loadscope-reorder "$@"
+# In a folder with a space Python gets a name without one: the Ray tests start workers by this Python's path.
+exec "$(bash scripts/python_for_ray.sh "$repo/.venv/bin/python")" -m pytest --numprocesses "${test_processes:-2}" --dist loadfile --no-loadscope-reorder "$@"
