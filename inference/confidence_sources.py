@@ -33,9 +33,12 @@ SOURCES = {
 }
 
 
+_NAN = float("nan")
+
+
 def _probability(log_probability: Any) -> float:
     if isinstance(log_probability, bool) or not isinstance(log_probability, (int, float)):
-        return float("nan")
+        return _NAN
     try:
         return float(np.exp(float(min(log_probability, 0.0))))
     except OverflowError:  # an integer beyond all floats
@@ -51,7 +54,7 @@ def _votes(result: dict[str, Any], first: str) -> tuple[float, str, float]:
     """
     others = result.get("other_responses")
     if not isinstance(others, list) or not others:
-        return float("nan"), first, float("nan")
+        return _NAN, first, _NAN
     labels = [first, *(read_response(str(text), result["candidates"]).label for text in others)]
     counts = Counter(label for label in labels if label != UNKNOWN)
     winner, votes = counts.most_common(1)[0] if counts else (UNKNOWN, len(labels))
@@ -64,17 +67,23 @@ def add_sources(table: pd.DataFrame, results: Iterable[dict[str, Any]]) -> pd.Da
     ``answer_probability`` is the product of the answer tokens' probabilities, ``token_probability``
     the geometric mean over the whole response (Malinin & Gales, 2021: length-normalised).
     """
-    rows = [
-        (
-            _probability(result.get("answer_log_probability")),
-            _probability(result.get("mean_log_probability")),
-            *_votes(result, label),
+    results = list(results)
+    columns: dict[str, Any] = {
+        name: np.array([_NAN if result.get(key) is None else _probability(result[key]) for result in results], float)
+        for name, key in (
+            ("answer_probability", "answer_log_probability"),
+            ("token_probability", "mean_log_probability"),
         )
+    }
+    votes = [
+        _votes(result, label) if "other_responses" in result else (_NAN, label, _NAN)
         for result, label in zip(results, table["label"], strict=True)
     ]
-    names = ["answer_probability", "token_probability", "agreement", "majority_label", "agreement_of_majority"]
-    added = pd.DataFrame(rows, columns=names, index=table.index)
-    return table.join(added.astype({name: float for name in names if name != "majority_label"}))
+    shares, winners, winners_shares = zip(*votes, strict=True) if votes else ((), (), ())
+    columns["agreement"] = np.array(shares, dtype=float)
+    columns["majority_label"] = np.array(winners, dtype=object)
+    columns["agreement_of_majority"] = np.array(winners_shares, dtype=float)
+    return table.assign(**columns)
 
 
 def available_sources(table: pd.DataFrame) -> list[str]:

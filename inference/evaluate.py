@@ -17,7 +17,7 @@ import importlib
 import json
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,15 @@ from inference import confidence_tables, protocols, tables
 from inference.bootstrap import N_RESAMPLES
 from inference.confidence_metrics import N_BINS
 from inference.confidence_sources import VERBALIZED
+from inference.merged_files import write_merged, write_merged_with_confidence
 from inference.provenance import file_sha256, trace
 from inference.result_table import Results, read_file, read_shards
-from inference.results import atomic_path, atomic_write, to_line
+from inference.results import atomic_write, to_line
 from inference.storage import explain
 from inference.terminal import plain_output
 from inference.vecbench import read_records
+
+DRAWING_PROCESSES = 2  # half of the time goes into the confusion matrices
 
 
 def missing_samples(data_path: Path, known: set[str], limit: int | None = None) -> list[dict]:
@@ -57,46 +60,15 @@ def metric_log(counts: str, notes: Sequence[str], published: str, tsv: str, corr
     )
 
 
-def write_merged(results: Results, output_dir: Path) -> None:
-    """merged.jsonl, each result's line as it is, and merged_conf.jsonl, the same lines with three keys more.
-
-    The published prediction, confidence and correctness stand at the end of the line, where they
-    outweigh a record's own keys of the same name. As published, samples whose confidence is not a
-    number are left out of merged_conf.jsonl.
-    """
-    columns = ("published_confidence_unreadable", "published_label", "published_confidence", "truth")
-    with (
-        atomic_path(output_dir / "merged.jsonl") as plain,
-        atomic_path(output_dir / "merged_conf.jsonl") as extended,
-        open(plain, "wb") as merged,
-        open(extended, "wb") as merged_conf,
-    ):
-        as_json = {label: to_line(label) for label in results.table["published_label"].unique()}
-        rows = zip(results.lines(), *(results.table[name] for name in columns), strict=True)
-        for line, unreadable, label, confidence, truth in rows:
-            merged.write(line + b"\n")
-            if not unreadable:
-                known = "null" if confidence != confidence else repr(confidence)
-                added = f', "prediction": {as_json[label]}, "confidence": {known}, "correctness": '
-                merged_conf.write(line[:-1] + f"{added}{int(label == truth)}}}\n".encode())
-
-
-def evaluate(
+def _figures(
     results: Results,
     output_dir: Path,
-    draw: Callable[..., None] | None = None,
-    n_resamples: int = 0,
-    n_bins: int = N_BINS,
-    run: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Write every file of an evaluation into ``output_dir``; returns what metrics.json holds.
-
-    ``run`` is ``provenance.trace`` of the run, when the results are one's.
-    ``n_resamples`` of the bootstrap give the corrected figures 95 % intervals. ``draw`` is called
-    with the name of a function of ``inference.plots`` and its arguments, as soon as they are known;
-    without it no figure is drawn.
-    """
-    output_dir.mkdir(parents=True, exist_ok=True)
+    draw: Callable[..., None] | None,
+    n_resamples: int,
+    n_bins: int,
+    run: dict[str, Any] | None,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What metrics.json holds, and the text of each other file but the merged ones."""
     table, failed, notes = results.table, results.failed, results.notices
     n_read = len(table) + len(failed)
     counts = f"{n_read} samples read = {len(table)} predicted + {len(failed)} failed"
@@ -107,7 +79,9 @@ def evaluate(
     if draw is not None:
         shown = ["task", "group", "truth", "label", "confidence", "published_label", "published_confidence"]
         drawn = table[[*shown, "published_confidence_unreadable"]]
-        draw("draw_all", drawn, output_dir, "\n".join(notes), ("png",), results.candidates)
+        note = "\n".join(notes)
+        draw("confusion_matrices", drawn, output_dir / "confusion", ("png",), note, results.candidates)
+        draw("draw_confidence", drawn, output_dir, note)
 
     published = protocols.published_rows(table)
     published_confidence = protocols.published_confidence_rows(table)
@@ -117,7 +91,7 @@ def evaluate(
     corrected = sources[VERBALIZED]
     if draw is not None and len(sources) > 1:
         points = confidence_tables.source_points(sources)
-        draw("draw_sources", points, output_dir, "\n".join(notes))
+        draw("draw_sources", points, output_dir, note)
 
     threshold_lines = tables.thresholds_tsv(thresholds)
     corrected_text = tables.corrected_table(corrected)
@@ -142,10 +116,9 @@ def evaluate(
         "thresholds.tsv": threshold_lines,
         "error.jsonl": "".join(to_line(result) + "\n" for result in failed),
     }
-    write_merged(results, output_dir)
     summary = {
         "notices": notes,
-        "run": run and {**run, "results_sha256": file_sha256(output_dir / "merged.jsonl")},
+        "run": run,
         "counts": {"read": n_read, "predicted": len(table), "failed": len(failed)},
         "published": {
             "metric": [row.to_json() for row in published],
@@ -168,6 +141,33 @@ def evaluate(
         },
         "confidence": {name: [row.to_json() for row in rows] for name, rows in sources.items()},
     }
+    return summary, files
+
+
+def evaluate(
+    results: Results,
+    output_dir: Path,
+    draw: Callable[..., None] | None = None,
+    n_resamples: int = 0,
+    n_bins: int = N_BINS,
+    run: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write every file of an evaluation into ``output_dir``; returns what metrics.json holds.
+
+    ``run`` is ``provenance.trace`` of the run, when the results are one's.
+    ``n_resamples`` of the bootstrap give the corrected figures 95 % intervals. ``draw`` is called
+    with the name of a function of ``inference.plots`` and its arguments, as soon as they are known;
+    without it no figure is drawn.
+    """
+    output_dir.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(2) as pool:
+        # The disk takes the two large files while the figures are computed.
+        writers = [pool.submit(write, results, output_dir) for write in (write_merged, write_merged_with_confidence)]
+        summary, files = _figures(results, output_dir, draw, n_resamples, n_bins, run)
+        for writer in writers:
+            writer.result()
+    if run is not None:
+        summary["run"] = {**run, "results_sha256": file_sha256(output_dir / "merged.jsonl")}
     files["metrics.json"] = json.dumps(summary, indent=1, allow_nan=False) + "\n"
     for name, text in files.items():
         with atomic_write(output_dir / name) as handle:
@@ -219,10 +219,10 @@ def main() -> None:
         parser.error(f"--n_bins: expected 1 or more, got {args.n_bins}")
     if output_dir is None:
         parser.error("--input_file needs --output_dir")
-    # A second process imports matplotlib and draws while this one reads and writes.
-    pool = None if args.no_plots else ProcessPoolExecutor(1)
+    # Other processes import matplotlib and draw while this one reads and writes.
+    pool = None if args.no_plots else ProcessPoolExecutor(DRAWING_PROCESSES)
     drawn: list[Future] = []
-    if pool:
+    for _ in range(DRAWING_PROCESSES if pool else 0):
         pool.submit(importlib.import_module, "inference.plots")
 
     def draw(function: str, *data) -> None:

@@ -38,10 +38,13 @@ def weighted_f1(truth: Sequence[str], predicted: Sequence[str]) -> float | None:
     """
     if not len(truth):
         return None
-    # scikit-learn sorts and compares labels many times over: integers are several times faster.
-    codes, _ = pd.factorize(np.concatenate([np.asarray(truth, dtype=object), np.asarray(predicted, dtype=object)]))
+    codes, labels = pd.factorize(np.concatenate([np.asarray(truth, dtype=object), np.asarray(predicted, dtype=object)]))
     half = len(codes) // 2
-    return float(f1_score(codes[:half], codes[half:], average="weighted", zero_division=0))
+    # scikit-learn sorts and compares labels many times over: each pair goes there once, its count as weight.
+    counts = np.bincount(codes[:half] * len(labels) + codes[half:])
+    (pairs,) = counts.nonzero()
+    weights = counts[pairs]
+    return float(f1_score(*divmod(pairs, len(labels)), average="weighted", sample_weight=weights, zero_division=0))
 
 
 def calibration_bins(

@@ -112,6 +112,21 @@ def draw_figures(
     return written
 
 
+def draw_confidence(
+    table: pd.DataFrame, output_dir: Path, note: str = "", formats: Sequence[str] = ("png",)
+) -> list[Path]:
+    """The figures about confidence, from the table of ``protocols.prediction_table``; returns the files written."""
+    thresholds, curves = protocols.published_thresholds(table), protocols.calibration_curves(table)
+    written = draw_figures(thresholds, curves, output_dir, note, formats)
+    for draw, stem in (
+        (reliability_diagram, "reliability"),
+        (risk_coverage, "risk_coverage"),
+        (confidence_histograms, "confidence_histograms"),
+    ):
+        written += draw(table, output_dir / stem, formats, note)
+    return written
+
+
 def draw_all(
     table: pd.DataFrame,
     output_dir: Path,
@@ -119,7 +134,7 @@ def draw_all(
     formats: Sequence[str] = ("png",),
     candidates: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Path]:
-    """Every figure of a run, from the table of ``protocols.prediction_table``; returns the files written.
+    """Every figure of a run: those about confidence and the confusion matrices; returns the files written.
 
     Args:
         note: what must stand on every figure, as that the data are synthetic.
@@ -129,14 +144,7 @@ def draw_all(
         ValueError: on a format that is none of png, pdf, svg.
     """
     check_formats(formats)
-    thresholds, curves = protocols.published_thresholds(table), protocols.calibration_curves(table)
-    written = draw_figures(thresholds, curves, output_dir, note, formats)
-    for draw, stem in (
-        (reliability_diagram, "reliability"),
-        (risk_coverage, "risk_coverage"),
-        (confidence_histograms, "confidence_histograms"),
-    ):
-        written += draw(table, output_dir / stem, formats, note)
+    written = draw_confidence(table, output_dir, note, formats)
     return written + confusion_matrices(table, output_dir / "confusion", formats, note, candidates)
 
 

@@ -86,24 +86,34 @@ def prediction_table(results: Iterable[dict[str, Any]]) -> pd.DataFrame:
         reading = read_response(result["response"], result["candidates"])
         task = result["task"]
         known = (result.get("sample_id"), *canonical[task], image_of(result), result["ground_truth"].lower())
-        rows.append((*known, *vars(reading).values()))
-    columns = ["sample_id", "task", "group", "image", "truth", *(field.name for field in fields(Reading))]
-    table = pd.DataFrame(rows, columns=columns)
-    for column in ("published_confidence", "confidence"):
-        table[column] = table[column].astype(float)
+        rows.append(known + reading)
+    names = ("sample_id", "task", "group", "image", "truth", *Reading._fields)
+    # Column by column and typed: pandas would look at each value to find out what it is.
+    values = zip(*rows, strict=True) if rows else ((),) * len(names)
+    types = {"published_confidence": float, "confidence": float, "well_formed": bool}
+    types["published_confidence_unreadable"] = bool
+    table = pd.DataFrame(
+        {name: np.array(column, dtype=types.get(name, object)) for name, column in zip(names, values, strict=True)}
+    )
     table["published_confidence"] = table["published_confidence"].clip(0.0, 1.0)
     return table
 
 
+def _by(table: pd.DataFrame, column: str) -> dict[str, pd.DataFrame]:
+    """value of a column → its samples in the table's order; samples without a value are left out."""
+    return dict(tuple(table.groupby(column, sort=False)))
+
+
 def task_slices(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """(task, its samples) in the table's order; tasks without a sample are left out."""
-    by_task = dict(tuple(table.groupby("task", sort=False)))
+    """(task, its samples) in the published table's order; tasks without a sample are left out."""
+    by_task = _by(table, "task")
     return ((name, by_task[name]) for name in TASKS if name in by_task)
 
 
 def group_slices(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """(group, its samples) for all three groups, empty ones included."""
-    return ((group, table[table["group"] == group]) for group in GROUPS)
+    by_group = _by(table, "group")
+    return ((group, by_group.get(group, table.iloc[:0])) for group in GROUPS)
 
 
 def _correct(part: pd.DataFrame, label: str) -> np.ndarray:
@@ -116,7 +126,8 @@ def _prediction_row(name: str, kind: str, part: pd.DataFrame, label: str) -> Row
 
 
 def _without_unreadable(table: pd.DataFrame) -> pd.DataFrame:
-    return table[~table["published_confidence_unreadable"].astype(bool)]
+    unreadable = table["published_confidence_unreadable"].to_numpy(dtype=bool)
+    return table[~unreadable] if unreadable.any() else table
 
 
 def published_rows(table: pd.DataFrame) -> list[Row]:
@@ -189,9 +200,9 @@ def label_reports(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     the matrix of more than ``MAX_MATRIX_LABELS`` labels.
     """
     reports = {}
-    tasks = [name for name in TASKS if (table["task"] == name).any()]
-    for name in [*tasks, *sorted(set(table["task"]) - set(tasks))]:
-        part = table[table["task"] == name]
+    by_task = _by(table, "task")
+    for name in [*(name for name in TASKS if name in by_task), *sorted(by_task.keys() - TASKS.keys())]:
+        part = by_task[name]
         labels = label_order(name, part)
         labels += [UNKNOWN] if UNKNOWN not in labels and (part["label"] == UNKNOWN).any() else []
         # As numbers: scikit-learn sorts and compares labels many times over.

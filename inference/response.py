@@ -11,8 +11,8 @@ in the response's length, whatever a model writes.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 UNKNOWN = "unknown"
 
@@ -20,13 +20,12 @@ UNKNOWN = "unknown"
 REASONING_STEPS = ("element", "human", "context", "interaction", "analysis")
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """Everything that evaluation knows of one response; the text is never parsed again.
 
     Attributes:
-        published_label: prediction of the published task and group rows.
         published_overall_label: prediction of the published Overall row.
+        published_label: prediction of the published task and group rows.
         published_confidence: the number in the first confidence tag, not clipped; None without a tag.
         published_confidence_unreadable: a tag is there but holds no number; the published
             tool drops such a row from the confidence tables.
@@ -36,8 +35,8 @@ class Reading:
             confidence when ``confidence`` is asked for are there in their tags.
     """
 
-    published_label: str
     published_overall_label: str
+    published_label: str
     published_confidence: float | None
     published_confidence_unreadable: bool
     label: str
@@ -93,13 +92,7 @@ def _lowered(candidates: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(candidate.lower() for candidate in candidates)
 
 
-def _published_label(lowered: str, candidates: tuple[str, ...]) -> str:
-    answer = tag_text(lowered, "answer", newlines=False)
-    return _first_candidate(answer or lowered, _lowered(candidates))
-
-
-def _published_confidence(response: str) -> tuple[float | None, bool]:
-    text = tag_text(response, "confidence", newlines=False)
+def _published_confidence(text: str | None) -> tuple[float | None, bool]:
     if text is None:
         return None, False
     try:
@@ -117,8 +110,7 @@ def _whole_label(candidates: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, labels)) + r")(?!\w)")
 
 
-def _corrected_label(lowered: str, candidates: tuple[str, ...]) -> str:
-    answer = tag_text(lowered, "answer")
+def _corrected_label(answer: str | None, candidates: tuple[str, ...]) -> str:
     if answer is None:
         return UNKNOWN
     found = set(_whole_label(candidates).findall(answer))
@@ -128,8 +120,7 @@ def _corrected_label(lowered: str, candidates: tuple[str, ...]) -> str:
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 
-def _corrected_confidence(response: str) -> float | None:
-    text = tag_text(response, "confidence")
+def _corrected_confidence(text: str | None) -> float | None:
     if text is None:
         return None
     text = text.strip().strip("{}").strip()
@@ -137,6 +128,55 @@ def _corrected_confidence(response: str) -> float | None:
         return None
     value = float(text) + 0.0  # −0 is 0
     return value if 0 <= value <= 1 else None
+
+
+class _Tags(NamedTuple):
+    """Texts of a response's tags, None where there is none; ``*_line``: both tags of a pair on one line."""
+
+    answer: str | None  # lower-cased, as both readings want it
+    answer_line: str | None
+    confidence: str | None
+    confidence_line: str | None
+    complete: bool  # all five steps of the reasoning are there
+
+
+# What a trained model writes as good as always: each tag once and in order, no other "<". Nothing has to be
+# searched for then: one match gives what ``_search_tags`` would find, in a fifth of the time.
+_AS_TAUGHT = re.compile(
+    r"\s*<think>"
+    + "".join(rf"\s*<{step}>[^<]*+</{step}>" for step in REASONING_STEPS)
+    + r"\s*</think>\s*<answer>([^<\n]{1,100}+)</answer>\s*<confidence>([^<\n]{1,100}+)</confidence>\s*",
+    re.ASCII,
+)
+
+
+def _search_tags(response: str, lowered: str) -> _Tags:
+    return _Tags(
+        answer=tag_text(lowered, "answer"),
+        answer_line=tag_text(lowered, "answer", newlines=False),
+        confidence=tag_text(response, "confidence"),
+        confidence_line=tag_text(response, "confidence", newlines=False),
+        complete=len(reasoning_steps(response)) == len(REASONING_STEPS),
+    )
+
+
+def _judge(tags: _Tags, lowered: str, candidates: tuple[str, ...], with_confidence: bool) -> tuple:
+    """The fields of ``Reading`` after the first."""
+    label = _corrected_label(tags.answer, candidates)
+    confidence = _corrected_confidence(tags.confidence)
+    return (
+        _first_candidate(tags.answer_line or lowered, _lowered(candidates)),
+        *_published_confidence(tags.confidence_line),
+        label,
+        confidence,
+        tags.complete and label != UNKNOWN and (confidence is not None or not with_confidence),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _judge_as_taught(answer: str, confidence: str, candidates: tuple[str, ...], with_confidence: bool) -> tuple:
+    """``_judge`` for what ``_AS_TAUGHT`` matched, once for all responses that say the same."""
+    return _judge(_Tags(answer, answer, confidence, confidence, True), answer, candidates, with_confidence)
 
 
 def read_response(response: str, candidates: list[str] | tuple[str, ...], with_confidence: bool = True) -> Reading:
@@ -149,16 +189,11 @@ def read_response(response: str, candidates: list[str] | tuple[str, ...], with_c
     """
     candidates = tuple(candidates)
     lowered = response.lower()
-    published_confidence, unreadable = _published_confidence(response)
-    label = _corrected_label(lowered, candidates)
-    confidence = _corrected_confidence(response)
-    complete = len(reasoning_steps(response)) == len(REASONING_STEPS)
-    return Reading(
-        published_label=_published_label(lowered, candidates),
-        published_overall_label=_first_candidate(lowered, candidates),
-        published_confidence=published_confidence,
-        published_confidence_unreadable=unreadable,
-        label=label,
-        confidence=confidence,
-        well_formed=complete and label != UNKNOWN and (confidence is not None or not with_confidence),
-    )
+    # Outside ASCII lower-casing may depend on what stands beside a letter, and change a text's length.
+    taught = _AS_TAUGHT.fullmatch(response) if response.isascii() else None
+    if taught is None:
+        judged = _judge(_search_tags(response, lowered), lowered, candidates, with_confidence)
+    else:
+        answer, confidence = taught.groups()
+        judged = _judge_as_taught(answer.lower(), confidence, candidates, with_confidence)
+    return Reading(_first_candidate(lowered, candidates), *judged)

@@ -20,26 +20,25 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import orjson
 import pandas as pd
 from tqdm import tqdm
 
 from inference.confidence_sources import add_sources
-from inference.json_lines import BYTE_ORDER_MARK, decode_line, describe, refuse_other_formats, too_deep
+from inference.json_lines import decode_line, refuse_other_formats
 from inference.protocols import prediction_table
+from inference.result_lines import (
+    Piece,
+    PieceResult,
+    candidates_of,
+    check_result,
+    models_of,
+    notices,
+    pieces_of,
+    read_piece,
+)
 from inference.results import SHARD_PATTERN, is_result, shard_paths, to_line
-from inference.vecbench import RecordError, canonical_task, check_labels, content_id
 
-PIECE_BYTES = 8 * 2**20
 SMALL_BYTES = 64 * 2**20  # below it, starting processes costs more than they save
-
-
-class Piece(NamedTuple):
-    """Whole lines of a file, from byte ``start`` to byte ``end``."""
-
-    path: Path
-    start: int
-    end: int
 
 
 @dataclass
@@ -87,116 +86,12 @@ class Results:
             for number in self.table["_file"].unique():
                 handle = stack.enter_context(open(self._files[number], "rb"))
                 maps[number] = stack.enter_context(mmap(handle.fileno(), 0, access=ACCESS_READ))
-            columns = ("_file", "_offset", "_length", "_named", "sample_id")
-            for file, offset, length, named, sample_id in zip(*(self.table[c] for c in columns), strict=True):
+            columns = (self.table[name].tolist() for name in ("_file", "_offset", "_length", "_named", "sample_id"))
+            for file, offset, length, named, sample_id in zip(*columns, strict=True):
                 line = maps[file][offset : offset + length]
                 if not named:
                     line = line[:-1].rstrip() + b', "sample_id": ' + to_line(sample_id).encode("utf-8") + b"}"
                 yield line
-
-
-def notices(results: Iterable[dict[str, Any]]) -> list[str]:
-    """What must stand beside any number of these results: that data or model is synthetic, for instance."""
-    found = (
-        result[key] for result in results for key in ("notice", "model_notice") if isinstance(result.get(key), str)
-    )
-    return sorted(set(found))
-
-
-def models_of(results: Iterable[dict[str, Any]]) -> list[str]:
-    """Names of the models that gave these results."""
-    return sorted({result["model"] for result in results if isinstance(result.get("model"), str)})
-
-
-def candidates_of(results: Iterable[dict[str, Any]]) -> dict[str, list[str]]:
-    """task → its candidates, in the order of the first record that has them, then of the others."""
-    found: dict[str, dict[str, None]] = {}
-    for result in results:
-        found.setdefault(canonical_task(result["task"]), {}).update(dict.fromkeys(result["candidates"]))
-    return {task: list(labels) for task, labels in found.items()}
-
-
-def check_result(result: Any, source: str, line_number: int) -> str | None:
-    """What keeps a result line from being evaluated, or None when it can be."""
-
-    def fail(field: str, expected: str):
-        raise RecordError(source, line_number, field, expected)
-
-    if isinstance(result, dict) and "error" in result:
-        return str(result["error"])
-    try:
-        check_labels(result, fail)
-        if not isinstance(result.get("response"), str):
-            fail("response", f"the model's text, got {describe(result.get('response'))}")
-    except RecordError as error:
-        return str(error)
-    return None
-
-
-def pieces_of(path: Path, size: int = PIECE_BYTES) -> Iterator[Piece]:
-    """The file in pieces of whole lines, each of about ``size`` bytes."""
-    total = path.stat().st_size
-    with open(path, "rb") as handle:
-        start = 0
-        while start < total:
-            handle.seek(min(start + size, total))
-            handle.readline()
-            end = min(handle.tell(), total)
-            yield Piece(path, start, end)
-            start = end
-
-
-class _PieceResult(NamedTuple):
-    table: pd.DataFrame
-    failed: list[tuple[int, bytes]]  # (line in the piece from 0, the line)
-    notices: list[str]
-    models: list[str]
-    candidates: dict[str, list[str]]
-    n_lines: int
-
-
-def _decoded(content: bytes) -> Any:
-    """The object of a JSON line, None when it is none. orjson is several times faster than json, and stricter."""
-    try:
-        value = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        return decode_line(content)[0]
-    return None if too_deep(value, content) else value
-
-
-def _read_piece(piece: Piece) -> _PieceResult:
-    evaluable, places, failed = [], [], []
-    with open(piece.path, "rb") as handle:
-        handle.seek(piece.start)
-        lines = handle.read(piece.end - piece.start).split(b"\n")
-    if lines and not lines[-1]:
-        lines.pop()
-    offset = piece.start
-    for number, line in enumerate(lines):
-        start, offset = offset, offset + len(line) + 1
-        mark = len(BYTE_ORDER_MARK) if start == 0 and line.startswith(BYTE_ORDER_MARK) else 0
-        content = line[mark:].rstrip()
-        if not content.strip():
-            continue
-        result = _decoded(content)
-        if result is None or check_result(result, "", 0) is not None:
-            failed.append((number, content))
-            continue
-        named = isinstance(result.get("sample_id"), str)
-        if not named:
-            result["sample_id"] = str(result.get("id", "")) or content_id(result)
-        position = result.get("position")
-        known_position = position if isinstance(position, int) and not isinstance(position, bool) else -1
-        places.append((start + mark, len(content), named, known_position))
-        evaluable.append(result)
-    table = add_sources(prediction_table(evaluable), evaluable)
-    for name, values in zip(("_offset", "_length", "_named", "_position"), zip(*places, strict=True), strict=False):
-        table[name] = np.array(values)
-    # As categories the text of a column crosses the process boundary once.
-    for name in ("task", "group", "truth", "label", "published_label", "published_overall_label", "majority_label"):
-        table[name] = table[name].astype("category")
-    noted = notices(evaluable), models_of(evaluable), candidates_of(evaluable)
-    return _PieceResult(table, failed, *noted, len(lines))
 
 
 def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
@@ -229,13 +124,13 @@ def _read(paths: list[Path]) -> _Gathered:
     """Whole files, piece by piece; in parallel when that pays."""
     pieces = [piece for path in paths for piece in pieces_of(path)]
     if sum(piece.end - piece.start for piece in pieces) <= SMALL_BYTES:
-        return _gather(paths, pieces, map(_read_piece, pieces))
+        return _gather(paths, pieces, map(read_piece, pieces))
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        found = pool.map(_read_piece, pieces)
+        found = pool.map(read_piece, pieces)
         return _gather(paths, pieces, tqdm(found, total=len(pieces), desc="read", unit="piece", mininterval=1.0))
 
 
-def _gather(paths: list[Path], pieces: list[Piece], found: Iterable[_PieceResult]) -> _Gathered:
+def _gather(paths: list[Path], pieces: list[Piece], found: Iterable[PieceResult]) -> _Gathered:
     tables, bad, notes, models, candidates = [], [], set(), set(), {}
     line = dict.fromkeys(paths, 1)
     for piece, read in zip(pieces, found, strict=True):

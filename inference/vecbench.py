@@ -135,17 +135,19 @@ def content_id(raw: dict[str, Any]) -> str:
     return f"{raw.get('task', 'record')}-{digest}"
 
 
+def _image_in(item: dict[str, Any]) -> Any:
+    """What an item of a turn names as its image, an ``image_url`` of the OpenAI form included; None for text."""
+    image = item.get("image")
+    if image is None and "image" not in item:
+        image = item.get("image_url")
+    return image.get("url") if isinstance(image, dict) else image
+
+
 def images_in(messages: list[dict[str, Any]]) -> list[str]:
-    """Every image of a conversation, in order; ``image_url`` items of the OpenAI form included."""
-    found = []
-    for message in messages:
-        content = message["content"]
-        for item in content if isinstance(content, list) else []:
-            image = item.get("image", item.get("image_url"))
-            image = image.get("url") if isinstance(image, dict) else image
-            if image is not None:
-                found.append(image)
-    return found
+    """Every image of a conversation, in order."""
+    contents = (message["content"] for message in messages)
+    items = (item for content in contents if isinstance(content, list) for item in content)
+    return [image for image in map(_image_in, items) if image is not None]
 
 
 def image_of(raw: dict[str, Any]) -> str | None:
@@ -153,9 +155,10 @@ def image_of(raw: dict[str, Any]) -> str | None:
     messages = raw.get("conversations", raw.get("messages"))
     for turn in messages if isinstance(messages, list) else ():
         content = turn.get("content") if isinstance(turn, dict) else None
-        items = [item for item in content if isinstance(item, dict)] if isinstance(content, list) else []
-        for image in images_in([{"content": items}]):
-            return image if isinstance(image, str) else None
+        for item in content if isinstance(content, list) else ():
+            image = _image_in(item) if isinstance(item, dict) else None
+            if image is not None:
+                return image if isinstance(image, str) else None
     image = raw.get("image")
     return image if isinstance(image, str) else None
 

@@ -117,7 +117,7 @@ setup() {
 
 # Modules that an engine's run needs; find_spec does not import them, so this takes no time.
 can_run() { # PYTHON ENGINE
-  local modules="pandas sklearn scipy matplotlib orjson tqdm PIL"
+  local modules="pandas sklearn scipy matplotlib msgspec tqdm PIL"
   case "$2" in
     vllm) modules="$modules vllm transformers torch" ;;
     ray) modules="$modules ray vllm transformers torch" ;;

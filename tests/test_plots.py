@@ -24,7 +24,7 @@ from inference.plots_confidence import (
 )
 from inference.plots_labels import confusion_counts, confusion_matrices, file_part, label_order, row_shares
 from inference.protocols import label_reports, prediction_table
-from inference.result_table import candidates_of
+from inference.result_lines import candidates_of
 from inference.vecbench import TASKS
 
 NOTICE = "made-up results: they say nothing of any model"

@@ -1,0 +1,231 @@
+"""Pieces of a file of results, each read by itself: what evaluation needs of each line, as a table.
+
+    for piece in pieces_of(Path("merged.jsonl")):
+        read = read_piece(piece)
+        read.table     # one row a result that can be evaluated
+        read.failed    # the other lines
+
+Nearly every line is a plain result: msgspec decodes and checks what evaluation needs of it and
+passes over the rest, which is several times faster than json. Any line that is not plain (broken,
+an error record, without a sample id, a field of another type) goes the long way, by the rules that
+data files are read by; what is evaluable and what is wrong is decided there alone.
+"""
+
+from __future__ import annotations
+
+import gc
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, TypedDict
+
+import msgspec
+import numpy as np
+import pandas as pd
+
+from inference.confidence_sources import add_sources
+from inference.json_lines import BYTE_ORDER_MARK, MAX_DEPTH, decode_line, describe
+from inference.protocols import prediction_table
+from inference.vecbench import MAX_NAME, RecordError, canonical_task, check_labels, content_id
+
+PIECE_BYTES = 8 * 2**20
+
+
+class Piece(NamedTuple):
+    """Whole lines of a file, from byte ``start`` to byte ``end``."""
+
+    path: Path
+    start: int
+    end: int
+
+
+class PieceResult(NamedTuple):
+    """What a piece holds.
+
+    Attributes:
+        table: ``prediction_table`` with the other confidences' columns and each line's place.
+        failed: (line in the piece from 0, the line) of what cannot be evaluated.
+        notices, models, candidates: see the functions of these names.
+        n_lines: all lines, empty ones included.
+    """
+
+    table: pd.DataFrame
+    failed: list[tuple[int, bytes]]
+    notices: list[str]
+    models: list[str]
+    candidates: dict[str, list[str]]
+    n_lines: int
+
+
+def pieces_of(path: Path, size: int = PIECE_BYTES) -> Iterator[Piece]:
+    """The file in pieces of whole lines, each of about ``size`` bytes."""
+    total = path.stat().st_size
+    with open(path, "rb") as handle:
+        start = 0
+        while start < total:
+            handle.seek(min(start + size, total))
+            handle.readline()
+            end = min(handle.tell(), total)
+            yield Piece(path, start, end)
+            start = end
+
+
+def notices(results: Iterable[dict[str, Any]]) -> list[str]:
+    """What must stand beside any number of these results: that data or model is synthetic, for instance."""
+    keys = ("notice", "model_notice")
+    return sorted({result[key] for result in results for key in keys if isinstance(result.get(key), str)})
+
+
+def models_of(results: Iterable[dict[str, Any]]) -> list[str]:
+    """Names of the models that gave these results."""
+    return sorted({result["model"] for result in results if isinstance(result.get("model"), str)})
+
+
+def candidates_of(results: Iterable[dict[str, Any]]) -> dict[str, list[str]]:
+    """task → its candidates, in the order of the first record that has them, then of the others."""
+    found: dict[str, dict[str, None]] = {}
+    for task, labels in dict.fromkeys((result["task"], tuple(result["candidates"])) for result in results):
+        found.setdefault(canonical_task(task), {}).update(dict.fromkeys(labels))
+    return {task: list(labels) for task, labels in found.items()}
+
+
+def check_result(result: Any, source: str, line_number: int) -> str | None:
+    """What keeps a result line from being evaluated, or None when it can be."""
+
+    def fail(field: str, expected: str):
+        raise RecordError(source, line_number, field, expected)
+
+    if isinstance(result, dict) and "error" in result:
+        return str(result["error"])
+    try:
+        check_labels(result, fail)
+        if not isinstance(result.get("response"), str):
+            fail("response", f"the model's text, got {describe(result.get('response'))}")
+    except RecordError as error:
+        return str(error)
+    return None
+
+
+class _Item(TypedDict, total=False):
+    image: Any
+    image_url: Any
+
+
+class _Turn(TypedDict, total=False):
+    content: str | list[_Item]
+
+
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
+
+
+class _Needed(TypedDict):
+    sample_id: str
+    task: _Name
+    candidates: list[str]
+    ground_truth: _Name
+    response: str
+
+
+class _PlainResult(_Needed, total=False):
+    """The keys that evaluation reads, with the types that need no second look."""
+
+    position: Any
+    error: Any
+    conversations: list[_Turn]
+    messages: list[_Turn]
+    image: Any
+    notice: Any
+    model_notice: Any
+    model: Any
+    answer_log_probability: Any
+    mean_log_probability: Any
+    other_responses: Any
+
+
+_DECODER = msgspec.json.Decoder(_PlainResult)
+_LONG_NUMBER = re.compile(rb"\d{%d}" % (sys.get_int_max_str_digits() + 1))
+
+
+@lru_cache(maxsize=1024)
+def _plain_candidates(labels: tuple[str, ...]) -> list[str] | None:
+    """The labels when they are in order, the same list for the same labels; None otherwise."""
+    result = {"task": "any", "candidates": list(labels), "ground_truth": "any", "response": ""}
+    return None if check_result(result, "", 0) is not None else result["candidates"]
+
+
+def _plain_result(line: bytes) -> dict[str, Any] | None:
+    """The fields of a plain result line; None for any other, which may be as good or bad as it likes."""
+    try:
+        result: dict[str, Any] = _DECODER.decode(line)
+        if not line.isascii():
+            line.decode("utf-8")  # msgspec does not look into the text that it passes over
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    if "error" in result:
+        return None
+    # json refuses such numbers and levels, wherever they stand
+    if line.count(b"[") + line.count(b"{") > MAX_DEPTH or (len(line) > 4000 and _LONG_NUMBER.search(line)):
+        return None
+    candidates = _plain_candidates(tuple(result["candidates"]))
+    if candidates is None or not (result["task"].isascii() and result["ground_truth"].isascii()):
+        return None
+    result["candidates"] = candidates
+    return result
+
+
+@contextmanager
+def _collection_paused() -> Iterator[None]:
+    """No search for cycles meanwhile: decoded lines have none, and looking costs as much as all else together."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_collection_paused()
+def read_piece(piece: Piece) -> PieceResult:
+    """Everything that evaluation needs of a piece's lines.
+
+    Raises:
+        OSError: when the file cannot be read.
+    """
+    evaluable, places, failed = [], [], []
+    with open(piece.path, "rb") as handle:
+        handle.seek(piece.start)
+        lines = handle.read(piece.end - piece.start).split(b"\n")
+    if lines and not lines[-1]:
+        lines.pop()
+    offset = piece.start
+    for number, line in enumerate(lines):
+        start, offset = offset, offset + len(line) + 1
+        mark = len(BYTE_ORDER_MARK) if start == 0 and line.startswith(BYTE_ORDER_MARK) else 0
+        content = line[mark:].rstrip()
+        if not content.strip():
+            continue
+        result, named = _plain_result(content), True
+        if result is None:
+            result, problem = decode_line(content)
+            if problem is not None or check_result(result, "", 0) is not None:
+                failed.append((number, content))
+                continue
+            named = isinstance(result.get("sample_id"), str)
+            if not named:
+                result["sample_id"] = str(result.get("id", "")) or content_id(result)
+        position = result.get("position")
+        known_position = position if isinstance(position, int) and not isinstance(position, bool) else -1
+        places.append((start + mark, len(content), named, known_position))
+        evaluable.append(result)
+    table = add_sources(prediction_table(evaluable), evaluable)
+    for name, values in zip(("_offset", "_length", "_named", "_position"), zip(*places, strict=True), strict=False):
+        table[name] = np.array(values)
+    # As categories the text of a column crosses the process boundary once.
+    for name in ("task", "group", "truth", "label", "published_label", "published_overall_label", "majority_label"):
+        table[name] = table[name].astype("category")
+    noted = notices(evaluable), models_of(evaluable), candidates_of(evaluable)
+    return PieceResult(table, failed, *noted, len(lines))
