@@ -5,9 +5,10 @@
 
 A pickle can run any code while it is read, and so does what ``auto_map`` names. The engines ask here before
 they load, the templates of training before they start, and do not rely on the frameworks alone: vLLM before
-0.14 followed ``auto_map`` without being asked (CVE-2026-22807), transformers before 5.3 a configuration that
-trusts itself (CVE-2026-5241). Of a hub name the JSON files are fetched and looked at first; that it has
-safetensors is left to the frameworks, which are told to read nothing else. Standard library, but for the hub.
+0.14 followed ``auto_map`` without being asked (CVE-2026-22807), transformers before 5.3 an attention kernel of
+the hub that a configuration names (CVE-2026-4372), before 5.5 a configuration that trusts itself
+(CVE-2026-5241). Of a hub name the JSON files are fetched and looked at first; that it has safetensors is left
+to the frameworks, which are told to read nothing else. Standard library, but for the hub.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 OTHER_FILES = ("*.json", "*.txt", "*.jinja", "*.model", "*.py")  # what engines read beside the weights
+CUSTOM_GENERATE = "custom_generate/generate.py"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 # Files of a trainer: no engine reads them, and the optimizer is larger than the model.
 NO_WEIGHTS = ("training_args", "trainer_state", "optimizer", "scheduler", "rng_state", "random_states", "scaler")
@@ -44,6 +46,11 @@ def model_files(folder: str | Path) -> list[Path]:
     return sorted(path for path in weights + others if path.is_file() and not path.name.startswith((".", *NO_WEIGHTS)))
 
 
+def _names_kernel(value: Any) -> bool:
+    """Whether an attention implementation is one of the hub, a repository's name, for the model or a part of it."""
+    return any(map(_names_kernel, value.values())) if isinstance(value, dict) else "/" in str(value)
+
+
 def names_code(value: Any) -> bool:
     """Whether decoded JSON names code to run, at any depth: a nested configuration is loaded as well."""
     if isinstance(value, list):
@@ -53,14 +60,14 @@ def names_code(value: Any) -> bool:
     for key, inner in value.items():
         if key in ("auto_map", "trust_remote_code") and inner:
             return True
-        if "attn_implementation" in key and isinstance(inner, str) and "/" in inner:  # a kernel of the hub
+        if "attn_implementation" in key and _names_kernel(inner):
             return True
     return any(map(names_code, value.values()))
 
 
 def remote_code(folder: str | Path) -> list[Path]:
-    """The folder's JSON files that name Python code to run."""
-    naming = []
+    """The folder's JSON files that name Python code to run, and the code that transformers looks for unasked."""
+    naming = [path for path in [Path(folder) / CUSTOM_GENERATE] if path.exists()]
     for path in sorted(Path(folder).glob("*.json")):
         try:
             content = json.loads(path.read_bytes())
@@ -80,7 +87,7 @@ def hub_files(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json"]))
+        return Path(snapshot_download(name, allow_patterns=["*.json", CUSTOM_GENERATE]))
     except (OSError, ValueError) as error:  # all of the library's own errors are one of these
         reason = str(error).partition("\n")[0]
         raise CheckpointRefused(f"{name}: no folder, and its files cannot be had from the hub: {reason}") from None

@@ -219,12 +219,23 @@ def test_auto_map_is_seen_in_every_file_however_it_is_spelled(tmp_path):
     (tmp_path / "config.json").write_text('{"vision_config": {"auto_map": {"AutoConfig": "other/repository--a.B"}}}')
     (tmp_path / "lightglue.json").write_text('{"parts": [{"trust_remote_code": true}]}')
     (tmp_path / "kernel.json").write_text('{"text_config": {"_attn_implementation": "somebody/kernel"}}')
+    (tmp_path / "kernels.json").write_text('{"attn_implementation": {"": "sdpa", "vision_config": "somebody/kernel"}}')
+    (tmp_path / "internal.json").write_text('{"_attn_implementation_internal": "somebody/kernel"}')
+    (tmp_path / "parts.json").write_text('{"attn_implementation": {"vision_config": "eager"}, "more": {"a": "b/c"}}')
     (tmp_path / "fine.json").write_text('{"trust_remote_code": false, "attn_implementation": "sdpa", "auto_map": null}')
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "list.json").write_text("[]")
     (tmp_path / "empty.json").write_text('{"auto_map": {}}')
     names = [path.stem for path in remote_code(tmp_path)]
-    assert names == ["config", "kernel", "lightglue", "tokenizer_config"]
+    assert names == ["config", "internal", "kernel", "kernels", "lightglue", "tokenizer_config"]
+
+
+def test_a_generate_function_of_its_own_is_code(tmp_path):
+    (tmp_path / "custom_generate").mkdir()
+    (tmp_path / "custom_generate" / "generate.py").write_text("def generate(model, **kwargs): ...\n")
+    with pytest.raises(CheckpointRefused, match=r"custom_generate/generate\.py"):
+        check_checkpoint(tmp_path)
+    check_checkpoint(tmp_path, trust_remote_code=True)
 
 
 def test_the_shipped_checkpoint_passes():
