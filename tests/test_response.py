@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inference import response as reader
 from inference.response import read_response, reasoning_steps, tag_text
 
 MIKELS = ["amusement", "anger", "awe", "contentment", "disgust", "excitement", "fear", "sadness"]
@@ -56,8 +57,51 @@ def test_any_text_is_read_without_an_exception(text):
     assert not (reading.published_confidence_unreadable and reading.published_confidence is not None)
 
 
+TAUGHT = re.split(r"(?<=>)|(?=<)", FULL.replace("><", "> <"))  # tags, texts and gaps
+ODD = [
+    *dict.fromkeys(TAUGHT),
+    "",
+    "\n",
+    "x",
+    "<",
+    "<THINK>",
+    "<Answer>",
+    "a joy, not fear",
+    "AWE.",
+    "Fear",
+    "{0.5}",
+    "-0",
+]
+ODD += ["nan", ".9", "1.5", "0.8\n", "high", "a" * 101, "\u0130", "\u212a", "A\u03a3", "\u0660.\u0668", "awe</b>"]
+
+
+@given(
+    st.dictionaries(st.integers(0, len(TAUGHT) - 1), st.sampled_from(ODD), max_size=3),
+    st.sampled_from([MIKELS, ["Fear", "awe", "joy"]]),
+    st.booleans(),
+)
+def test_one_match_reads_what_the_searches_read(changed, candidates, with_confidence):
+    text = "".join(changed.get(i, part) for i, part in enumerate(TAUGHT))
+    lowered, labels = text.lower(), tuple(candidates)
+    searched = reader._judge(reader._search_tags(text, lowered), lowered, labels, with_confidence)
+    assert repr(tuple(read_response(text, candidates, with_confidence)[1:])) == repr(searched)
+
+
+def test_what_a_trained_model_writes_takes_the_one_match():
+    assert reader._AS_TAUGHT.fullmatch(FULL).groups() == ("awe", "0.85")
+    spaced = FULL.replace("><", ">\n<")
+    assert reader._AS_TAUGHT.fullmatch(spaced) and read_response(spaced, MIKELS) == read_response(FULL, MIKELS)
+
+
 @pytest.mark.parametrize(
-    "text", ["<answer>" * 200_000, "<answer>\n</answer" * 100_000, "<confidence>1\n" * 150_000 + "</confidence>"]
+    "text",
+    [
+        "<answer>" * 200_000,
+        "<answer>\n</answer" * 100_000,
+        "<confidence>1\n" * 150_000 + "</confidence>",
+        FULL[:-1] + " " * 1_000_000,
+        FULL.replace("><", ">" + " " * 200_000 + "<")[:-1],
+    ],
 )
 def test_reading_takes_linear_time_on_hostile_text(text):
     start = time.process_time()

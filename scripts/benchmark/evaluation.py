@@ -1,11 +1,12 @@
-"""Evaluation against the published procedure's three passes: whole processes, start-up included.
+"""Evaluation against the published procedure's three programs: whole processes, start-up included.
 
     python -m scripts.benchmark.evaluation --rows 8032 80000 800000
     python -m scripts.benchmark.evaluation --rows 1000000 --alone       # only ours, everything it does
 
-Made-up results (``made_up``). Ours is timed twice: for the published tables alone
-(``--n_resamples 0 --no_plots``, though it also computes every corrected figure), and with 1,000
-resamples and all figures. Both sides must print the same published tables, which is checked.
+Made-up results (``made_up``). Compared twice: tables alone (ours ``--n_resamples 0 --no_plots``,
+though it also computes every corrected figure), and with figures (two of the published procedure;
+ours with all of them and 1,000 resamples). Both sides must print the same published tables, which is
+checked.
 """
 
 from __future__ import annotations
@@ -33,40 +34,38 @@ def check_same_tables(theirs: Path, ours: Path) -> None:
 
 def measure_rows(rows: int, rounds: int, folder: Path) -> None:
     """Time both sides on so many results and record the ratios."""
-    source = folder / "results.jsonl"
+    source, theirs, ours = folder / "results.jsonl", folder / "theirs", folder / "ours"
     write_results(source, rows)
-    peaks: dict[str, int] = {}
+    module = [sys.executable, "-m", "scripts.benchmark.published_evaluation"]
+    first = [[*module, "merge", str(source), str(theirs)], [*module, "confidence", str(theirs)]]
+    last = [*module, "calibration", str(theirs)]
+    evaluate = [sys.executable, "-m", "inference.evaluate", "--input_file", str(source), "--output_dir", str(ours)]
+    sides = {
+        "published, tables": [*first, [*last, "--no_figures"]],
+        "ours, tables": [[*evaluate, "--quiet", "--n_resamples", "0", "--no_plots"]],
+        "published, figures": [*first, last],
+        "ours, figures": [[*evaluate, "--quiet"]],
+    }
+    peaks = dict.fromkeys(sides, 0)
 
-    def side(name: str, *command: str):
+    def timed(name: str):
         def once() -> float:
-            seconds, peak = run([sys.executable, "-m", *command])
-            peaks[name] = max(peaks.get(name, 0), peak)
-            return seconds
+            measured = [run(command) for command in sides[name]]
+            peaks[name] = max(peaks[name], *(peak for _, peak in measured))
+            return sum(seconds for seconds, _ in measured)
 
         return once
 
-    def ours(*options: str) -> tuple[str, ...]:
-        read = ("--input_file", str(source), "--output_dir", str(folder / "ours"))
-        return ("inference.evaluate", *read, "--quiet", *options)
-
-    times = in_turns(
-        {
-            "published": side(
-                "published", "scripts.benchmark.published_evaluation", str(source), str(folder / "theirs")
-            ),
-            "tables": side("tables", *ours("--n_resamples", "0", "--no_plots")),
-            "all": side("all", *ours()),
-        },
-        rounds,
-    )
-    check_same_tables(folder / "theirs", folder / "ours")
-    for name, what in (("tables", "published and corrected tables"), ("all", "with 1,000 resamples and all figures")):
+    times = in_turns({name: timed(name) for name in sides}, rounds)
+    check_same_tables(theirs, ours)
+    for name, what in (("tables", "tables alone"), ("figures", "with figures, ours with all and 1,000 resamples")):
+        published, own = f"published, {name}", f"ours, {name}"
         record(
             "evaluation",
             f"{rows:,} results, {what}",
-            f"{times['published'] / times[name]:.1f} × the published procedure ({times[name]:.1f} s, "
-            f"{peaks[name] / 2**20:,.0f} MiB; published {times['published']:.1f} s, "
-            f"{peaks['published'] / 2**20:,.0f} MiB)",
+            f"{times[published] / times[own]:.1f} × the published procedure ({times[own]:.1f} s, "
+            f"{peaks[own] / 2**20:,.0f} MiB; published {times[published]:.1f} s, "
+            f"{peaks[published] / 2**20:,.0f} MiB)",
             f"{COMMAND} --rows {rows}",
         )
 
