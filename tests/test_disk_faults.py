@@ -11,8 +11,8 @@ import pytest
 from conftest import REPO, TOY_CHECKPOINT, read_jsonl, run, write_jsonl
 from endpoint_server import serve
 from small_disk import PAGE, small_disk
-from test_build_vec_cot import Teacher
 from test_endpoint_faults import command, records
+from vec_cot import Teacher
 
 from inference.results import finished_samples, shard_path
 from scripts.build_vec_cot.stages import PUBLISHED_ROWS

@@ -1,0 +1,30 @@
+"""The confidence of stage 2: a share of samples, in steps of 0.05, never certain."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scripts.build_vec_cot.confidence import smoothed_confidence
+
+
+@given(st.integers(1, 200), st.floats(0, 5), st.data())
+def test_a_confidence_is_near_its_share_in_steps_of_005_and_never_certain(sample_count, smoothing, data):
+    label_count = data.draw(st.integers(0, sample_count))
+    value = smoothed_confidence(label_count, sample_count, smoothing)
+    assert 0.05 <= value <= 0.95
+    assert value == round(round(20 * value) / 20, 10)
+    share = (label_count + smoothing) / (sample_count + 2 * smoothing)
+    assert abs(value - min(0.95, max(0.05, share))) <= 0.025 + 1e-9
+    if label_count:
+        assert smoothed_confidence(label_count - 1, sample_count, smoothing) <= value
+
+
+def test_ten_samples_give_these_confidences():
+    values = [smoothed_confidence(k, 10, 0.5) for k in range(11)]
+    assert values == [0.05, 0.15, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.85, 0.95]
+
+
+@pytest.mark.parametrize("counts", [(-1, 5), (6, 5), (0, 0)])
+def test_counts_that_cannot_be_are_refused(counts):
+    with pytest.raises(ValueError, match="expected 0 <= k <= K"):
+        smoothed_confidence(*counts, 0.5)
