@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 OTHER_FILES = ("*.json", "*.txt", "*.jinja", "*.model", "*.py")  # what engines read beside the weights
-CUSTOM_GENERATE = "custom_generate/generate.py"
+CUSTOM_GENERATE = "custom_generate/generate.py"  # transformers up to 5.16 copies it before anybody is asked
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 # Files of a trainer: no engine reads them, and the optimizer is larger than the model.
 NO_WEIGHTS = ("training_args", "trainer_state", "optimizer", "scheduler", "rng_state", "random_states", "scaler")
@@ -67,7 +67,8 @@ def names_code(value: Any) -> bool:
 
 def remote_code(folder: str | Path) -> list[Path]:
     """The folder's JSON files that name Python code to run, and the code that transformers looks for unasked."""
-    naming = [path for path in [Path(folder) / CUSTOM_GENERATE] if path.exists()]
+    custom = Path(folder) / CUSTOM_GENERATE
+    naming = [custom] if custom.exists() else []
     for path in sorted(Path(folder).glob("*.json")):
         try:
             content = json.loads(path.read_bytes())

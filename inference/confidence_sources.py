@@ -9,6 +9,7 @@ gives a confidence of its own, judged by the same figures as the verbalized one.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -33,12 +34,9 @@ SOURCES = {
 }
 
 
-_NAN = float("nan")
-
-
 def _probability(log_probability: Any) -> float:
     if isinstance(log_probability, bool) or not isinstance(log_probability, (int, float)):
-        return _NAN
+        return math.nan
     try:
         return float(np.exp(float(min(log_probability, 0.0))))
     except OverflowError:  # an integer beyond all floats
@@ -54,7 +52,7 @@ def _votes(result: dict[str, Any], first: str) -> tuple[float, str, float]:
     """
     others = result.get("other_responses")
     if not isinstance(others, list) or not others:
-        return _NAN, first, _NAN
+        return math.nan, first, math.nan
     labels = [first, *(read_response(str(text), result["candidates"]).label for text in others)]
     counts = Counter(label for label in labels if label != UNKNOWN)
     winner, votes = counts.most_common(1)[0] if counts else (UNKNOWN, len(labels))
@@ -69,16 +67,13 @@ def add_sources(table: pd.DataFrame, results: Iterable[dict[str, Any]]) -> pd.Da
     """
     results = list(results)
     columns: dict[str, Any] = {
-        name: np.array([_NAN if result.get(key) is None else _probability(result[key]) for result in results], float)
+        name: np.array([_probability(result.get(key)) for result in results], dtype=float)
         for name, key in (
             ("answer_probability", "answer_log_probability"),
             ("token_probability", "mean_log_probability"),
         )
     }
-    votes = [
-        _votes(result, label) if "other_responses" in result else (_NAN, label, _NAN)
-        for result, label in zip(results, table["label"], strict=True)
-    ]
+    votes = [_votes(result, label) for result, label in zip(results, table["label"], strict=True)]
     shares, winners, winners_shares = zip(*votes, strict=True) if votes else ((), (), ())
     columns["agreement"] = np.array(shares, dtype=float)
     columns["majority_label"] = np.array(winners, dtype=object)

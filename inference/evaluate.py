@@ -61,7 +61,7 @@ def metric_log(counts: str, notes: Sequence[str], published: str, tsv: str, corr
     )
 
 
-def _figures(
+def _summarize(
     results: Results,
     output_dir: Path,
     draw: Callable[..., None] | None,
@@ -164,7 +164,7 @@ def evaluate(
     with ThreadPoolExecutor(2) as pool:
         # The disk takes the two large files while the figures are computed.
         writers = [pool.submit(write, results, output_dir) for write in (write_merged, write_merged_with_confidence)]
-        summary, files = _figures(results, output_dir, draw, n_resamples, n_bins, run)
+        summary, files = _summarize(results, output_dir, draw, n_resamples, n_bins, run)
         for writer in writers:
             writer.result()
     if run is not None:

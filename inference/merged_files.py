@@ -1,6 +1,8 @@
 """merged.jsonl and merged_conf.jsonl: a run's results in one file each, line by line as the shards have them.
 
-write_merged(read_shards(Path("infer_results/my_run")), Path("infer_results/my_run"))
+    write_merged(read_shards(Path("infer_results/my_run")), Path("infer_results/my_run"))
+
+Each is written under a temporary name and moved into place.
 """
 
 from __future__ import annotations

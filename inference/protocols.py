@@ -90,8 +90,8 @@ def prediction_table(results: Iterable[dict[str, Any]]) -> pd.DataFrame:
     names = ("sample_id", "task", "group", "image", "truth", *Reading._fields)
     # Column by column and typed: pandas would look at each value to find out what it is.
     values = zip(*rows, strict=True) if rows else ((),) * len(names)
-    types = {"published_confidence": float, "confidence": float, "well_formed": bool}
-    types["published_confidence_unreadable"] = bool
+    types = dict.fromkeys(("published_confidence", "confidence"), float)
+    types |= dict.fromkeys(("published_confidence_unreadable", "well_formed"), bool)
     table = pd.DataFrame(
         {name: np.array(column, dtype=types.get(name, object)) for name, column in zip(names, values, strict=True)}
     )

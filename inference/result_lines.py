@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypedDict
+from typing import Annotated, Any, NamedTuple, NoReturn, TypedDict
 
 import msgspec
 import numpy as np
@@ -29,7 +29,7 @@ import pandas as pd
 from inference.confidence_sources import add_sources
 from inference.json_lines import BYTE_ORDER_MARK, MAX_DEPTH, decode_line, describe
 from inference.protocols import prediction_table
-from inference.vecbench import MAX_NAME, RecordError, canonical_task, check_labels, content_id
+from inference.vecbench import MAX_NAME, RecordError, canonical_task, check_candidates, check_labels, content_id
 
 PIECE_BYTES = 8 * 2**20
 
@@ -146,14 +146,24 @@ class _PlainResult(_Needed, total=False):
 
 
 _DECODER = msgspec.json.Decoder(_PlainResult)
-_LONG_NUMBER = re.compile(rb"\d{%d}" % (sys.get_int_max_str_digits() + 1))
 
 
 @lru_cache(maxsize=1024)
-def _plain_candidates(labels: tuple[str, ...]) -> list[str] | None:
-    """The labels when they are in order, the same list for the same labels; None otherwise."""
-    result = {"task": "any", "candidates": list(labels), "ground_truth": "any", "response": ""}
-    return None if check_result(result, "", 0) is not None else result["candidates"]
+def _plain_candidates(labels: tuple[str, ...]) -> list[str]:
+    """The labels, checked: one list for all lines that have the same; raises RecordError."""
+    return check_candidates(list(labels), _not_plain)
+
+
+def _not_plain(field: str, expected: str) -> NoReturn:
+    raise RecordError("", 0, field, expected)
+
+
+def _json_refuses(line: bytes) -> bool:
+    """Whether a number is too long or the levels may be too many for json; msgspec passes over such values."""
+    digits = sys.get_int_max_str_digits()
+    if 0 < digits < len(line) and re.search(rb"\d{%d}" % (digits + 1), line):
+        return True
+    return line.count(b"[") + line.count(b"{") > MAX_DEPTH
 
 
 def _plain_result(line: bytes) -> dict[str, Any] | None:
@@ -162,18 +172,11 @@ def _plain_result(line: bytes) -> dict[str, Any] | None:
         result: dict[str, Any] = _DECODER.decode(line)
         if not line.isascii():
             line.decode("utf-8")  # msgspec does not look into the text that it passes over
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        result["candidates"] = _plain_candidates(tuple(result["candidates"]))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, RecordError):
         return None
-    if "error" in result:
-        return None
-    # json refuses such numbers and levels, wherever they stand
-    if line.count(b"[") + line.count(b"{") > MAX_DEPTH or (len(line) > 4000 and _LONG_NUMBER.search(line)):
-        return None
-    candidates = _plain_candidates(tuple(result["candidates"]))
-    if candidates is None or not (result["task"].isascii() and result["ground_truth"].isascii()):
-        return None
-    result["candidates"] = candidates
-    return result
+    names = result["task"].isascii() and result["ground_truth"].isascii()
+    return None if "error" in result or not names or _json_refuses(line) else result
 
 
 @contextmanager

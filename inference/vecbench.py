@@ -199,26 +199,32 @@ def _check_messages(messages: Any, fail: Callable[[str, str], NoReturn]) -> list
     return messages
 
 
-def check_labels(raw: Any, fail: Callable[[str, str], NoReturn]) -> tuple[str, list[str], str]:
-    """(task, candidates, ground_truth) of a decoded line; ``fail(field, expected)`` must raise."""
-    if not isinstance(raw, dict):
-        fail("(line)", f"a JSON object, got {describe(raw)}")
-    task, candidates, truth = raw.get("task"), raw.get("candidates"), raw.get("ground_truth")
-    if not isinstance(task, str) or not task:
-        fail("task", f"a task name, got {describe(task)}")
+def check_candidates(candidates: Any, fail: Callable[[str, str], NoReturn]) -> list[str]:
+    """The candidates of a decoded line; ``fail(field, expected)`` must raise."""
     if not isinstance(candidates, list) or not candidates:
         fail("candidates", f"a non-empty list of labels, got {describe(candidates)}")
     if not all(isinstance(label, str) and label for label in candidates):
         fail("candidates", f"labels that are non-empty strings, got {describe(candidates)}")
-    if not isinstance(truth, str) or not truth:
-        fail("ground_truth", f"a label, got {describe(truth)}")
     if len(candidates) > MAX_CANDIDATES:
         fail("candidates", f"at most {MAX_CANDIDATES} labels, got {len(candidates)}")
-    check_text("task", task, fail, MAX_NAME)
-    check_text("ground_truth", truth, fail, MAX_NAME)
     if max(map(len, candidates)) > MAX_NAME or not "".join(candidates).isascii():
         for label in candidates:
             check_text("candidates", label, fail, MAX_NAME)
+    return candidates
+
+
+def check_labels(raw: Any, fail: Callable[[str, str], NoReturn]) -> tuple[str, list[str], str]:
+    """(task, candidates, ground_truth) of a decoded line; ``fail(field, expected)`` must raise."""
+    if not isinstance(raw, dict):
+        fail("(line)", f"a JSON object, got {describe(raw)}")
+    task, truth = raw.get("task"), raw.get("ground_truth")
+    if not isinstance(task, str) or not task:
+        fail("task", f"a task name, got {describe(task)}")
+    candidates = check_candidates(raw.get("candidates"), fail)
+    if not isinstance(truth, str) or not truth:
+        fail("ground_truth", f"a label, got {describe(truth)}")
+    check_text("task", task, fail, MAX_NAME)
+    check_text("ground_truth", truth, fail, MAX_NAME)
     return canonical_task(task), candidates, truth
 
 

@@ -35,11 +35,32 @@ def completion(text, **more):
     return {"choices": [choice], "usage": {"prompt_tokens": 7, "completion_tokens": 5}}
 
 
-class Endpoint(BaseHTTPRequestHandler):
+class JsonHandler(BaseHTTPRequestHandler):
+    """Reads a request's body and replies, silently; a subclass has ``do_POST``."""
+
     protocol_version = "HTTP/1.1"
 
+    def read_body(self):
+        return self.rfile.read(int(self.headers["Content-Length"]))
+
+    def reply(self, body, status=200, content_type="application/json", **headers):
+        """``body``: bytes as they are, or what becomes JSON."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+class Endpoint(JsonHandler):
     def do_POST(self):
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        request = json.loads(self.read_body())
         found = re.search(r"case:([\w-]+)", json.dumps(request["messages"], ensure_ascii=False))
         case = found[1] if found else "good"
         with self.server.lock:
@@ -50,16 +71,6 @@ class Endpoint(BaseHTTPRequestHandler):
             self.reply(completion(answer_to(request)))
         else:
             CASES[case](self, request, first)
-
-    def reply(self, body, status=200, content_type="application/json", **headers):
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
 
     def good(self, request):
         self.reply(completion(answer_to(request)))
@@ -72,9 +83,6 @@ class Endpoint(BaseHTTPRequestHandler):
             self.wfile.write(b" ")
             self.wfile.flush()
             time.sleep(0.05)
-
-    def log_message(self, *_):
-        pass
 
 
 def once(fault):

@@ -9,11 +9,12 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import ClassVar
 
 import pytest
 from conftest import TOY_CHECKPOINT, TOY_PIXELS, free_port, run
+from endpoint_server import JsonHandler
 
 from inference.engines import EngineSettings, Request, load_engine
 from inference.images import ImageSource
@@ -61,32 +62,18 @@ def server(tmp_path_factory):
         process.wait(30)
 
 
-class Proxy(BaseHTTPRequestHandler):
+class Proxy(JsonHandler):
     """Stands before the server at the port ``target``; a subclass says what it does to requests."""
 
-    protocol_version = "HTTP/1.1"
     target = 0
 
-    def read_body(self):
-        return self.rfile.read(int(self.headers["Content-Length"]))
-
     def pass_on(self, body):
-        """(status, body) of the server's reply."""
+        """(body, status) of the server's reply, as ``reply`` takes them."""
         connection = http.client.HTTPConnection("127.0.0.1", self.target, timeout=120)
         headers = {name: self.headers[name] for name in ("Content-Type", "Authorization")}
         connection.request("POST", self.path, body, headers)
         reply = connection.getresponse()
-        return reply.status, reply.read()
-
-    def answer(self, status, body):
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
+        return reply.read(), reply.status
 
 
 class Faults(Proxy):
@@ -111,9 +98,9 @@ class Faults(Proxy):
                 self.close_connection = True
                 return
             if kind != "none":
-                self.answer(int(kind), b'{"error": {"message": "made-up fault"}}')
+                self.reply({"error": {"message": "made-up fault"}}, int(kind))
                 return
-            self.answer(*self.pass_on(body))
+            self.reply(*self.pass_on(body))
         finally:
             with self.lock:
                 type(self).under_way -= 1
@@ -130,13 +117,13 @@ class NoLogprobs(Proxy):
         asked = "logprobs" in json.loads(body)
         if asked and not self.quiet:
             type(self).refused += 1
-            self.answer(400, b'{"error": {"message": "logprobs is not supported with this model"}}')
+            self.reply({"error": {"message": "logprobs is not supported with this model"}}, 400)
             return
-        status, reply = self.pass_on(body)
+        reply, status = self.pass_on(body)
         told = json.loads(reply)
         for choice in told["choices"]:
             assert (choice.pop("logprobs") is not None) == asked
-        self.answer(status, json.dumps(told).encode())
+        self.reply(told, status)
 
 
 def ask(data, output, port, *more, key=KEY, check=True):

@@ -6,8 +6,8 @@ import json
 import random
 import re
 import time
-from http.server import BaseHTTPRequestHandler
 
+from endpoint_server import JsonHandler, completion
 from PIL import Image
 
 from inference.vecbench import MIKELS_8
@@ -40,14 +40,13 @@ def labelled(folder, name, image, task="EmoSet-8", label="awe", **more):
     return {"image": name, "ground_truth": label, "candidates": list(MIKELS_8), "task": task, **more}
 
 
-class Teacher(BaseHTTPRequestHandler):
+class Teacher(JsonHandler):
     """A made-up teacher: reads the label off the prompt; what it writes depends on the request's seed."""
 
-    protocol_version = "HTTP/1.1"
     delay = 0.0
 
     def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = json.loads(self.read_body())
         image, text = body["messages"][0]["content"]
         Image.open(io.BytesIO(base64.b64decode(image["image_url"]["url"].partition(",")[2]))).load()
         label = re.search(r"evokes (\w+), out of", text["text"])[1]
@@ -57,20 +56,4 @@ class Teacher(BaseHTTPRequestHandler):
             sections["human"] = "As specified, two people smile."
         answer = compose(sections, "awe" if kind == 2 else label)
         time.sleep(self.delay)
-        reply = json.dumps(
-            {
-                "id": "1",
-                "object": "chat.completion",
-                "created": 1,
-                "model": body["model"],
-                "choices": [{"index": 0, "message": {"role": "assistant", "content": answer}, "finish_reason": "stop"}],
-            }
-        ).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(reply)))
-        self.end_headers()
-        self.wfile.write(reply)
-
-    def log_message(self, *_):
-        pass
+        self.reply(completion(answer))

@@ -9,7 +9,8 @@ process of its own that reads all results again; a prediction is searched in the
 is needed (three times a table, and once for each threshold that a row reaches), lists of strings go
 to scikit-learn, and two figures of 300 dots an inch end it. It imports wandb where the published
 programs do, when it is installed, but logs nothing. It prints the published tables;
-``inference.evaluate`` must print the same.
+``inference.evaluate`` must print the same. Libraries are imported where they are used: each program
+starts with its own alone.
 """
 
 from __future__ import annotations
