@@ -1,6 +1,8 @@
 """Made-up results of any number, for timing only: random labels, random confidences; photographs of noise.
 
-python -m scripts.benchmark.made_up --rows 8032 --output_path output/benchmark/8032.jsonl
+    python -m scripts.benchmark.made_up --rows 8032 --output_path output/benchmark/8032.jsonl
+
+Each line carries a notice that says so.
 """
 
 from __future__ import annotations
