@@ -22,7 +22,6 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI, Request, Response
-from gradio import routes
 from gradio.utils import get_upload_folder
 
 from inference.predictor import Prediction, Predictor, add_predictor_arguments, load_predictor, split_labels
@@ -69,18 +68,6 @@ footer { display: none !important; }
   .reasoning dd { margin-bottom: .6em; }
 }
 """
-
-
-def as_starlette_wants(render: Callable[..., Response]) -> Callable[..., Response]:
-    """gradio 5.1 renders its page as starlette took it before 1.0, (name, context): put the request first."""
-
-    def rendered(*args, **kwargs) -> Response:
-        if args and isinstance(args[0], str):
-            name, context, *rest = args
-            return render(context["request"], name, context, *rest, **kwargs)
-        return render(*args, **kwargs)
-
-    return rendered
 
 
 def take_uploads_as_they_are(image: gr.Image) -> None:
@@ -229,7 +216,6 @@ def build_app(predictor: Predictor) -> FastAPI:
 
     page = build_page(predictor)
     page.has_launched = True  # gradio checks paths in requests only then, and a mounted page never is launched
-    routes.templates.TemplateResponse = as_starlette_wants(routes.templates.TemplateResponse)
     return gr.mount_gradio_app(app, page, path="/", max_file_size=MAX_UPLOAD, ssr_mode=False, show_error=False)
 
 
