@@ -10,6 +10,7 @@ settings = engine_settings(args)
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,28 @@ from inference.redaction import redact
 from inference.run_folder import Description, known_checkpoint_files
 
 
+def finite_number(text: str) -> float:
+    """The type of options that are numbers: ``float`` also takes nan, which no comparison with a bound refuses.
+
+    Raises:
+        argparse.ArgumentTypeError: for anything else.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"expected a finite number, got {text!r}")
+    return number
+
+
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """The model, the engine, sampling, and how images are taken: what every command that infers shares."""
     add = parser.add_argument
     add("--checkpoint", default="", help="model folder or hub name (vllm, transformers)")
     add("--model_name", default="", help="name in the results, and the model an endpoint is asked for")
     add("--engine", choices=("vllm", "transformers", "openai", "ray"), default="vllm")
-    add("--temperature", type=float, default=0.7, help="0 is greedy decoding")
+    add("--temperature", type=finite_number, default=0.7, help="0 is greedy decoding")
     add("--max_new_tokens", type=int, default=2048)
     add("--seed", type=int, default=0)
     add("--n_responses", type=int, default=1, help="responses to each record; the further ones go to other_responses")
@@ -36,7 +52,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max_pixels", type=int, default=PixelBudget.max_pixels, help="default: 576 image tokens")
     add("--max_model_len", type=int, default=4096, help="prompt and response together, in tokens")
     add("--max_num_seqs", type=int, default=0, help="requests in one batch, or under way at an endpoint")
-    add("--gpu_memory_utilization", type=float, default=0.9)
+    add("--gpu_memory_utilization", type=finite_number, default=0.9)
     add("--dtype", default="auto", help="auto: the checkpoint's own on a GPU, float32 on CPU")
     add("--allow_url", action="store_true", help="fetch images that are http(s) URLs")
     add("--allow_private_url", action="store_true", help="also from this machine and private networks")
@@ -44,11 +60,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add("--allow_pickle", action="store_true", help="load weights that are pickled (*.bin, *.pt), too")
     add("--base_url", default="", help="the endpoint of the openai engine")
     add("--max_retries", type=int, default=6, help="of a request to an endpoint")
-    add("--timeout", type=float, default=600.0, help="seconds, of a try at an endpoint, to its last byte")
+    add("--timeout", type=finite_number, default=600.0, help="seconds, of a try at an endpoint, to its last byte")
     add("--ray_address", default="", help="of the ray engine: auto, host:port; empty: a cluster on this machine alone")
     add("--n_actors", type=int, default=0, help="engines on the Ray cluster; 0: one a GPU, or one a node on CPU")
     add("--actor_engine", choices=("vllm", "transformers"), default="vllm", help="which engine they are")
-    add("--actor_timeout", type=float, default=600.0, help="seconds that a run waits without any of them")
+    add("--actor_timeout", type=finite_number, default=600.0, help="seconds that a run waits without any of them")
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:

@@ -25,7 +25,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from inference.arguments import engine_settings
+from inference.arguments import engine_settings, finite_number
 from inference.engines import load_engine
 from inference.inference_vllm import infer_share
 from inference.prompts import recognition_prompt
@@ -128,7 +128,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--stage", type=int, help="only rows of this stage")
     add("--samples", type=int, default=10, help="K: how often each image is answered")
-    add("--smoothing", type=float, default=0.5, help="a in (k + a) / (K + 2 a)")
+    add("--smoothing", type=finite_number, default=0.5, help="a in (k + a) / (K + 2 a)")
     parser.set_defaults(temperature=1.0)
 
 

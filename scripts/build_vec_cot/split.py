@@ -26,6 +26,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from inference.arguments import finite_number
 from inference.images import ImageError, ImageSource, add_image_root_argument
 from inference.loader import ImageLoader
 from inference.results import ShardBusy, ShardWriter, merge_shards
@@ -198,7 +199,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--seed", type=int, default=0, help="which images go to which stage")
     add("--published_size", action="store_true", help="no more rows of a source in a stage than VEC-CoT has")
     add("--max_bits", type=int, default=MAX_BITS, help="of 64, that the hashes of one picture may differ in")
-    add("--max_levels", type=float, default=MAX_LEVELS, help="of 255, that its thumbnails may differ by, on average")
+    add("--max_levels", type=finite_number, default=MAX_LEVELS, help="of 255, mean difference of their thumbnails")
     add("--workers", type=int, default=4, help="threads that decode images")
     args = parser.parse_args(arguments)
     try:
