@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import argparse
 import html
+import io
 import os
 import re
+import warnings
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -216,7 +219,8 @@ def build_app(predictor: Predictor) -> FastAPI:
 
     page = build_page(predictor)
     page.has_launched = True  # gradio checks paths in requests only then, and a mounted page never is launched
-    return gr.mount_gradio_app(app, page, path="/", max_file_size=MAX_UPLOAD, ssr_mode=False, show_error=False)
+    with redirect_stdout(io.StringIO()):  # gradio 5.50 prints the path
+        return gr.mount_gradio_app(app, page, path="/", max_file_size=MAX_UPLOAD, ssr_mode=False, show_error=False)
 
 
 def main() -> None:
@@ -225,6 +229,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=7860)
     add_predictor_arguments(parser)
     args = parser.parse_args()
+    # ms-swift keeps gradio below 6: neither its own warnings of that nor starlette's about it lead to anything.
+    warnings.filterwarnings("ignore", message=r".*in Gradio 6\.0")
+    warnings.filterwarnings("ignore", module=r"gradio\.")
     app = build_app(load_predictor(parser, args))
     print(f"The page is at http://{args.host}:{args.port}/ (Ctrl-C ends it)", flush=True)
     uvicorn.run(app, host=args.host, port=args.port, log_level="warning")

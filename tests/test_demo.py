@@ -20,10 +20,10 @@ from inference.predictor import Prediction
 
 
 class Demo:
-    """A running demo: its address and its process."""
+    """A running demo: its address, its process, and the file of what it prints."""
 
-    def __init__(self, port, process):
-        self.url, self.process = f"http://127.0.0.1:{port}/", process
+    def __init__(self, port, process, log):
+        self.url, self.process, self.log = f"http://127.0.0.1:{port}/", process, log
 
     def get(self, path, data=None, headers=None):
         """(status, body) of a request to the server, without a browser."""
@@ -46,7 +46,7 @@ def demo(tmp_path_factory):
             stdout=log, stderr=log, cwd=REPO, env=environment,
         )  # fmt: skip
     try:
-        running = Demo(port, process)
+        running = Demo(port, process, folder / "demo.log")
         deadline = time.monotonic() + 180
         while True:
             try:
@@ -186,6 +186,11 @@ def test_every_answer_of_several_is_shown_with_its_share():
     assert "Answers of 4 responses" in written
     rows = re.findall(r'"name">(.*?)</span>.*?"number">(.*?)</span>', written)
     assert rows == [("confidence", "0.90"), ("awe", "0.75"), ("fear", "0.25")]
+
+
+def test_the_demo_prints_its_address_and_no_warnings_of_libraries(demo):
+    printed = demo.log.read_text().splitlines()
+    assert printed[-1] == f"The page is at {demo.url} (Ctrl-C ends it)" and len(printed) == 1, printed
 
 
 def test_the_demo_listens_on_this_machine_only(demo):
