@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def read_accepted(path: Path) -> dict[tuple[str, str], str]:
-    """(package, id) → reason.
+    """(package, id) → reason; a line may give one reason for several ids: package id,id,… reason.
 
     Raises:
         ValueError: naming the line without a package, an id and a reason.
@@ -26,7 +26,7 @@ def read_accepted(path: Path) -> dict[tuple[str, str], str]:
         parts = line.split(maxsplit=2)
         if len(parts) < 3:
             raise ValueError(f"{path}, line {number}: expected package, id and reason, got {line!r}")
-        accepted[parts[0].lower(), parts[1]] = parts[2]
+        accepted |= {(parts[0].lower(), identifier): parts[2] for identifier in parts[1].split(",")}
     return accepted
 
 
