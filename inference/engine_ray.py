@@ -36,7 +36,7 @@ from ray.exceptions import RayError
 from inference.dispatch import MAX_DEATHS, Dispatch
 from inference.engines import EngineSettings, Output, Request
 from inference.ray_actor import EngineActor
-from inference.ray_cluster import actor_environment, connect, cpu_nodes, one_line
+from inference.ray_cluster import actor_environment, connect, cpu_nodes, without_traceback
 
 log = logging.getLogger("inference")
 
@@ -131,7 +131,7 @@ class RayEngine:
         slot.call = slot.handle.exchange.remote(taken, POLL_SECONDS if has_room else WAIT_SECONDS)
 
     def _lost(self, slot: Slot, dispatch: Dispatch, problem: RayError | str) -> Iterator[Output]:
-        self.last_problem = f"{slot.name} ({slot.where}): {one_line(problem)}"
+        self.last_problem = f"{slot.name} ({slot.where}): {without_traceback(problem)}"
         log.warning(
             "lost %s; its %d requests go to others, a new one starts when the cluster has room",
             self.last_problem, dispatch.under_way(slot),

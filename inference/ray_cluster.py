@@ -35,7 +35,7 @@ def cpu_nodes() -> list[int]:
     return [number for number in cpus if number]
 
 
-def one_line(problem: BaseException | str) -> str:
+def without_traceback(problem: BaseException | str) -> str:
     """What happened, without the traceback that Ray puts around it."""
     if isinstance(problem, RayTaskError):
         problem = f"{type(problem.cause).__name__}: {problem.cause}"
@@ -69,4 +69,4 @@ def connect(address: str) -> None:
     try:
         ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
-        raise ConnectionError(f"no Ray cluster at {address!r}: {one_line(error)}; {hint}") from None
+        raise ConnectionError(f"no Ray cluster at {address!r}: {without_traceback(error)}; {hint}") from None

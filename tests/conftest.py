@@ -6,6 +6,9 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
+import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -51,6 +54,28 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+@contextmanager
+def serving(command, url, log, seconds, environment=()):
+    """A server's process, from its first answer at ``url`` on; what it prints is in the file ``log``."""
+    words, environment = [str(word) for word in command], {**os.environ, **dict(environment)}
+    with open(log, "wb") as output:
+        process = subprocess.Popen(words, stdout=output, stderr=output, cwd=REPO, env=environment)
+    try:
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                with urllib.request.urlopen(url, timeout=5):  # noqa: S310  our own server
+                    break
+            except OSError:
+                assert process.poll() is None, log.read_text(errors="replace")[-4000:]
+                assert time.monotonic() < deadline, f"{words[:4]} did not answer within {seconds} s"
+                time.sleep(0.3)
+        yield process
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 @pytest.fixture

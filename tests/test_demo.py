@@ -1,11 +1,8 @@
 """The page in a real browser, served by the real command; and what it serves to others."""
 
 import json
-import os
 import re
-import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 import uuid
@@ -13,7 +10,7 @@ from urllib.parse import quote
 
 import psutil
 import pytest
-from conftest import REPO, free_port, run
+from conftest import REPO, free_port, run, serving
 
 from inference.demo import CONTENT_SECURITY_POLICY, to_html
 from inference.predictor import Prediction
@@ -39,27 +36,11 @@ class Demo:
 def demo(tmp_path_factory):
     port = free_port()
     folder = tmp_path_factory.mktemp("demo")
-    environment = {**os.environ, "GRADIO_TEMP_DIR": str(folder / "uploads")}
-    with open(folder / "demo.log", "wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "inference.demo", "--port", str(port)],
-            stdout=log, stderr=log, cwd=REPO, env=environment,
-        )  # fmt: skip
-    try:
-        running = Demo(port, process, folder / "demo.log")
-        deadline = time.monotonic() + 180
-        while True:
-            try:
-                running.get("")
-                break
-            except OSError:
-                assert process.poll() is None, (folder / "demo.log").read_text()
-                assert time.monotonic() < deadline, "the demo did not start within three minutes"
-                time.sleep(0.3)
-        yield running
-    finally:
-        process.terminate()
-        process.wait(30)
+    log = folder / "demo.log"
+    command = [sys.executable, "-m", "inference.demo", "--port", port]
+    environment = {"GRADIO_TEMP_DIR": str(folder / "uploads")}
+    with serving(command, f"http://127.0.0.1:{port}/", log, 180, environment) as process:
+        yield Demo(port, process, log)
 
 
 @pytest.fixture

@@ -3,17 +3,15 @@
 import http.client
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections import Counter
 from http.server import ThreadingHTTPServer
 from typing import ClassVar
 
 import pytest
-from conftest import TOY_CHECKPOINT, TOY_PIXELS, free_port, run
+from conftest import TOY_CHECKPOINT, TOY_PIXELS, free_port, run, serving
 from endpoint_server import JsonHandler
 
 from inference.engines import EngineSettings, Request, load_engine
@@ -38,28 +36,13 @@ def server(tmp_path_factory):
         "--max-num-batched-tokens", "65536", "--limit-mm-per-prompt", '{"image": 1, "video": 0}',
     ]  # fmt: skip
     environment = {
-        **os.environ,
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "all",
         "TORCH_COMPILE_DISABLE": "1",  # its compiler fails in a folder with a space
         "VLLM_NO_USAGE_STATS": "1",
     }
-    with open(log, "wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
-    try:
-        deadline = time.monotonic() + 400
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
-                break
-            except OSError:
-                assert process.poll() is None, log.read_text(errors="replace")[-4000:]
-                assert time.monotonic() < deadline, "vllm serve did not start within 400 s"
-                time.sleep(0.5)
+    with serving(command, f"http://127.0.0.1:{port}/health", log, 400, environment):
         yield port
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 class Proxy(JsonHandler):

@@ -1,0 +1,147 @@
+"""The whole job as users start it: two at once, killed, with other settings, and what its tables can be traced to."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import REPO, run
+from endpoint_server import serve
+
+from inference.results import finished_samples, shard_path
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    """Base URL of a server that answers each request the same way whenever it is asked, after a moment."""
+    with serve(seconds=0.05) as server:
+        yield server.url
+
+
+def job(toy_data, url, output, **more):
+    """(command, environment) of the main job on the toy records, asked from an endpoint one after another."""
+    settings = {
+        "engine": "openai", "base_url": url, "model_name": "scripted", "data_path": toy_data, "output_path": output,
+        "python": sys.executable, "report": "false", "inference_args": "--max_num_seqs 1",
+        "evaluate_args": "--n_resamples 0 --no_plots", **more,
+    }  # fmt: skip
+    environment = {**os.environ, **{name: str(value) for name, value in settings.items()}}
+    return ["bash", str(REPO / "inference" / "infer_and_eval_example.sh")], environment
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, toy_data, endpoint):
+    output = tmp_path_factory.mktemp("uninterrupted") / "run"
+    command, environment = job(toy_data, endpoint, output)
+    run(*command, env=environment)
+    return output
+
+
+def wait_for_lines(path, number):
+    deadline = time.monotonic() + 120
+    while not path.exists() or path.read_bytes().count(b"\n") < number:
+        assert time.monotonic() < deadline, f"{path} did not get {number} lines"
+        time.sleep(0.02)
+
+
+def ended(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_two_jobs_on_one_output_at_once_one_does_it_and_the_other_names_its_process(
+    tmp_path, toy_data, endpoint, uninterrupted, note_fault
+):
+    command, environment = job(toy_data, endpoint, tmp_path / "run")
+    both = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(2)
+    ]
+    printed = [process.communicate(timeout=120)[0] for process in both]
+    status = [process.returncode for process in both]
+    assert sorted(status) == [0, 2], printed
+    won, lost = (0, 1) if status[0] == 0 else (1, 0)
+    assert f"another job is running there (pid {both[won].pid})" in printed[lost]
+    assert shard_path(tmp_path / "run", 0, 1).read_bytes() == shard_path(uninterrupted, 0, 1).read_bytes()
+    assert len(json.loads((tmp_path / "run" / "run.json").read_text())["starts"]) == 1
+    note_fault("two jobs on one output at once", 1, 36 - len(finished_samples(tmp_path / "run")))
+
+
+def test_a_killed_job_takes_its_workers_along_and_its_next_start_ends_as_if_uninterrupted(
+    tmp_path, toy_data, endpoint, uninterrupted, note_fault
+):
+    output = tmp_path / "run"
+    command, environment = job(toy_data, endpoint, output, n_gpu=2)
+    killed = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for index in (0, 1):
+        wait_for_lines(shard_path(output, index, 2), 3)
+    workers = [int(shard_path(output, index, 2).with_suffix(".lock").read_text()) for index in (0, 1)]
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    deadline = time.monotonic() + 30
+    while not all(map(ended, workers)):
+        assert time.monotonic() < deadline, "a worker outlived its job"
+        time.sleep(0.02)
+    lines = sum(len(shard_path(output, index, 2).read_bytes().splitlines()) for index in (0, 1))
+    assert 6 <= lines < 36
+    run(*command, env=environment)
+    assert (output / "merged.jsonl").read_bytes() == (uninterrupted / "merged.jsonl").read_bytes()
+    told = json.loads((output / "run.json").read_text())
+    assert ["ended" in start for start in told["starts"]] == [False, False, True, True]
+    assert sum(start["counts"]["samples"] for start in told["starts"] if "ended" in start) == 36
+    note_fault("kill -9 of the whole job", 1, 36 - len(finished_samples(output)))
+
+
+def test_the_job_refuses_other_settings_unless_told_to_overwrite(tmp_path, toy_data, endpoint, uninterrupted):
+    output = tmp_path / "run"
+    shutil.copytree(uninterrupted, output)
+    command, environment = job(toy_data, endpoint, output, temperature=0)
+    refused = run(*command, env=environment, check=False)
+    assert refused.returncode == 1
+    assert "settings.temperature was 0.7, is 0.0" in refused.stderr.strip().splitlines()[-1]
+    assert (output / "merged.jsonl").read_bytes() == (uninterrupted / "merged.jsonl").read_bytes()
+    run(*command, env={**environment, "overwrite": "true"})
+    assert json.loads((output / "metrics.json").read_text())["run"]["settings"]["temperature"] == 0
+    assert run("-m", "inference.provenance", output).returncode == 0
+
+
+def test_a_table_is_traced_to_its_run_and_what_has_changed_since_is_named(tmp_path, toy_data, uninterrupted):
+    metrics = json.loads((uninterrupted / "metrics.json").read_text())["run"]
+    assert f"run {metrics['run_id'][:16]}: data {metrics['data']['sha256'][:16]}" in (
+        uninterrupted / "metric.log"
+    ).read_text(encoding="utf-8")
+    whole = run("-m", "inference.provenance", uninterrupted)
+    assert "belong together" in whole.stdout
+    output = tmp_path / "run"
+    for file, change, named in (
+        ("merged.jsonl", lambda text: text.replace("awe", "AWE"), "merged.jsonl is not the file"),
+        ("run.json", lambda text: text.replace('"starts"', ' "starts"'), "made from another state of run.json"),
+        ("run.json", lambda text: text.replace(str(toy_data), str(toy_data) + "x"), "no such file"),
+        ("run.json", lambda text: text.replace(metrics["data"]["sha256"], "0" * 64), "has changed since"),
+        ("metrics.json", lambda text: json.dumps({**json.loads(text), "run": None}), "names no run"),
+    ):
+        shutil.rmtree(output, ignore_errors=True)
+        shutil.copytree(uninterrupted, output)
+        before = (output / file).read_text(encoding="utf-8")
+        assert change(before) != before
+        (output / file).write_text(change(before), encoding="utf-8")
+        done = run("-m", "inference.provenance", output, check=False)
+        assert done.returncode == 1 and named in done.stdout, (file, done.stdout, done.stderr)
+
+
+def test_run_json_tells_versions_command_seed_budget_host_times_and_counts(uninterrupted, toy_data):
+    told = json.loads((uninterrupted / "run.json").read_text())
+    start = told["starts"][0]
+    assert start["counts"] == {"samples": 36, "predicted": 36, "failed": 0}
+    assert start["command"][1:3] == ["-m", "inference.inference_vllm"] and str(toy_data) in start["command"]
+    assert {"python", "openai", "pillow"} <= start["versions"].keys()
+    assert start["started"] <= start["ended"] and start["seconds"] > 0 and start["host"]
+    settings = told["identity"]["settings"]
+    assert (settings["seed"], settings["min_pixels"], settings["max_pixels"]) == (0, 200704, 451584)
