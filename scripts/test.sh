@@ -4,7 +4,7 @@
 #   bash scripts/test.sh              the default tests: every engine for real, under 10 minutes
 #   bash scripts/test.sh -m long      the long runs (the whole toy training)
 #   bash scripts/test.sh -m faults    the slow half of the faults tried: kills, full disks
-#   bash scripts/test.sh -m security  the slow half of the security tests, about 3 minutes
+#   bash scripts/test.sh -m security  the slow half of the security tests, about 2 minutes
 #   bash scripts/test.sh -k resume    any arguments go to pytest
 set -euo pipefail
 
