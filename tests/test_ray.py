@@ -215,7 +215,7 @@ def test_a_request_that_kills_its_actors_becomes_an_error_and_the_others_are_ans
     assert "read 12 = predicted 11 (0 of them before) + failed 1" in done.stderr
     assert done.stderr.count("WARNING lost actor") == 3
     results = {result["sample_id"]: result for result in read_results(shard_path(tmp_path, 0, 1))}
-    assert results["poison"]["error"].startswith("3 actors ended with this request, the last one had no other")
+    assert results["poison"]["error"].startswith("line 4: 3 actors ended with this request, the last one had no other")
     assert sum("response" in result for result in results.values()) == 11
 
 
