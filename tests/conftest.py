@@ -114,11 +114,12 @@ def short_training(tmp_path_factory, worker_id):
         work, printed = folder / "toy world", folder / "printed.txt"
         if not printed.exists():
             folder.mkdir(exist_ok=True)
-            printed.write_text(_train_shortly(work), encoding="utf-8")
+            printed.write_text(train_shortly(work), encoding="utf-8")
     return work, printed.read_text(encoding="utf-8")
 
 
-def _train_shortly(work):
+def train_shortly(work):
+    """train_all.sh in the folder ``work``, with a few steps a stage: what it printed."""
     settings = {
         "python": sys.executable, "work": work, "threads": 1, "seed": 3,
         "stage1_samples": 64, "stage2_samples": 64, "sft_batch_size": 16, "logging_steps": 1, "save_steps": 2,

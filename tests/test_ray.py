@@ -201,7 +201,6 @@ inference_vllm.main()
 """
 
 
-@pytest.mark.long
 def test_a_request_that_kills_its_actors_becomes_an_error_and_the_others_are_answered(cluster, toy_data, tmp_path):
     rows = read_jsonl(toy_data)[:12]
     for row in rows:
