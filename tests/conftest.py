@@ -56,6 +56,31 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def lines_in(shard):
+    """How many whole lines a file has that may not exist yet."""
+    return shard.read_bytes().count(b"\n") if shard.exists() else 0
+
+
+def wait_until(condition, process=None, log=None, seconds=120, pause=0.01):
+    """Until ``condition()`` holds; fails after ``seconds``, or when ``process`` ends first, with the end of ``log``."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        ended = process is not None and process.poll() is not None
+        if ended or time.monotonic() > deadline:
+            told = log.read_text(errors="replace")[-4000:] if log else ""
+            pytest.fail(f"{'the process ended' if ended else f'{seconds} s went by'} before it was so\n{told}")
+        time.sleep(pause)
+
+
+def answers(url):
+    """Whether a server of ours replies."""
+    try:
+        with urllib.request.urlopen(url, timeout=5):  # noqa: S310
+            return True
+    except OSError:
+        return False
+
+
 @contextmanager
 def serving(command, url, log, seconds, environment=()):
     """A server's process, from its first answer at ``url`` on; what it prints is in the file ``log``."""
@@ -63,15 +88,7 @@ def serving(command, url, log, seconds, environment=()):
     with open(log, "wb") as output:
         process = subprocess.Popen(words, stdout=output, stderr=output, cwd=REPO, env=environment)
     try:
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                with urllib.request.urlopen(url, timeout=5):  # noqa: S310  our own server
-                    break
-            except OSError:
-                assert process.poll() is None, log.read_text(errors="replace")[-4000:]
-                assert time.monotonic() < deadline, f"{words[:4]} did not answer within {seconds} s"
-                time.sleep(0.3)
+        wait_until(lambda: answers(url), process, log, seconds, pause=0.3)
         yield process
     finally:
         process.terminate()

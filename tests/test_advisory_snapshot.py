@@ -29,9 +29,8 @@ def record(identifier, package, *events, versions=(), aliases=(), ecosystem="PyP
         "ranges": [{"type": "ECOSYSTEM", "events": list(events)}],
         "versions": list(versions),
     }
-    return {
-        "id": identifier, "aliases": list(aliases), "modified": "2026-01-02T00:00:00Z", "affected": [affected]
-    }  # fmt: skip
+    names = {"id": identifier, "aliases": list(aliases), "modified": "2026-01-02T00:00:00Z"}
+    return {**names, "affected": [affected]}
 
 
 def entry(bounds, identifier="GHSA-1", cve="CVE-1"):

@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from conftest import REPO, read_jsonl, run, write_jsonl
+from conftest import REPO, lines_in, read_jsonl, run, wait_until, write_jsonl
 from endpoint_server import CASES, serve
 from PIL import Image
 
@@ -157,18 +157,14 @@ def test_a_worker_killed_at_random_moments_ends_with_the_file_of_an_uninterrupte
         words = [sys.executable, *map(str, command(data, broken, server, "--max_num_seqs", "4"))]
         states = []
         for kill in range(KILLS):
-            lines = shard.read_bytes().count(b"\n") if shard.exists() else 0
-            wanted = lines + chance.randrange(0, 14)
+            wanted = lines_in(shard) + chance.randrange(0, 14)
             worker = subprocess.Popen(words, cwd=REPO, stderr=subprocess.DEVNULL, start_new_session=True)
-            deadline = time.monotonic() + 60
-            while kill % 4 and not (shard.exists() and shard.read_bytes().count(b"\n") >= wanted):
-                assert worker.poll() is None, f"the worker ended before kill {kill}"
-                assert time.monotonic() < deadline
-                time.sleep(0.001)
+            if kill % 4:
+                wait_until(lambda: lines_in(shard) >= wanted, worker, seconds=60, pause=0.001)  # noqa: B023  at once
             time.sleep(chance.random() * (0.02 if kill % 4 else 1.2))  # every fourth while it starts
             os.killpg(worker.pid, signal.SIGKILL)
             assert worker.wait() == -signal.SIGKILL
-            states.append(shard.read_bytes().count(b"\n") if shard.exists() else 0)
+            states.append(lines_in(shard))
         assert len(states) == KILLS and len(set(states)) > 3 and max(states) < 120
         done = run(*words, timeout=60)
     assert f"read 120 = predicted 120 ({states[-1]} of them before) + failed 0" in done.stderr

@@ -5,10 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
-from conftest import REPO, TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run, write_jsonl
+from conftest import REPO, TOY_CHECKPOINT, TOY_PIXELS, lines_in, read_jsonl, run, wait_until, write_jsonl
 from PIL import Image
 
 from inference.inference_vllm import main
@@ -125,11 +124,7 @@ def test_a_run_killed_in_the_middle_and_resumed_equals_an_uninterrupted_one(toy_
         command, cwd=REPO, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
     )
     shard = shard_path(broken, 0, 1)
-    deadline = time.monotonic() + 240
-    while not (shard.exists() and shard.read_bytes().count(b"\n") >= 10):
-        assert worker.poll() is None, "the worker ended before it could be killed"
-        assert time.monotonic() < deadline, "no response within four minutes"
-        time.sleep(0.05)
+    wait_until(lambda: lines_in(shard) >= 10, worker, seconds=240)
     os.killpg(worker.pid, signal.SIGKILL)
     worker.wait()
     done_before = len(responses(broken))

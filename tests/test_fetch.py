@@ -13,11 +13,10 @@ import subprocess
 import sys
 import tarfile
 import threading
-import time
 import zipfile
 
 import pytest
-from conftest import REPO, run
+from conftest import REPO, run, wait_until
 from hub_server import COMMIT, Hub, git_blob_id
 
 from scripts.fetch import main
@@ -186,10 +185,7 @@ def test_a_download_that_was_stopped_goes_on_at_the_next_start(hub, fetch, folde
     # A background job starts with SIGINT ignored, which would be inherited.
     ctrl_c = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     with subprocess.Popen(command, cwd=REPO, env=environment(hub, tmp_path), **pipes, **ctrl_c) as process:
-        deadline = time.monotonic() + 60
-        while not any(path.stat().st_size >= 10 * 2**20 for path in folder.glob("**/*.incomplete")):
-            assert time.monotonic() < deadline and process.poll() is None
-            time.sleep(0.05)
+        wait_until(lambda: any(path.stat().st_size >= 10 * 2**20 for path in folder.glob("**/*.incomplete")), process)
         process.send_signal(how)
         _, said = process.communicate(timeout=30)
     if how == signal.SIGINT:

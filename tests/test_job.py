@@ -6,10 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
-from conftest import REPO, run
+from conftest import REPO, lines_in, run, wait_until
 from endpoint_server import serve
 
 from inference.results import finished_samples, shard_path
@@ -39,13 +38,6 @@ def uninterrupted(tmp_path_factory, toy_data, endpoint):
     command, environment = job(toy_data, endpoint, output)
     run(*command, env=environment)
     return output
-
-
-def wait_for_lines(path, number):
-    deadline = time.monotonic() + 120
-    while not path.exists() or path.read_bytes().count(b"\n") < number:
-        assert time.monotonic() < deadline, f"{path} did not get {number} lines"
-        time.sleep(0.02)
 
 
 def ended(pid):
@@ -80,15 +72,11 @@ def test_a_killed_job_takes_its_workers_along_and_its_next_start_ends_as_if_unin
     output = tmp_path / "run"
     command, environment = job(toy_data, endpoint, output, n_gpu=2)
     killed = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    for index in (0, 1):
-        wait_for_lines(shard_path(output, index, 2), 3)
+    wait_until(lambda: all(lines_in(shard_path(output, index, 2)) >= 3 for index in (0, 1)), killed)
     workers = [int(shard_path(output, index, 2).with_suffix(".lock").read_text()) for index in (0, 1)]
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    deadline = time.monotonic() + 30
-    while not all(map(ended, workers)):
-        assert time.monotonic() < deadline, "a worker outlived its job"
-        time.sleep(0.02)
+    wait_until(lambda: all(map(ended, workers)), seconds=30)
     lines = sum(len(shard_path(output, index, 2).read_bytes().splitlines()) for index in (0, 1))
     assert 6 <= lines < 36
     run(*command, env=environment)

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import REPO, TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run, write_jsonl
+from conftest import REPO, TOY_CHECKPOINT, TOY_PIXELS, lines_in, read_jsonl, run, wait_until, write_jsonl
 from endpoint_server import serve
 from test_endpoint_faults import command, records
 
@@ -57,16 +57,8 @@ def start(words, **environment):
     )  # fmt: skip
 
 
-def lines_in(shard):
-    return shard.read_bytes().count(b"\n") if shard.exists() else 0
-
-
-def wait_for_lines(shard, wanted, process, seconds=600):
-    deadline = time.monotonic() + seconds
-    while lines_in(shard) < wanted:
-        assert process.poll() is None, "the worker ended before it could be disturbed"
-        assert time.monotonic() < deadline, f"fewer than {wanted} lines after {seconds} s"
-        time.sleep(0.002)
+def wait_for_lines(shard, wanted, process):
+    wait_until(lambda: lines_in(shard) >= wanted, process, seconds=600, pause=0.002)
 
 
 @pytest.mark.faults

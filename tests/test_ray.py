@@ -9,13 +9,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
-from conftest import REPO, TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run, write_jsonl
+from conftest import REPO, TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run, wait_until, write_jsonl
 
 from inference.results import read_results, shard_path
 
@@ -109,13 +108,6 @@ def start(command, log):
     """The driver in the background, its log in a file."""
     with open(log, "w") as handle:
         return subprocess.Popen([sys.executable, *map(str, command)], cwd=REPO, stdout=handle, stderr=handle)
-
-
-def wait_until(condition, driver, log):
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert driver.poll() is None and time.monotonic() < deadline, log.read_text()
-        time.sleep(0.02)
 
 
 # Neither engine takes work before both are loaded: the first could be done before the second is ready.

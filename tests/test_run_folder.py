@@ -1,4 +1,4 @@
-"""A run's folder: what its results were made from, who may add to them, and whether a table still belongs to them."""
+"""A run's folder: what its results were made from, and who may add to them."""
 
 import json
 import os

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import REPO, TOY_CHECKPOINT, read_jsonl, run
+from conftest import REPO, TOY_CHECKPOINT, read_jsonl, run, wait_until
 from small_disk import PAGE, small_disk
 from test_disk_faults import check_fill
 from test_process_faults import descendants
@@ -72,11 +72,7 @@ def test_a_stage_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before
     words, environment = list(map(str, TEMPLATE)), settings(ingredients, output)
     with open(tmp_path / "log", "wb") as log:
         training = subprocess.Popen(words, env=environment, stdout=log, stderr=log, start_new_session=True)
-        deadline = time.monotonic() + 1200
-        while not (output / "checkpoint-4").exists():
-            assert training.poll() is None, (tmp_path / "log").read_text()[-3000:]
-            assert time.monotonic() < deadline
-            time.sleep(0.0005)
+        wait_until((output / "checkpoint-4").exists, training, tmp_path / "log", seconds=1200, pause=0.0005)
         os.killpg(training.pid, signal.SIGKILL)
         training.wait()
     assert not (output / "checkpoint-4" / "trainer_state.json").exists(), "killed too late"

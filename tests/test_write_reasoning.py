@@ -4,11 +4,10 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from http.server import ThreadingHTTPServer
 
 import pytest
-from conftest import REPO, read_jsonl, run, write_jsonl
+from conftest import REPO, lines_in, read_jsonl, run, wait_until, write_jsonl
 from vec_cot import SECTIONS, Teacher, labelled, scene
 
 from inference.results import read_results, shard_path
@@ -76,10 +75,7 @@ def test_writing_killed_in_the_middle_and_started_again_equals_an_uninterrupted_
     command = [str(word) for word in (sys.executable, *write_command(records, tmp_path, teacher))]
     worker = subprocess.Popen(command, cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     shard = shard_path(tmp_path, 0, 1)
-    deadline = time.monotonic() + 120
-    while not (shard.exists() and shard.read_bytes().count(b"\n") >= 32):  # the second round has begun
-        assert worker.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: lines_in(shard) >= 32, worker)  # the second round has begun
     worker.send_signal(signal.SIGKILL)
     worker.wait()
     Teacher.delay = 0.0
