@@ -20,6 +20,7 @@ import argparse
 import fcntl
 import itertools
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -88,6 +89,11 @@ def run(args: argparse.Namespace, repositories: dict[str, str]) -> int:
     return 0 if all(good) else 1
 
 
+def interrupted(*_) -> None:
+    os.write(2, b"interrupted: start again to go on\n")
+    os._exit(130)  # threads that download cannot be stopped otherwise, and what they have is gone on with
+
+
 def main() -> None:
     plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -114,12 +120,11 @@ def main() -> None:
             here = target_folder(item, repositories[name], args.output_dir) / item.only
             print(f"{name:<12} {item.what:<38} {item.kind:<8} {where:<28} {here}")
         return
+    signal.signal(signal.SIGINT, interrupted)
     try:
         status = run(args, repositories)
     except (FetchError, OSError) as error:
         parser.exit(2, f"{without_secrets(str(error))}\n")
-    except KeyboardInterrupt:
-        parser.exit(130, "interrupted: start again to go on\n")
     sys.exit(status)
 
 

@@ -25,6 +25,7 @@ class Hub:
 
     Attributes:
         listed_size: path → a size to list instead of the true one.
+        unlisted: paths that the repository's description names, which has no checksums, and the listing does not.
         spoiled: path → how many times it is sent with its first byte changed.
         cut: path → (bytes, times): the connection breaks after so many bytes, so many times.
         stalled: path → (bytes, event): after so many bytes nothing more comes until it is set.
@@ -35,7 +36,7 @@ class Hub:
     def __init__(self):
         self.repositories, self.requests = {}, []
         self.listed_size, self.spoiled, self.cut, self.stalled, self.refused = {}, {}, {}, {}, {}
-        self.gated, self.token = set(), None
+        self.gated, self.token, self.unlisted = set(), None, set()
 
     def add(self, kind, name, files):
         self.repositories[kind, name] = files
@@ -96,11 +97,14 @@ class RequestHandler(BaseHTTPRequestHandler):
         if revision not in ("main", COMMIT):
             return self.answer(404, {"X-Error-Code": "RevisionNotFound"})
         if question == "revision":
-            return self.answer(200, body=json.dumps({"id": name, "sha": COMMIT, "siblings": []}).encode())
+            siblings = [{"rfilename": path} for path in files]
+            return self.answer(200, body=json.dumps({"id": name, "sha": COMMIT, "siblings": siblings}).encode())
         found = re.search(r"cursor=(\d+)", query)
         start = int(found[1]) if found else 0
         entries = [{"type": "directory", "path": "folder", "oid": "0" * 40, "size": 0}]
         for path, content in files.items():
+            if path in self.hub.unlisted:
+                continue
             size = self.hub.listed_size.get(path, len(content))
             entry = {"type": "file", "path": path, "size": size, "oid": git_blob_id(content)}
             if len(content) >= LARGE:

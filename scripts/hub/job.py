@@ -3,34 +3,31 @@
 from scripts.hub.job import Resource, check_sizes, fetch, plan
 job = plan(Resource("vecbench", "wudq/VECBench", "dataset", "the benchmark"), "wudq/VECBench", "main", folder)
 check_sizes([job], folder)
-problems = fetch(job, workers=8)
+good = fetch(job, workers=8)
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import time
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import constants
-from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
+import requests
+from huggingface_hub import snapshot_download
+from huggingface_hub.utils import disable_progress_bars
 from tqdm import tqdm
 
-from scripts.hub.repository import (
-    FetchError,
-    HubFile,
-    MismatchError,
-    Repository,
-    fetch_file,
-    repository,
-    without_secrets,
-)
+from scripts.hub.repository import FetchError, HubFile, address, explain, listing, mismatch, status_of, without_secrets
 from scripts.hub.unpack import UnpackError, is_archive, is_unpacked, unpack
 
-BARS = 50  # more files than this have one bar in common
+BARS = 50  # with more files than this to fetch, a bar for each is too much
+ATTEMPTS = 10  # in vain, each after twice the pause: more than the five minutes of the hub's rate limits in all
+# Paths out of the folder. The listing is checked, but the library asks for one of its own.
+OUTSIDE = ("/*", "../*", "*/../*")
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Resource:
     """What can be fetched.
 
     Attributes:
-        only: the folder of the repository that it is; empty: the repository.
+        only: the folder of the repository that it is, as "NAME/"; empty: the repository.
         without: a folder of the repository that is another resource.
     """
 
@@ -59,20 +56,18 @@ class Job:
     """A resource to fetch: its repository at one commit, its files there, and its folder here."""
 
     resource: Resource
-    source: Repository
+    repo_id: str
+    commit: str
     files: list[HubFile]
     folder: Path
 
     def missing(self) -> list[HubFile]:
         """What is not on disk in the right size; checksums are looked at later."""
-        return [file for file in self.files if not _has_size(self.folder / file.path, file.size)]
+        paths = {file: self.folder / file.path for file in self.files}
+        return [file for file, path in paths.items() if not (path.is_file() and path.stat().st_size == file.size)]
 
     def archives(self) -> list[HubFile]:
         return [file for file in self.files if self.resource.kind == "dataset" and is_archive(file.path)]
-
-
-def _has_size(path: Path, size: int) -> bool:
-    return path.is_file() and path.stat().st_size == size
 
 
 def target_folder(resource: Resource, repo_id: str, output_dir: Path) -> Path:
@@ -86,16 +81,29 @@ def plan(resource: Resource, repo_id: str, revision: str, output_dir: Path) -> J
     Raises:
         FetchError: when it cannot be listed, or has no file.
     """
-    source = repository(resource.name, repo_id, resource.kind, revision)
+    try:
+        commit, listed = listing(repo_id, resource.kind, revision)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FetchError(explain(error, resource.name, repo_id, resource.kind, revision)) from error
     files = [
         file
-        for file in source.files
+        for file in listed
         if file.path.startswith(resource.only) and not (resource.without and file.path.startswith(resource.without))
     ]
     if not files:
         where = f"{repo_id} at {revision}" + (f", folder {resource.only}" if resource.only else "")
         raise FetchError(f"{resource.name}: no file in {where}: name another repository with --repo")
-    return Job(resource, source, files, target_folder(resource, repo_id, output_dir))
+    return Job(resource, repo_id, commit, files, target_folder(resource, repo_id, output_dir))
+
+
+def partial_files(jobs: Collection[Job]) -> list[Path]:
+    """What the library keeps of downloads that were interrupted, to go on with."""
+    return [path for folder in {job.folder for job in jobs} for path in folder.glob(".cache/**/*.incomplete")]
+
+
+def bytes_to_fetch(jobs: Collection[Job]) -> int:
+    partial = sum(path.stat().st_size for path in partial_files(jobs))
+    return max(0, sum(file.size for job in jobs for file in job.missing()) - partial)
 
 
 def size(n_bytes: int) -> str:
@@ -106,26 +114,19 @@ def check_sizes(jobs: list[Job], output_dir: Path) -> None:
     """Print what will be fetched.
 
     Raises:
-        FetchError: when the disk is too small for it, or a file too large for plain HTTP.
+        FetchError: when the disk is too small for it.
     """
     print(f"{'resource':<12} {'repository':<40} {'files':>7} {'size':>8} {'there':>8} {'to fetch':>8}  folder")
-    to_fetch = to_unpack = 0
+    to_unpack = 0
     for job in jobs:
-        missing = job.missing()
-        total, absent = sum(file.size for file in job.files), sum(file.size for file in missing)
-        name = f"{job.source.repo_id}@{job.source.commit[:8]}"
+        total, absent = (sum(file.size for file in files) for files in (job.files, job.missing()))
+        name = f"{job.repo_id}@{job.commit[:8]}"
         sizes = f"{size(total):>8} {size(total - absent):>8} {size(absent):>8}"
         print(f"{job.resource.name:<12} {name:<40} {len(job.files):>7} {sizes}  {job.folder / job.resource.only}")
-        to_fetch += absent
         # Images do not compress: unpacked they are about as large as their archive.
         archives = [file for file in job.archives() if not is_unpacked(job.folder / file.path, file.checksum)]
         to_unpack += sum(file.size for file in archives)
-        for file in missing:
-            if file.size > constants.MAX_HTTP_DOWNLOAD_SIZE and constants.HF_HUB_DISABLE_XET:
-                limit = size(constants.MAX_HTTP_DOWNLOAD_SIZE)
-                raise FetchError(f"{job.resource.name}: {file.path} is over {limit}: set HF_HUB_DISABLE_XET=0")
-    partial = [path for folder in {job.folder for job in jobs} for path in folder.glob(".cache/**/*.incomplete")]
-    to_fetch = max(0, to_fetch - sum(path.stat().st_size for path in partial))
+    to_fetch = bytes_to_fetch(jobs)
     existing = next(folder for folder in (output_dir, *output_dir.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     needs = f"{size(to_fetch)} to fetch" + (f", about {size(to_unpack)} to unpack" if to_unpack else "")
@@ -139,51 +140,82 @@ def check_sizes(jobs: list[Job], output_dir: Path) -> None:
 def fetch(job: Job, workers: int) -> bool:
     """Fetch and check every file of a resource, then unpack its archives; whether all of it is good.
 
-    Prints the counts, and on standard error a line for each file that is not.
+    A file that does not match is deleted and fetched once more. Prints the counts, and on standard error a line
+    for each file that does not match then, either.
 
     Raises:
         FetchError: when the hub, the network or the disk ends it.
     """
-    many = len(job.missing()) > BARS
-    (disable_progress_bars if many or not sys.stderr.isatty() else enable_progress_bars)()  # the library's, one a file
-    bar = tqdm(
-        total=sum(file.size for file in job.files),
-        desc=job.resource.name,
-        unit="B",
-        unit_scale=True,
-        file=sys.stdout,
-        mininterval=0.5 if sys.stdout.isatty() else 15.0,
-    )
-    with bar, ThreadPoolExecutor(workers) as pool:
-        futures = {pool.submit(fetch_file, job.source, file, job.folder): file for file in job.files}
+    name = job.resource.name
+    problems, ended = check(job, job.files), None
+    already_there = len(job.files) - len(problems)
+    for _ in range(2):
+        if problems and not ended:
+            try:
+                download(job, workers)
+            except FetchError as error:
+                ended = error
+            problems = check(job, problems)
+    fetched = len(job.files) - len(problems) - already_there
+    counts = f"{already_there} already there + {fetched} fetched + {len(problems)} failed"
+    print(f"{name}: {len(job.files)} files listed = {counts}", flush=True)
+    if ended:
+        raise ended
+    where = address(job.repo_id, job.resource.kind)
+    for file, problem in problems.items():
+        line = f"{name}: {job.folder / file.path}: {problem}; from {where}"
+        print(without_secrets(f"{line}: start again, or set HF_ENDPOINT to a mirror"), file=sys.stderr, flush=True)
+    return unpack_archives(job, [file for file in job.archives() if file not in problems]) and not problems
+
+
+def check(job: Job, files: Collection[HubFile]) -> dict[HubFile, str]:
+    """What is wrong with each file that is not as the hub lists it; such a file is deleted."""
+    with ThreadPoolExecutor() as pool:
+        found = zip(files, pool.map(lambda file: mismatch(job.folder / file.path, file), files), strict=True)
+        problems = {file: problem for file, problem in found if problem}
+    for file in problems:
+        (job.folder / file.path).unlink(missing_ok=True)
+    return problems
+
+
+def download(job: Job, workers: int) -> None:
+    """Fetch what is not on disk; partial downloads go on where they stopped, for as long as something arrives.
+
+    Raises:
+        FetchError: when the hub cannot be reached, refuses, or the disk does.
+    """
+    resource, in_vain, to_fetch = job.resource, 0, bytes_to_fetch([job])
+    if len(job.missing()) > BARS:
+        disable_progress_bars("huggingface_hub.http_get")
+    while True:
         try:
-            for future in as_completed(futures):
-                if isinstance(future.exception(), FetchError):  # the next file's, too: do not try them all
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    break
-                bar.update(futures[future].size)
-        except KeyboardInterrupt:
-            print(f"{job.resource.name}: interrupted: start again to go on", file=sys.stderr, flush=True)
-            os._exit(130)  # threads cannot be stopped otherwise; a killed download is one to go on with
-    done = {file: future for future, file in futures.items() if not future.cancelled()}
-    good = {file for file, future in done.items() if future.exception() is None}
-    fetched = sum(done[file].result() for file in good)
-    counts = f"{len(good) - fetched} already there + {fetched} fetched + {len(job.files) - len(good)} failed"
-    print(f"{job.resource.name}: {len(job.files)} files listed = {counts}", flush=True)
-    errors = [future.exception() for future in done.values() if future.exception() is not None]
-    for error in errors:
-        if isinstance(error, MismatchError):
-            print(without_secrets(str(error)), file=sys.stderr, flush=True)
-    for error in errors:
-        if not isinstance(error, MismatchError):
-            raise error
-    return unpack_archives(job, [file for file in job.archives() if file in good]) and not errors
+            snapshot_download(
+                job.repo_id,
+                repo_type=resource.kind,
+                revision=job.commit,
+                local_dir=job.folder,
+                allow_patterns=[resource.only] if resource.only else None,
+                ignore_patterns=[*OUTSIDE, *filter(None, [resource.without])],
+                max_workers=workers,
+            )
+            return
+        except (OSError, ValueError, RuntimeError) as error:  # the last: the library's other protocols, if switched on
+            before, to_fetch = to_fetch, bytes_to_fetch([job])
+            in_vain = 0 if to_fetch < before else in_vain + 1
+            broken_connection = isinstance(error, requests.exceptions.ChunkedEncodingError)
+            if in_vain == ATTEMPTS or not (broken_connection or status_of(error) in (416, 429)):
+                line = explain(error, resource.name, job.repo_id, resource.kind, job.commit)
+                raise FetchError(line) from error
+            if status_of(error) == 416:  # a partial download that is longer than its file
+                for path in partial_files([job]):
+                    path.unlink()
+            time.sleep(2**in_vain)
 
 
 def unpack_archives(job: Job, archives: list[HubFile]) -> bool:
     """Unpack what is not unpacked yet; whether all of it could be."""
     good = True
-    listed = {job.folder / file.path for file in job.source.files}
+    listed = {job.folder / file.path for file in job.files}
     for file in archives:
         archive = job.folder / file.path
         if is_unpacked(archive, file.checksum):

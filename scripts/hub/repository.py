@@ -1,9 +1,8 @@
-"""One repository of the Hugging Face hub: what it lists, each file fetched and checked, each error in one line.
+"""One repository of the Hugging Face hub: what it lists, how a file differs from that, each error in one line.
 
-    from scripts.hub.repository import fetch_file, repository
-    source = repository("vecbench", "wudq/VECBench", "dataset", "main")
-    for file in source.files:
-        fetch_file(source, file, Path("input_data"))
+    from scripts.hub.repository import listing, mismatch
+    commit, files = listing("wudq/VECBench", "dataset", "main")
+    problems = [mismatch(Path("input_data") / file.path, file) for file in files]
 
 Endpoint and token are the library's: ``HF_ENDPOINT`` and ``HF_TOKEN`` of the environment.
 """
@@ -11,13 +10,11 @@ Endpoint and token are the library's: ``HF_ENDPOINT`` and ``HF_TOKEN`` of the en
 from __future__ import annotations
 
 import functools
-import re
-import time
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import requests
-from huggingface_hub import HfApi, constants, get_token, hf_hub_download
+from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
@@ -30,21 +27,14 @@ from huggingface_hub.utils import logging
 from huggingface_hub.utils.sha import git_hash, sha_fileobj
 
 from inference.redaction import HIDDEN, redact
-from scripts.hub.unpack import leaves_its_folder
 
 logging.set_verbosity_error()  # its warnings are many lines; what ends the job is said in one, here
 
 LISTING_TIMEOUT = 30  # seconds
-ATTEMPTS = 10  # of one file, when the connection breaks or the hub asks for patience
-RATE_LIMIT_SECONDS = 60  # when the hub asks for patience and does not say for how long
 
 
 class FetchError(RuntimeError):
     """What ends the job, in one line that says what to do about it."""
-
-
-class MismatchError(RuntimeError):
-    """A file that is not what the hub lists, twice in a row: expected and actual are in the message."""
 
 
 @dataclass(frozen=True)
@@ -52,38 +42,20 @@ class HubFile:
     """A file as the hub lists it; ``checksum`` is SHA-256 (64 digits) of a large file, git's blob id of a small one."""
 
     path: str
-    size: int
+    size: int  # bytes
     checksum: str
 
 
-@dataclass(frozen=True)
-class Repository:
-    """A repository at one commit. ``resource`` is what this project calls it, for messages."""
-
-    resource: str
-    repo_id: str
-    kind: str  # "dataset" or "model"
-    commit: str
-    files: tuple[HubFile, ...]
-
-
-def repository(resource: str, repo_id: str, kind: str, revision: str) -> Repository:
-    """Every file of a repository at a revision.
+@functools.cache  # two resources may share a repository
+def listing(repo_id: str, kind: str, revision: str) -> tuple[str, tuple[HubFile, ...]]:
+    """(commit, every file) of a repository of ``kind`` "dataset" or "model" at a revision.
 
     Raises:
-        FetchError: when the hub, the repository or the revision cannot be had.
+        OSError, ValueError, KeyError, TypeError: what ``explain`` puts into words (the last two: JSON of another kind).
     """
-    try:
-        return Repository(resource, repo_id, kind, *_listing(repo_id, kind, revision))
-    except (OSError, ValueError, KeyError, TypeError) as error:  # the last two: JSON that is not the hub's
-        raise FetchError(explain(error, resource, repo_id, kind, revision)) from error
-
-
-@functools.cache  # two resources may share a repository
-def _listing(repo_id: str, kind: str, revision: str) -> tuple[str, tuple[HubFile, ...]]:
     api = HfApi()
     commit = api.repo_info(repo_id, repo_type=kind, revision=revision, timeout=LISTING_TIMEOUT).sha
-    # Not the file list of repo_info: it is cut off in repositories with very many files.
+    # Not the file list of repo_info: it has no checksums, and is cut off in repositories with very many files.
     tree = api.list_repo_tree(repo_id, repo_type=kind, revision=commit, recursive=True)
     files = [
         HubFile(entry.path, entry.size, entry.lfs.sha256 if entry.lfs else entry.blob_id)
@@ -91,7 +63,8 @@ def _listing(repo_id: str, kind: str, revision: str) -> tuple[str, tuple[HubFile
         if isinstance(entry, RepoFile)
     ]
     for file in files:
-        if leaves_its_folder(file.path):
+        path = PurePosixPath(file.path)
+        if path.is_absolute() or ".." in path.parts:
             raise ValueError(f"it lists a path outside the repository, {file.path!r}")
     return commit, tuple(files)
 
@@ -111,76 +84,12 @@ def mismatch(path: Path, file: HubFile) -> str | None:
     return None if actual == file.checksum else f"expected {kind} {file.checksum}, got {actual}"
 
 
-def fetch_file(source: Repository, file: HubFile, folder: Path) -> bool:
-    """Have the file below ``folder``, checked; True when it was fetched, False when it was there.
-
-    A partial download goes on where it stopped. A file that does not match is deleted and fetched
-    once more from its beginning.
-
-    Raises:
-        MismatchError: when it does not match then, either; no such file is left on disk.
-        FetchError: when the hub cannot be reached, refuses, or the disk does.
-    """
-    path = folder / file.path
-    try:
-        problem = mismatch(path, file)
-        if problem is None:
-            return False
-        for from_the_beginning in (False, True):
-            path.unlink(missing_ok=True)
-            problem = _download(source, file, folder, from_the_beginning) or mismatch(path, file)
-            if problem is None:
-                return True
-        path.unlink(missing_ok=True)
-    except (OSError, ValueError, RuntimeError) as error:  # the last: the library's other protocols, if switched on
-        name = f"{source.resource}: {file.path}"
-        raise FetchError(explain(error, name, source.repo_id, source.kind, source.commit)) from error
-    where = address(source.repo_id, source.kind)
-    raise MismatchError(
-        f"{source.resource}: {path}: {problem}; from {where}: start again, or set HF_ENDPOINT to a mirror"
-    )
-
-
-def _download(source: Repository, file: HubFile, folder: Path, from_the_beginning: bool) -> str | None:
-    """Fetch one file; what is wrong with what arrived, if the library says so."""
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            hf_hub_download(
-                source.repo_id,
-                file.path,
-                repo_type=source.kind,
-                revision=source.commit,
-                local_dir=folder,
-                force_download=from_the_beginning and attempt == 1,  # what breaks then is gone on with, too
-            )
-            return None
-        except (OSError, ValueError) as error:
-            # What the library keeps of a partial download can be too long to go on from (416).
-            if _status(error) == 416 or str(error).startswith("Consistency check failed"):
-                return str(error).partition("\n")[0]
-            seconds = _patience(error)
-            if seconds is None or attempt == ATTEMPTS:
-                raise
-            time.sleep(seconds)
-
-
-def _patience(error: Exception) -> float | None:
-    """Seconds after which trying again makes sense, or None."""
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):  # the connection broke within a file
-        return 1.0
-    if _status(error) != 429:
-        return None
-    headers = _cause(error).response.headers
-    stated = re.search(r"\bt=(\d+)", headers.get("RateLimit", "")) or re.match(r"(\d+)", headers.get("Retry-After", ""))
-    return float(stated[1]) if stated else RATE_LIMIT_SECONDS
-
-
 def _cause(error: BaseException) -> BaseException:
     """What the hub or the network said, where the library says that the file cannot be had."""
     return error.__cause__ if isinstance(error, ValueError) and error.__cause__ else error
 
 
-def _status(error: BaseException) -> int | None:
+def status_of(error: BaseException) -> int | None:
     return getattr(getattr(_cause(error), "response", None), "status_code", None)
 
 
@@ -196,11 +105,10 @@ def without_secrets(text: str) -> str:
     return " ".join(redact(text).split())
 
 
-def explain(error: BaseException, name: str, repo_id: str, kind: str, revision: str) -> str:
+def explain(error: BaseException, resource: str, repo_id: str, kind: str, revision: str) -> str:
     """One line for a person: what could not be had, from where, and what to do."""
     error = _cause(error)
-    where, status = address(repo_id, kind), _status(error)
-    resource = name.partition(":")[0]
+    where, status = address(repo_id, kind), status_of(error)
     if isinstance(error, HFValidationError):
         text = f"expected a repository of the form OWNER/NAME, got {repo_id!r}"
     elif isinstance(error, GatedRepoError):
@@ -225,7 +133,7 @@ def explain(error: BaseException, name: str, repo_id: str, kind: str, revision: 
         text = str(error)
     else:
         text = f"{where} does not answer as the hub does ({type(error).__name__}: {error}): check HF_ENDPOINT"
-    return without_secrets(f"{name}: {text}")
+    return without_secrets(f"{resource}: {text}")
 
 
 def _root(error: BaseException) -> BaseException:
