@@ -5,31 +5,24 @@
         read.table     # one row a result that can be evaluated
         read.failed    # the other lines
 
-Nearly every line is a plain result: msgspec decodes and checks what evaluation needs of it and
-passes over the rest, which is several times faster than json. Any line that is not plain (broken,
-an error record, without a sample id, a field of another type) goes the long way, by the rules that
-data files are read by; what is evaluable and what is wrong is decided there alone.
+What is evaluable and what is wrong with a line is decided by the rules that data files are read by.
 """
 
 from __future__ import annotations
 
 import gc
-import re
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, NoReturn, TypedDict
+from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 import pandas as pd
 
 from inference.confidence_sources import add_sources
-from inference.json_lines import BYTE_ORDER_MARK, MAX_DEPTH, decode_line, describe
+from inference.json_lines import BYTE_ORDER_MARK, decode_line, describe
 from inference.protocols import prediction_table
-from inference.vecbench import MAX_NAME, RecordError, canonical_task, check_candidates, check_labels, content_id
+from inference.vecbench import RecordError, canonical_task, check_labels, content_id
 
 PIECE_BYTES = 8 * 2**20
 
@@ -109,76 +102,6 @@ def check_result(result: Any, source: str, line_number: int) -> str | None:
     return None
 
 
-class _Item(TypedDict, total=False):
-    image: Any
-    image_url: Any
-
-
-class _Turn(TypedDict, total=False):
-    content: str | list[_Item]
-
-
-_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
-
-
-class _Needed(TypedDict):
-    sample_id: str
-    task: _Name
-    candidates: list[str]
-    ground_truth: _Name
-    response: str
-
-
-class _PlainResult(_Needed, total=False):
-    """The keys that evaluation reads, with the types that need no second look."""
-
-    position: Any
-    error: Any
-    conversations: list[_Turn]
-    messages: list[_Turn]
-    image: Any
-    notice: Any
-    model_notice: Any
-    model: Any
-    answer_log_probability: Any
-    mean_log_probability: Any
-    other_responses: Any
-
-
-_DECODER = msgspec.json.Decoder(_PlainResult)
-
-
-@lru_cache(maxsize=1024)
-def _plain_candidates(labels: tuple[str, ...]) -> list[str]:
-    """The labels, checked: one list for all lines that have the same; raises RecordError."""
-    return check_candidates(list(labels), _not_plain)
-
-
-def _not_plain(field: str, expected: str) -> NoReturn:
-    raise RecordError("", 0, field, expected)
-
-
-def _json_refuses(line: bytes) -> bool:
-    """Whether a number is too long or the levels may be too many for json; msgspec passes over such values."""
-    digits = sys.get_int_max_str_digits()
-    if 0 < digits < len(line) and re.search(rb"\d{%d}" % (digits + 1), line):
-        return True
-    return line.count(b"[") + line.count(b"{") > MAX_DEPTH
-
-
-def _plain_result(line: bytes) -> dict[str, Any] | None:
-    """The fields of a plain result line; None for any other, which may be as good or bad as it likes."""
-    try:
-        result: dict[str, Any] = _DECODER.decode(line)
-        if not line.isascii():
-            line.decode("utf-8")  # msgspec does not look into the text that it passes over
-        result["candidates"] = _plain_candidates(tuple(result["candidates"]))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, RecordError):
-        return None
-    names = result["task"].isascii() and result["ground_truth"].isascii()
-    return None if "error" in result or not names or _json_refuses(line) else result
-
-
 @contextmanager
 def _collection_paused() -> Iterator[None]:
     """No search for cycles meanwhile: decoded lines have none, and looking costs as much as all else together."""
@@ -211,15 +134,13 @@ def read_piece(piece: Piece) -> PieceResult:
         content = line[mark:].rstrip()
         if not content.strip():
             continue
-        result, named = _plain_result(content), True
-        if result is None:
-            result, problem = decode_line(content)
-            if problem is not None or check_result(result, "", 0) is not None:
-                failed.append((number, content))
-                continue
-            named = isinstance(result.get("sample_id"), str)
-            if not named:
-                result["sample_id"] = str(result.get("id", "")) or content_id(result)
+        result, problem = decode_line(content)
+        if problem is not None or check_result(result, "", 0) is not None:
+            failed.append((number, content))
+            continue
+        named = isinstance(result.get("sample_id"), str)
+        if not named:
+            result["sample_id"] = str(result.get("id", "")) or content_id(result)
         position = result.get("position")
         known_position = position if isinstance(position, int) and not isinstance(position, bool) else -1
         places.append((start + mark, len(content), named, known_position))

@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_bootstrap import results_of
 
-from inference import result_lines, result_table
-from inference.json_lines import decode_line
+from inference import result_table
 from inference.protocols import prediction_table
-from inference.result_lines import Piece, check_result, pieces_of, read_piece
+from inference.result_lines import pieces_of
 from inference.result_table import Results, read_file, read_run, read_shards
 from inference.results import ShardWriter, to_line
 from inference.vecbench import TASKS
@@ -45,86 +44,6 @@ def test_small_pieces_in_parallel_give_the_table_of_one_reading(monkeypatch, tmp
     pd.testing.assert_frame_equal(pieces.table, whole.table)
     assert list(pieces.lines()) == list(whole.lines())
     assert pieces.candidates == whole.candidates
-
-
-# What may stand in a line that a reader for speed could take for something else than json does.
-PARTS = [
-    b'"task": "FI-2"',
-    b'"task": ""',
-    b'"task": 3',
-    b'"task": "caf\xc3\xa9"',
-    b'"task": "\xff"',
-    b'"t\\u0061sk": "mine"',
-    b'"candidates": ["positive", "negative"]',
-    b'"candidates": ["A", "b"]',
-    b'"candidates": []',
-    b'"candidates": ["a", 1]',
-    b'"candidates": ["\\ud800"]',
-    b'"ground_truth": "positive"',
-    b'"ground_truth": null',
-    b'"ground_truth": "\\ud800"',
-    b'"response": "<answer>positive</answer><confidence>0.7</confidence>"',
-    b'"response": null',
-    b'"response": "\xff"',
-    b'"sample_id": "s"',
-    b'"sample_id": 7',
-    b'"id": "own"',
-    b'"position": 1.0',
-    b'"position": true',
-    b'"position": 12',
-    b'"error": null',
-    b'"error": "no image"',
-    b'"notice": ["x"]',
-    b'"notice": "toy"',
-    b'"model": "m"',
-    b'"model": {}',
-    b'"conversations": [{"role": "user", "content": [{"type": "image", "image": "a.jpg"}]}]',
-    b'"conversations": [{"content": [{"image_url": {"url": "b.jpg"}}, {"image": "c.jpg"}]}]',
-    b'"conversations": [3]',
-    b'"conversations": null',
-    b'"messages": [{"content": "text"}]',
-    b'"image": "d.jpg"',
-    b'"image": 3',
-    b'"more": NaN',
-    b'"more": 1' + b"0" * 5000,
-    b'"more": ' + b"[" * 120 + b"]" * 120,
-    b'"more": "\xff"',
-    b'"more": 1e999',
-    b'"more": "\\ud800"',
-    b'"more": 01',
-    b'"answer_log_probability": -0.5',
-    b'"answer_log_probability": "x"',
-    b'"other_responses": ["<answer>negative</answer>"]',
-    b'"other_responses": 3',
-]
-PLAIN = [part for part in PARTS if part.startswith((b'"task": "FI', b'"candidates": ["p', b'"ground_truth": "p'))] + [
-    b'"response": "<answer>positive</answer>"',
-    b'"sample_id": "plain"',
-]
-
-
-@given(st.lists(st.lists(st.sampled_from(PARTS), max_size=4), min_size=1, max_size=8), st.data())
-def test_plain_lines_are_read_as_the_long_way_reads_them(tmp_path_factory, additions, data):
-    path = tmp_path_factory.mktemp("lines") / "r.jsonl"
-    lines = []
-    for added in additions:
-        base = PLAIN if data.draw(st.booleans()) else PLAIN[:-1]
-        lines.append(b"{" + b", ".join(data.draw(st.permutations([*base, *added]))) + b"}")
-    path.write_bytes(b"\n".join(lines))
-    piece = Piece(path, 0, path.stat().st_size)
-    quick = read_piece(piece)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(result_lines, "_plain_result", lambda line: None)
-        slow = read_piece(piece)
-    pd.testing.assert_frame_equal(quick.table, slow.table)
-    assert quick[1:] == slow[1:]
-
-
-def test_the_golden_records_are_plain_and_a_result_with_an_error_is_not():
-    lines = [line[:-1] + b', "sample_id": "x"}' for line in GOLDEN.read_bytes().splitlines()]
-    assert all(check_result(decode_line(line)[0], "", 0) is None for line in lines)
-    assert all(result_lines._plain_result(line) is not None for line in lines)
-    assert result_lines._plain_result(lines[0][:-1] + b', "error": null}') is None
 
 
 def test_the_table_is_prediction_table_and_the_lines_are_the_shards(tmp_path):
