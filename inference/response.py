@@ -11,8 +11,12 @@ in the response's length, whatever a model writes.
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
+
+from inference.json_lines import one_line
 
 UNKNOWN = "unknown"
 
@@ -29,10 +33,12 @@ class Reading(NamedTuple):
         published_confidence: the number in the first confidence tag, not clipped; None without a tag.
         published_confidence_unreadable: a tag is there but holds no number; the published
             tool drops such a row from the confidence tables.
-        label: corrected prediction.
+        label: corrected prediction, in the form of ``normal_label``.
         confidence: corrected confidence in [0, 1]; None when missing, unreadable or out of range.
+        unreadable_confidence: what is stated instead of one number from 0 to 1, shortened; None
+            when there is one, and when nothing is stated.
         well_formed: all five reasoning steps, one answer among the candidates, and a
-            confidence when ``confidence`` is asked for are there in their tags.
+            confidence when ``with_confidence`` asks for one are there in their tags.
     """
 
     published_overall_label: str
@@ -41,6 +47,7 @@ class Reading(NamedTuple):
     published_confidence_unreadable: bool
     label: str
     confidence: float | None
+    unreadable_confidence: str | None
     well_formed: bool
 
 
@@ -69,6 +76,38 @@ def tag_text(text: str, tag: str, newlines: bool = True) -> str | None:
     """The text at ``tag_span``, or None."""
     span = tag_span(text, tag, newlines)
     return None if span is None else text[span[0] : span[1]]
+
+
+def tag_texts(text: str, tag: str) -> Iterator[str]:
+    """The text of every ``<tag>…</tag>``, newlines allowed, each pair closed before the next is looked for."""
+    opening, closing = f"<{tag}>", f"</{tag}>"
+    end = 0
+    while (start := text.find(opening, end)) >= 0 and (end := text.find(closing, start + len(opening))) >= 0:
+        yield text[start + len(opening) : end]
+
+
+def reasoning_span(text: str) -> tuple[int, int]:
+    """Where the reasoning stands: from the first ``<think>`` to the last ``</think>``; (0, 0) without the latter.
+
+    Without an opening tag it begins with the text: chat templates may put the tag into the prompt.
+    """
+    end = text.rfind("</think>")
+    return (max(text.find("<think>", 0, end), 0), end) if end >= 0 else (0, 0)
+
+
+def answer_span(text: str) -> tuple[int, int] | None:
+    """Where the text of the first ``<answer>`` outside the reasoning stands."""
+    start, end = reasoning_span(text)
+    if before := tag_span(text[:start], "answer"):
+        return before
+    after = tag_span(text[end:], "answer")
+    return after and (end + after[0], end + after[1])
+
+
+def has_all_steps(response: str) -> bool:
+    """Whether all five named steps are inside ``<think>``."""
+    thought = tag_text(response, "think")
+    return thought is not None and all(tag_span(thought, step) for step in REASONING_STEPS)
 
 
 def reasoning_steps(response: str) -> dict[str, str]:
@@ -103,80 +142,78 @@ def _published_confidence(text: str | None) -> tuple[float | None, bool]:
     return (None, True) if value != value else (value, False)
 
 
+def normal_form(text: str) -> str:
+    """``text`` as the corrected protocol compares labels: lower case, NFKC, no format characters, single blanks."""
+    if text.isascii():
+        return " ".join(text.lower().split())
+    # Normalization takes time quadratic in a run of marks; Unicode's stream-safe text has at most 30 in a row.
+    text = unicodedata.normalize("NFKC", re.sub(r"(\W{30})\W+", r"\1", text)).lower()
+    text = "".join(character for character in text if unicodedata.category(character) != "Cf")
+    return " ".join(unicodedata.normalize("NFKC", text).split())
+
+
+normal_label = lru_cache(maxsize=4096)(normal_form)  # of labels, which come again and again
+
+# Scripts written without blanks between words: a label ends where it ends. Thai to Tibetan, Myanmar, Khmer, kana, Han.
+_UNSPACED = (
+    "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u312f\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uf900-\ufaff\U00020000-\U0003ffff"
+)
+# Vowel signs and accents belong to their word; they are not among re's word characters.
+_MARKS = "".join(
+    mark
+    for mark in map(chr, [*range(0x300, 0x2100), *range(0xA600, 0xAC00)])
+    if unicodedata.category(mark).startswith("M") and not re.match(f"[{_UNSPACED}]", mark)
+)
+_LETTER = rf"[^\W_{_UNSPACED}]|[{_MARKS}]"
+_EDGE = re.compile(rf"(?<![^\W_{_UNSPACED}])(?<![{_MARKS}])|(?!{_LETTER})")  # any place but between two letters
+
+
+def _with_edges(text: str) -> str:
+    """``text`` with a NUL wherever a label may begin or end."""
+    return _EDGE.sub("\0", text)
+
+
 @lru_cache(maxsize=1024)
-def _whole_label(candidates: tuple[str, ...]) -> re.Pattern[str]:
+def _labels_by_pattern(candidates: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str, str]]:
+    """(pattern that finds whole labels in a text ``_with_edges``, what it finds → the label)."""
+    labels = {_with_edges(label)[:-1]: label for label in map(normal_label, candidates) if label}
     # Longest first: of "joy" and "joy of life" at one place, the longer label is meant.
-    labels = sorted({candidate.lower() for candidate in candidates}, key=len, reverse=True)
-    return re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, labels)) + r")(?!\w)")
+    pattern = "|".join(map(re.escape, sorted(labels, key=len, reverse=True)))
+    return re.compile(f"(?:{pattern})(?=\0)" if pattern else "(?!)"), labels
 
 
-def _corrected_label(answer: str | None, candidates: tuple[str, ...]) -> str:
-    if answer is None:
-        return UNKNOWN
-    found = set(_whole_label(candidates).findall(answer))
+@lru_cache(maxsize=4096)
+def _labels_in(answer: str, candidates: tuple[str, ...]) -> frozenset[str]:
+    pattern, labels = _labels_by_pattern(candidates)
+    return frozenset(labels[whole] for whole in pattern.findall(_with_edges(normal_form(answer))))
+
+
+def _corrected_label(answers: Iterable[str], candidates: tuple[str, ...]) -> str:
+    found: set[str] = set()
+    for answer in answers:
+        # Short answers come again and again; long ones are not worth their place in the cache.
+        found |= (_labels_in if len(answer) <= 100 else _labels_in.__wrapped__)(answer, candidates)
     return found.pop() if len(found) == 1 else UNKNOWN
 
 
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 
-def _corrected_confidence(text: str | None) -> float | None:
-    if text is None:
-        return None
+def _number(text: str) -> float | None:
     text = text.strip().strip("{}").strip()
-    if len(text) > 40 or not _NUMBER.fullmatch(text):
+    if not _NUMBER.fullmatch(text):
         return None
     value = float(text) + 0.0  # −0 is 0
     return value if 0 <= value <= 1 else None
 
 
-class _Tags(NamedTuple):
-    """Texts of a response's tags, None where there is none; ``*_line``: both tags of a pair on one line."""
-
-    answer: str | None  # lower-cased, as both readings want it
-    answer_line: str | None
-    confidence: str | None
-    confidence_line: str | None
-    complete: bool  # all five steps of the reasoning are there
-
-
-# What a trained model writes as good as always: each tag once and in order, no other "<". Nothing has to be
-# searched for then: one match gives what ``_search_tags`` would find, in a fifth of the time.
-_AS_TAUGHT = re.compile(
-    r"\s*<think>"
-    + "".join(rf"\s*<{step}>[^<]*+</{step}>" for step in REASONING_STEPS)
-    + r"\s*</think>\s*<answer>([^<\n]{1,100}+)</answer>\s*<confidence>([^<\n]{1,100}+)</confidence>\s*",
-    re.ASCII,
-)
-
-
-def _search_tags(response: str, lowered: str) -> _Tags:
-    return _Tags(
-        answer=tag_text(lowered, "answer"),
-        answer_line=tag_text(lowered, "answer", newlines=False),
-        confidence=tag_text(response, "confidence"),
-        confidence_line=tag_text(response, "confidence", newlines=False),
-        complete=len(reasoning_steps(response)) == len(REASONING_STEPS),
-    )
-
-
-def _judge(tags: _Tags, lowered: str, candidates: tuple[str, ...], with_confidence: bool) -> tuple:
-    """The fields of ``Reading`` after the first."""
-    label = _corrected_label(tags.answer, candidates)
-    confidence = _corrected_confidence(tags.confidence)
-    return (
-        _first_candidate(tags.answer_line or lowered, _lowered(candidates)),
-        *_published_confidence(tags.confidence_line),
-        label,
-        confidence,
-        tags.complete and label != UNKNOWN and (confidence is not None or not with_confidence),
-    )
-
-
-@lru_cache(maxsize=4096)
-def _judge_as_taught(answer: str, confidence: str, candidates: tuple[str, ...], with_confidence: bool) -> tuple:
-    """``_judge`` for what ``_AS_TAUGHT`` matched, once for all responses that say the same."""
-    return _judge(_Tags(answer, answer, confidence, confidence, True), answer, candidates, with_confidence)
+def _corrected_confidence(stated: list[str]) -> tuple[float | None, str | None]:
+    """(the one number from 0 to 1, None), or (None, what is stated instead)."""
+    numbers = {number for text in stated if (number := _number(text)) is not None}
+    if len(numbers) == 1:
+        return numbers.pop(), None
+    return None, one_line(", ".join(dict.fromkeys(map(str.strip, stated))), 60) if stated else None
 
 
 def read_response(response: str, candidates: list[str] | tuple[str, ...], with_confidence: bool = True) -> Reading:
@@ -189,11 +226,16 @@ def read_response(response: str, candidates: list[str] | tuple[str, ...], with_c
     """
     candidates = tuple(candidates)
     lowered = response.lower()
-    # Outside ASCII lower-casing may depend on what stands beside a letter, and change a text's length.
-    taught = _AS_TAUGHT.fullmatch(response) if response.isascii() else None
-    if taught is None:
-        judged = _judge(_search_tags(response, lowered), lowered, candidates, with_confidence)
-    else:
-        answer, confidence = taught.groups()
-        judged = _judge_as_taught(answer.lower(), confidence, candidates, with_confidence)
-    return Reading(_first_candidate(lowered, candidates), *judged)
+    start, end = reasoning_span(lowered)
+    outside = lowered[:start] + lowered[end:]
+    label = _corrected_label(tag_texts(outside, "answer"), candidates)
+    confidence, unreadable = _corrected_confidence(list(tag_texts(outside, "confidence")))
+    return Reading(
+        _first_candidate(lowered, candidates),
+        _first_candidate(tag_text(lowered, "answer", newlines=False) or lowered, _lowered(candidates)),
+        *_published_confidence(tag_text(response, "confidence", newlines=False)),
+        label,
+        confidence,
+        unreadable,
+        label != UNKNOWN and (confidence is not None or not with_confidence) and has_all_steps(response),
+    )

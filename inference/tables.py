@@ -42,10 +42,12 @@ CORRECTED_COLUMNS = (
 
 CORRECTED_NOTES = """\
 What differs from the published protocol:
-  Prediction: the one candidate that is a whole word inside <answer>, newlines allowed; no search in the reasoning.
-  Several labels: different candidates in one answer are no answer (published: the first of the record's order).
+  Prediction: the one candidate that is a whole word inside <answer>, newlines allowed; what stands between <think>
+    and </think> is not searched. Compared in lower case and Unicode's NFKC, blanks around and within a label made one.
+  Several labels: different candidates in the answers are no answer (published: the first of the record's order).
   Overall: the same prediction as the rows (published: the whole response, reasoning included).
-  Conf %: a confidence that is missing, unreadable or outside [0, 1] is a format failure; its sample stays in Acc, F1.
+  Conf %: a confidence that is missing, not one plain number (85%, 0,85) or outside [0, 1] is a format failure; its
+    sample stays in Acc, F1.
   ECE: the last bin is closed, so a confidence of 1.00 counts; ECE, Brier, ROC AUC are over the valid confidences.
   Macro: the mean of the tasks' accuracies, as in the paper's table; Acc pools the samples, as its group rows do.
   Format %: all five reasoning steps, one answer and one valid confidence."""

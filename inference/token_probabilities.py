@@ -19,7 +19,7 @@ import codecs
 import math
 from collections.abc import Iterable, Sequence
 
-from inference.response import tag_span
+from inference.response import answer_span
 
 DECIMALS = 6  # float32 gives no more; the engines' last bits depend on the batch
 
@@ -30,9 +30,9 @@ def response_log_probabilities(
     """(mean over all tokens, sum over the answer's tokens), in nats; None for what does not exist.
 
     The mean counts every sampled token, special ones included. The sum counts the tokens whose text
-    overlaps the text inside the first ``<answer>…</answer>``: a token that holds the tag's last or
-    first character as well counts whole, and so does each token of a character that several share. It is
-    None without such a pair of tags and when nothing stands inside. A response without tokens, or
+    overlaps the text inside the first ``<answer>…</answer>`` outside the reasoning: a token that holds the
+    tag's last or first character as well counts whole, and so does each token of a character that several
+    share. It is None without such a pair of tags and when nothing stands inside. A response without tokens, or
     with a log-probability that is not finite, has no figures.
 
     Args:
@@ -47,7 +47,7 @@ def response_log_probabilities(
     if not texts or not all(map(math.isfinite, log_probabilities)):
         return None, None
     mean = round(math.fsum(log_probabilities) / len(texts), DECIMALS)
-    answer = tag_span("".join(filter(None, texts)), "answer")
+    answer = answer_span("".join(filter(None, texts)))
     if answer is None or answer[0] == answer[1]:
         return mean, None
     inside = [

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from inference.images import FACTOR, ImageError, ImageSource, PixelBudget
 from inference.json_lines import describe, one_line
-from inference.response import REASONING_STEPS, UNKNOWN, read_response, reasoning_steps, tag_text
+from inference.response import REASONING_STEPS, UNKNOWN, normal_label, read_response, reasoning_steps, tag_text
 from inference.vecbench import TASKS
 from scripts.build_vec_cot.stages import PUBLISHED_ROWS
 from scripts.samples import IMAGE, Sample
@@ -113,7 +113,7 @@ class Checker:
         reading = read_response(sample.answer, sample.candidates or [sample.ground_truth or ""])
         if reading.label == UNKNOWN:
             found.append(("no answer among the candidates", f"<answer> {describe(tag_text(sample.answer, 'answer'))}"))
-        elif sample.ground_truth and reading.label != sample.ground_truth.lower():
+        elif sample.ground_truth and reading.label != normal_label(sample.ground_truth):
             told = f"{describe(reading.label)}, expected {describe(sample.ground_truth)}"
             found.append(("answer is not the label", told))
         stated = tag_text(sample.answer, "confidence")

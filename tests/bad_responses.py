@@ -5,6 +5,9 @@ in the protocol, slow on hostile text, for comparison only.
 """
 
 import re
+import unicodedata
+
+from inference.response import normal_form
 
 STEPS = ("element", "human", "context", "interaction", "analysis")
 THOUGHT = "".join(f"<{step}>x</{step}>" for step in STEPS)
@@ -32,10 +35,10 @@ CONFIDENCES = {
         ["--1", "0.8\0", "½", "0. 8", "“0.8”", "<b>0.8</b>", "\ud835", "{}", "\u066b\u0668", "−0.5"],
         (NOT_READ, None, None),
     ),
-    # float() takes digits of every script, and underscores; the corrected reading wants plain ones, up to 40.
+    # float() takes digits of every script, and underscores; the corrected reading wants plain ones.
     **{text: (0.8, None, 0.8) for text in ("\u0660.\u0668", "\uff10.\uff18", "\u0966.\u096e", "0_0.8")},
     "1_0": (10.0, None, None),
-    "0." + "8" * 5000: (float("0." + "8" * 20), None, float("0." + "8" * 20)),
+    "0." + "8" * 5000: (float("0." + "8" * 20),) * 3,
     "9" * 5000: (float("inf"), None, None),
     # The published tool takes braces out, wherever they stand; the reward does not.
     **{text: (0.8, 0.8, None) for text in ("{0.8}", "{{0.8}}", "{ 0.8 }")},
@@ -66,8 +69,8 @@ ANSWERS = {
     "not fear": ("fear", "fear", False),
     "unknown": ("unknown", "unknown", False),
     "a w e": ("unknown", "unknown", False),
-    "\uff41\uff57\uff45": ("unknown", "unknown", False),
-    "awe_": ("awe", "unknown", True),
+    "\uff41\uff57\uff45": ("unknown", "awe", False),
+    "awe_": ("awe", "awe", True),
     "awé": ("unknown", "unknown", False),
     "\u656c\u754f": ("unknown", "unknown", False),
     "awe\0": ("awe", "awe", False),
@@ -145,13 +148,37 @@ def published_by_definition(response, candidates):
     return label, overall, NOT_READ if confidence != confidence else confidence
 
 
+def is_letter(character):
+    """Of a script with blanks between words: for the scripts that the cases here are written in."""
+    return unicodedata.category(character)[0] in "LMN" and not "\u2e80" <= character <= "\u9fff"
+
+
+def whole(label, text):
+    """Whether a label stands somewhere in a text where it is no part of a longer word."""
+    places = (match.start() for match in re.finditer(f"(?={re.escape(label)})", text))
+    for start in places:
+        before, after = text[:start][-1:], text[start + len(label) :][:1]
+        if not (before and is_letter(before) and is_letter(label[0])) and not (
+            after and is_letter(after) and is_letter(label[-1])
+        ):
+            return True
+    return False
+
+
 def corrected_by_definition(response, candidates):
     """(label, confidence or None), for candidates none of which is part of another."""
-    answer = re.search(r"<answer>(.*?)</answer>", response.lower(), re.DOTALL)
-    text = answer.group(1) if answer else ""
-    found = {c.lower() for c in candidates if re.search(rf"(?<!\w){re.escape(c.lower())}(?!\w)", text)}
-    stated = re.search(r"<confidence>(.*?)</confidence>", response, re.DOTALL)
-    number = stated.group(1).strip().strip("{}").strip() if stated else ""
-    plain = len(number) <= 40 and re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", number)
-    confidence = float(number) if plain and 0 <= float(number) <= 1 else None
-    return found.pop() if len(found) == 1 else "unknown", confidence
+    reasoning = re.search(r"(?:<think>.*|^(?:(?!<think>).)*)</think>", response.lower(), re.DOTALL)
+    outside = (
+        response.lower()
+        if reasoning is None
+        else (response.lower()[: reasoning.start()] + "</think>" + response.lower()[reasoning.end() :])
+    )
+    answers = [normal_form(text) for text in re.findall(r"<answer>(.*?)</answer>", outside, re.DOTALL)]
+    found = {normal_form(c) for c in candidates for text in answers if whole(normal_form(c), text)}
+    numbers = set()
+    for stated in re.findall(r"<confidence>(.*?)</confidence>", outside, re.DOTALL):
+        number = stated.strip().strip("{}").strip()
+        plain = re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", number)
+        if plain and 0 <= float(number) <= 1:
+            numbers.add(float(number))
+    return found.pop() if len(found) == 1 else "unknown", numbers.pop() if len(numbers) == 1 else None

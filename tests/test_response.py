@@ -7,8 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference import response as reader
-from inference.response import read_response, reasoning_steps, tag_text
+from inference.response import (
+    answer_span,
+    normal_form,
+    normal_label,
+    read_response,
+    reasoning_steps,
+    tag_text,
+    tag_texts,
+)
 
 MIKELS = ["amusement", "anger", "awe", "contentment", "disgust", "excitement", "fear", "sadness"]
 STEPS = "".join(f"<{s}>x</{s}>" for s in ("element", "human", "context", "interaction", "analysis"))
@@ -47,6 +54,7 @@ def test_tag_text_equals_the_regular_expression(text, tag):
     for newlines, flags in ((True, re.DOTALL), (False, 0)):
         match = re.search(f"<{tag}>(.*?)</{tag}>", text, flags)
         assert tag_text(text, tag, newlines) == (match and match.group(1))
+    assert list(tag_texts(text, tag)) == re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
 
 
 @given(responses)
@@ -57,42 +65,6 @@ def test_any_text_is_read_without_an_exception(text):
     assert not (reading.published_confidence_unreadable and reading.published_confidence is not None)
 
 
-TAUGHT = re.split(r"(?<=>)|(?=<)", FULL.replace("><", "> <"))  # tags, texts and gaps
-ODD = [
-    *dict.fromkeys(TAUGHT),
-    "",
-    "\n",
-    "x",
-    "<",
-    "<THINK>",
-    "<Answer>",
-    "a joy, not fear",
-    "AWE.",
-    "Fear",
-    "{0.5}",
-    "-0",
-]
-ODD += ["nan", ".9", "1.5", "0.8\n", "high", "a" * 101, "\u0130", "\u212a", "A\u03a3", "\u0660.\u0668", "awe</b>"]
-
-
-@given(
-    st.dictionaries(st.integers(0, len(TAUGHT) - 1), st.sampled_from(ODD), max_size=3),
-    st.sampled_from([MIKELS, ["Fear", "awe", "joy"]]),
-    st.booleans(),
-)
-def test_one_match_reads_what_the_searches_read(changed, candidates, with_confidence):
-    text = "".join(changed.get(i, part) for i, part in enumerate(TAUGHT))
-    lowered, labels = text.lower(), tuple(candidates)
-    searched = reader._judge(reader._search_tags(text, lowered), lowered, labels, with_confidence)
-    assert repr(tuple(read_response(text, candidates, with_confidence)[1:])) == repr(searched)
-
-
-def test_what_a_trained_model_writes_takes_the_one_match():
-    assert reader._AS_TAUGHT.fullmatch(FULL).groups() == ("awe", "0.85")
-    spaced = FULL.replace("><", ">\n<")
-    assert reader._AS_TAUGHT.fullmatch(spaced) and read_response(spaced, MIKELS) == read_response(FULL, MIKELS)
-
-
 @pytest.mark.parametrize(
     "text",
     [
@@ -101,6 +73,13 @@ def test_what_a_trained_model_writes_takes_the_one_match():
         "<confidence>1\n" * 150_000 + "</confidence>",
         FULL[:-1] + " " * 1_000_000,
         FULL.replace("><", ">" + " " * 200_000 + "<")[:-1],
+        FULL.replace("awe", "awe" * 300_000),
+        FULL.replace("awe", "a" + "\u0315\u0300\u0327" * 100_000),
+        FULL.replace("awe", "\u6124\u6012" * 200_000),
+        FULL.replace("0.85", "9" * 1_000_000 + "x"),
+        FULL.replace("0.85", "1" + "." + "9" * 1_000_000 + "e"),
+        "<think>" * 200_000 + "</think>" * 100_000,
+        "<answer>awe</answer>" * 50_000,
     ],
 )
 def test_reading_takes_linear_time_on_hostile_text(text):
@@ -201,11 +180,18 @@ def test_corrected_confidence_in_range(text, value):
     assert read_response(f"<confidence>{text}</confidence>", MIKELS).confidence == value
 
 
-@pytest.mark.parametrize("text", ["1.01", "-0.1", "85%", "high", "", "nan", "inf", "0.8/1", "٠٫٥", "1_0", "9" * 5000])
+@pytest.mark.parametrize(
+    "text", ["1.01", "-0.1", "85%", "0,85", "high", "", "nan", "inf", "0.8/1", "٠٫٥", "1_0", "9" * 5000]
+)
 def test_corrected_confidence_out_of_range_or_unreadable_is_none(text):
     reading = read_response(FULL.replace("0.85", text), MIKELS)
     assert reading.confidence is None
+    assert reading.unreadable_confidence == (text if len(text) < 60 else text[:59] + "…")
     assert not reading.well_formed
+
+
+def test_a_confidence_may_have_any_number_of_digits():
+    assert read_response(FULL.replace("0.85", "0." + "8" * 5000), MIKELS).confidence == float("0." + "8" * 17)
 
 
 @pytest.mark.parametrize("missing", ["element", "human", "context", "interaction", "analysis"])
@@ -217,3 +203,120 @@ def test_without_confidence_asked_for_none_is_needed():
     response = FULL.replace("<confidence>0.85</confidence>", "")
     assert not read_response(response, MIKELS).well_formed
     assert read_response(response, MIKELS, with_confidence=False).well_formed
+
+
+# --- the reasoning is not searched for the answer ---------------------------------------
+
+
+THINK = "<think>I reply <answer>emotion</answer> or <answer>fear</answer><confidence>0.3</confidence></think>"
+
+
+@pytest.mark.parametrize(
+    ("response", "label", "confidence"),
+    [
+        (THINK + "<answer>awe</answer><confidence>0.8</confidence>", "awe", 0.8),
+        (THINK.removeprefix("<think>") + "<answer>awe</answer><confidence>0.8</confidence>", "awe", 0.8),
+        ("<answer>awe</answer><confidence>0.8</confidence>" + THINK, "awe", 0.8),
+        (THINK, "unknown", None),
+        (THINK.upper() + "<ANSWER>AWE</ANSWER><CONFIDENCE>0.8</CONFIDENCE>", "awe", 0.8),
+        ("<think>a</think><think>b<answer>fear</answer></think><answer>awe</answer>", "awe", None),
+    ],
+)
+def test_what_the_reasoning_quotes_is_no_answer(response, label, confidence):
+    reading = read_response(response, MIKELS)
+    assert (reading.label, reading.confidence) == (label, confidence)
+
+
+def test_without_an_end_of_the_reasoning_all_answers_count_and_must_agree():
+    assert corrected("<think>as <answer>emotion</answer><answer>awe</answer>") == "awe"
+    assert corrected("<think>at first <answer>fear</answer>, no <answer>awe</answer>") == "unknown"
+
+
+def test_several_confidences_must_agree_and_are_shown_when_they_do_not():
+    twice = "<answer>awe</answer><confidence>0.8</confidence><answer>awe</answer><confidence>{}</confidence>"
+    assert read_response(twice.format("0.80"), MIKELS).confidence == 0.8
+    reading = read_response(twice.format("0.9"), MIKELS)
+    assert (reading.label, reading.confidence, reading.unreadable_confidence) == ("awe", None, "0.8, 0.9")
+
+
+def test_the_published_reading_still_takes_the_first_answer_wherever_it_stands():
+    reading = read_response(THINK + "<answer>awe</answer><confidence>0.8</confidence>", MIKELS)
+    assert (reading.published_label, reading.published_confidence) == ("unknown", 0.3)
+
+
+def test_the_probability_of_the_answer_is_that_of_the_answer_outside_the_reasoning():
+    text = THINK + "<answer>awe</answer>"
+    assert text[slice(*answer_span(text))] == "awe"
+    assert answer_span(THINK) is None
+    assert answer_span("<answer>awe</answer>" + THINK) == (8, 11)
+
+
+# --- labels in any script and any form ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "candidates", "label"),
+    [
+        ("愤怒", ["愤怒", "快乐"], "愤怒"),
+        ("快乐情绪", ["愤怒", "快乐"], "快乐"),
+        ("这是快乐。", ["愤怒", "快乐"], "快乐"),
+        ("快乐愤怒", ["愤怒", "快乐"], "unknown"),
+        ("惊喜", ["喜", "惊喜"], "惊喜"),
+        ("よろこびです", ["よろこび", "いかり"], "よろこび"),
+        ("รู้สึกกลัวมาก", ["กลัว", "โกรธ"], "กลัว"),
+        ("awe情绪", MIKELS, "awe"),
+        ("_awe_", MIKELS, "awe"),
+        ("__Awe__", MIKELS, "awe"),
+        ("ＡＷＥ", MIKELS, "awe"),
+        ("awe", ["ａｗｅ", "fear"], "awe"),
+        ("joy\u00a0of\n life", ["joy of life", "fear"], "joy of life"),
+        ("joy of life", ["joy  of\u3000life", "fear"], "joy of life"),
+        ("anger", ["amusement", " anger"], "anger"),
+        ("fierte\u0301", ["fierté", "peur"], "fierté"),
+        ("fierté", ["fierte\u0301", "peur"], "fierté"),
+        ("awé", MIKELS, "unknown"),
+        ("awe\u0323\u0335", MIKELS, "unknown"),
+        ("डर", ["डर", "खुशी"], "डर"),
+        ("डर।", ["डर", "खुशी"], "डर"),
+        ("डरा", ["डर", "खुशी"], "unknown"),
+        ("खुशी है", ["डर", "खुशी"], "खुशी"),
+        ("гневный", ["гнев", "страх"], "unknown"),
+        ("10", ["1", "2"], "unknown"),
+        ("\ufeffawe\u200b", MIKELS, "awe"),
+        ("a\u00adwe", MIKELS, "awe"),
+        ("awe", [" ", "\u200b", "awe"], "awe"),
+        ("", [" "], "unknown"),
+        ("don't know", ["don't know", "know"], "don't know"),
+        ("(none)", ["(none)", "awe"], "(none)"),
+    ],
+)
+def test_a_whole_label_is_found_in_any_script_and_form(answer, candidates, label):
+    assert corrected(f"<answer>{answer}</answer>", candidates) == label
+
+
+@given(st.text())
+def test_the_normal_form_is_stable_and_without_outer_blanks(text):
+    form = normal_form(text)
+    assert normal_form(form) == form == form.strip()
+
+
+LABEL_TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="<>"), min_size=1, max_size=12)
+
+
+@given(LABEL_TEXTS, st.sampled_from([" {} ", "_{}_", "**{}**", "“{}”.", "{}\n", "愤怒：{}", "({})"]))
+def test_any_label_is_found_between_what_are_no_letters_of_its_word(label, frame):
+    """Whatever the label: in blanks, marks of emphasis, quotes; combining marks cling to what is before them."""
+    expected = normal_label(label)
+    if expected and frame.format(label).count(label) == 1 and not re.match(r"\W", expected):
+        assert corrected(f"<answer>{frame.format(label)}</answer>", [label]) == expected
+
+
+@given(st.sampled_from(MIKELS), st.characters(categories=["L", "Nd"]))
+def test_a_letter_of_a_script_with_blanks_beside_a_label_makes_another_word(label, letter):
+    spaced = re.match(
+        r"[^\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3005-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]", letter
+    )
+    forms = normal_form(letter)
+    if spaced and forms.isalnum() and len(forms) == 1 and forms == letter.lower():
+        for text in (label + letter, letter + label):
+            assert corrected(f"<answer>{text}</answer>", [label]) == "unknown"
