@@ -104,8 +104,9 @@ def paired_table(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
         ComparisonError: when the runs share no sample, or disagree on the label of one.
     """
     for name, table in (("A", a), ("B", b)):
-        if table["sample_id"].isna().any() or table["sample_id"].duplicated().any():
-            raise ComparisonError(f"run {name}: expected one sample_id a line in merged.jsonl; evaluate the run again")
+        ids = table["sample_id"]
+        if (again := ids.isna() | ids.duplicated()).any():
+            raise ComparisonError(f"run {name}: expected each sample once, got sample {ids[again].iloc[0]} again")
     own = ["sample_id", "label", "confidence", "well_formed"]
     both = a.merge(b[[*own, "truth", "task"]], on="sample_id", suffixes=("_a", "_b"))
     if both.empty:
@@ -234,6 +235,9 @@ def main() -> None:
         runs = [read_evaluated(run) for run in (args.run_a, args.run_b) if run is not None]
         for note in sorted({note for run in runs for note in run.notices}):
             print(f"NOTE: {note}")
+        for name, run in zip("AB", runs, strict=False):
+            for doubt in run.all_doubts():
+                print(f"CHECK: run {name}: {doubt}")
         if args.run_b is not None:
             table = paired_table(*(run.table for run in runs))
             only = [len(run.table) - len(table) for run in runs]

@@ -27,7 +27,7 @@ NAMES = {"accuracy": "Acc", "f1": "F1", "ece": "ECE", "brier": "Brier", "roc_auc
 def _resampled(cells: Cells, weights: np.ndarray) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """(row, figure → (resamples,)) under the published protocol."""
     columns = cells.columns
-    truth = columns["truth"].to_numpy(dtype=object)
+    truth = columns["published_truth"].to_numpy(dtype=object)
     stated = columns["published_confidence"].to_numpy(dtype=float)
     readable = ~columns["published_confidence_unreadable"].to_numpy(dtype=bool)
     for name, kind, index in slices(cells):
@@ -54,7 +54,7 @@ def published_intervals(
 ) -> dict[tuple[str, str], tuple[float, float, float]]:
     """(row, figure) → (value, low, high) of a run under the published protocol."""
     names = ["published_label", "published_overall_label", "published_confidence", "published_confidence_unreadable"]
-    cells = Cells.of(table[["task", "truth", *names]], table["image"])
+    cells = Cells.of(table[["task", "published_truth", *names]], table["image"])
     chunks: dict[tuple[str, str], list[np.ndarray]] = {}
     for weights in cells.resamples(n_resamples, seed):
         for name, figures in _resampled(cells, weights):

@@ -27,13 +27,20 @@ from inference import confidence_tables, protocols, tables
 from inference.bootstrap import N_RESAMPLES
 from inference.confidence_metrics import N_BINS
 from inference.confidence_sources import VERBALIZED
+from inference.doubts import most_frequent_error
 from inference.merged_files import write_merged, write_merged_with_confidence
 from inference.provenance import file_sha256, trace
+from inference.result_lines import foreign_results
 from inference.result_table import Results, read_file, read_shards
 from inference.results import atomic_write, to_line
 from inference.storage import explain
 from inference.terminal import plain_output
 from inference.vecbench import read_records
+
+
+class NotResults(ValueError):
+    """A file that holds no result that can be evaluated."""
+
 
 DRAWING_PROCESSES = 2  # half of the time goes into the confusion matrices
 
@@ -50,6 +57,14 @@ def missing_samples(data_path: Path, known: set[str], limit: int | None = None) 
         for item in read_records(data_path, limit)
         if item.sample_id not in known
     ]
+
+
+def check_any_result(path: Path, results: Results) -> None:
+    """Raises NotResults when no line of a file can be evaluated, with what it looks like or its most frequent error."""
+    if not len(results.table):
+        errors = [result["error"] for result in results.failed]
+        why = foreign_results(results.failed[0]) if errors else "it is empty"
+        raise NotResults(f"{path}: {why or most_frequent_error(errors)}")
 
 
 def metric_log(counts: str, notes: Sequence[str], published: str, tsv: str, corrected: str, more: str = "") -> str:
@@ -77,9 +92,11 @@ def _summarize(
         counts += " (error.jsonl; not in the tables)"
     if run is not None:
         counts += f"\n{run['summary']}"
+    doubts = results.all_doubts()
+    counts += "".join(f"\nCHECK: {doubt}" for doubt in doubts)
     if draw is not None:
-        shown = ["task", "group", "truth", "label", "confidence", "published_label", "published_confidence"]
-        drawn = table[[*shown, "published_confidence_unreadable"]]
+        published_columns = [name for name in table if name.startswith("published_")]
+        drawn = table[["task", "group", "truth", "label", "confidence", *published_columns]]
         note = "\n".join(notes)
         draw("confusion_matrices", drawn, output_dir / "confusion", ("png",), note, results.candidates)
         draw("draw_confidence", drawn, output_dir, note)
@@ -119,6 +136,7 @@ def _summarize(
     }
     summary = {
         "notices": notes,
+        "doubts": doubts,
         "run": run,
         "counts": {"read": n_read, "predicted": len(table), "failed": len(failed)},
         "published": {
@@ -232,6 +250,8 @@ def main() -> None:
 
     try:
         results = read_file(args.input_file) if args.input_file else read_shards(args.output_path)
+        if args.input_file:
+            check_any_result(args.input_file, results)
         run = trace(args.output_path) if args.output_path else None
         if args.data_path:
             results.failed += missing_samples(args.data_path, results.known, args.limit)
@@ -241,12 +261,15 @@ def main() -> None:
     except (OSError, ValueError, BrokenProcessPool) as error:
         if pool:
             pool.shutdown(cancel_futures=True)
-        sys.exit(f"cannot evaluate: {explain(error)}")
+        print(f"cannot evaluate: {explain(error)}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, NotResults) else 1)
     if pool:
         pool.shutdown()  # left to the end of the interpreter, it may meet pipes that are closed already
     if not args.quiet:
         for name in ("metric.log", "metric_conf.log"):
             print(f"\n== {output_dir / name}\n{(output_dir / name).read_text(encoding='utf-8')}", end="")
+    for doubt in summary["doubts"]:
+        print(f"CHECK: {doubt}")
     counts = summary["counts"]
     print(f"read {counts['read']} = predicted {counts['predicted']} + failed {counts['failed']}; files in {output_dir}")
     if args.wandb_project:

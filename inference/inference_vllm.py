@@ -26,6 +26,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from inference.arguments import add_engine_arguments, check_engine_arguments, describe_run, engine_settings
+from inference.doubts import UNMATCHABLE, record_doubts
 from inference.engines import Engine, EngineFailed, EngineSettings, Output, Request, checkpoint_notice, load_engine
 from inference.images import ImageError, ImageSource, data_roots
 from inference.json_lines import one_line
@@ -42,9 +43,13 @@ from inference.run_folder import (
 )
 from inference.storage import explain
 from inference.terminal import start_logging
-from inference.vecbench import TASKS, BrokenRecord, Record, read_records
+from inference.vecbench import BrokenRecord, Record, read_records
 
 log = logging.getLogger("inference")
+
+
+class HopelessData(ValueError):
+    """A data file that no answer could be right for."""
 
 
 def result_line(item: Record | BrokenRecord, **added) -> dict:
@@ -54,18 +59,22 @@ def result_line(item: Record | BrokenRecord, **added) -> dict:
     return {**kept, "sample_id": item.sample_id, "position": item.position, **known}
 
 
+def check_labels_of(data_path: str, limit: int | None) -> None:
+    """Says what is doubtful about the data file's labels and tasks, a warning a kind.
+
+    Raises:
+        HopelessData: when no answer to any record could be right.
+    """
+    doubts, n_records = record_doubts(read_records(data_path, limit))
+    for line in doubts.lines():
+        log.warning("%s: %s", data_path, line)
+    if n_records and doubts.rows(UNMATCHABLE) == n_records:
+        raise HopelessData(f"{data_path}: the label of each of its {n_records} records is none of its candidates")
+
+
 def share_of(data_path: str, index: int, n_shards: int, limit: int | None) -> list[Record | BrokenRecord]:
-    """The records of one worker, in order, with a warning where labels differ from VECBench's."""
-    mine = []
-    warned = set()
-    for item in read_records(data_path, limit):
-        if item.position % n_shards == index:
-            mine.append(item)
-            task = TASKS.get(getattr(item, "task", ""))
-            if task and set(item.candidates) != set(task.labels) and task.name not in warned:
-                warned.add(task.name)
-                log.warning("line %d: candidates of %s differ from VECBench's", item.line_number, task.name)
-    return mine
+    """The records of one worker, in order."""
+    return [item for item in read_records(data_path, limit) if item.position % n_shards == index]
 
 
 class Worker:
@@ -209,6 +218,8 @@ def main() -> None:
         end_with(args.parent_pid)
     try:
         settings = engine_settings(args)
+        if args.prepare_only or not args.parent_pid:  # once a job
+            check_labels_of(args.data_path, args.limit)
         if args.prepare_only:
             prepare(args.output_path, describe_run(args), args.on_change)
         else:
@@ -216,6 +227,9 @@ def main() -> None:
     except EngineFailed as error:
         log.info("the engine's own traceback", exc_info=error)
         sys.exit(f"inference failed: {explain(error)} What was finished is kept: start the same command again.")
+    except HopelessData as error:
+        print(f"inference failed: {error}", file=sys.stderr)
+        sys.exit(2)
     except (ValueError, OSError, ShardBusy) as error:
         sys.exit(f"inference failed: {type(error).__name__}: {explain(error)}")
 

@@ -58,6 +58,8 @@ def _judgements(table: pd.DataFrame) -> Iterator[bytes | None]:
 
     # − 0 is 0: the two are one key of the cache.
     confidences = [None if value != value else value + 0.0 for value in table["published_confidence"].tolist()]
-    columns = (table[name].tolist() for name in ("published_confidence_unreadable", "published_label", "truth"))
+    columns = (
+        table[name].tolist() for name in ("published_confidence_unreadable", "published_label", "published_truth")
+    )
     for confidence, unreadable, label, truth in zip(confidences, *columns, strict=True):
         yield None if unreadable else end(label, confidence, label == truth)

@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import precision_recall_fscore_support
 
 from inference import metrics
 from inference.confidence_metrics import N_BINS
+from inference.doubts import label_doubt
 from inference.estimates import OVERALL, Estimate, estimate
-from inference.response import UNKNOWN, Reading, read_response
+from inference.response import UNKNOWN, Reading, normal_label, read_response
 from inference.vecbench import GROUPS, TASKS, canonical_task, group_of, image_of
 
 MAX_MATRIX_LABELS = 1000  # a million cells; as many labels as samples, as bad data may have, would fill the memory
@@ -76,22 +77,25 @@ class _CanonicalTasks(dict):
 def prediction_table(results: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """Read each response once: one row a sample, in order.
 
-    Columns: sample_id, task, group (None outside VECBench), image (None when it is not named),
-    truth (lower-cased) and the fields of ``Reading``; both confidences are floats with NaN where
-    there is none, the published one clipped to [0, 1].
+    Columns: sample_id, task, group (None outside VECBench), image (None when it is not named), truth
+    (of ``normal_label``) and published_truth (lower-cased), label_doubt, cut_off (by the limit of new
+    tokens), and the fields of ``Reading``; both confidences are floats with NaN where there is none, the
+    published one clipped to [0, 1].
     """
     rows = []
     canonical = _CanonicalTasks()
     for result in results:
         reading = read_response(result["response"], result["candidates"])
-        task = result["task"]
-        known = (result.get("sample_id"), *canonical[task], image_of(result), result["ground_truth"].lower())
-        rows.append(known + reading)
-    names = ("sample_id", "task", "group", "image", "truth", *Reading._fields)
+        truth = result["ground_truth"]
+        known = (result.get("sample_id"), *canonical[result["task"]], image_of(result))
+        labels = (normal_label(truth), truth.lower(), label_doubt(truth, tuple(result["candidates"])))
+        rows.append((*known, *labels, result.get("finish_reason") == "length", *reading))
+    known_names = ("sample_id", "task", "group", "image", "truth", "published_truth", "label_doubt", "cut_off")
+    names = (*known_names, *Reading._fields)
     # Column by column and typed: pandas would look at each value to find out what it is.
     values = zip(*rows, strict=True) if rows else ((),) * len(names)
     types = dict.fromkeys(("published_confidence", "confidence"), float)
-    types |= dict.fromkeys(("published_confidence_unreadable", "well_formed"), bool)
+    types |= dict.fromkeys(("published_confidence_unreadable", "well_formed", "cut_off"), bool)
     table = pd.DataFrame(
         {name: np.array(column, dtype=types.get(name, object)) for name, column in zip(names, values, strict=True)}
     )
@@ -116,12 +120,12 @@ def group_slices(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     return ((group, by_group.get(group, table.iloc[:0])) for group in GROUPS)
 
 
-def _correct(part: pd.DataFrame, label: str) -> np.ndarray:
-    return (part["truth"].to_numpy() == part[label].to_numpy()).astype(int)
+def _correct(part: pd.DataFrame, truth: str = "truth", label: str = "label") -> np.ndarray:
+    return (part[truth].to_numpy() == part[label].to_numpy()).astype(int)
 
 
 def _prediction_row(name: str, kind: str, part: pd.DataFrame, label: str) -> Row:
-    truth, predicted = part["truth"].to_numpy(), part[label].to_numpy()
+    truth, predicted = part["published_truth"].to_numpy(), part[label].to_numpy()
     return Row(name, kind, len(part), metrics.accuracy(truth, predicted), metrics.weighted_f1(truth, predicted))
 
 
@@ -148,7 +152,10 @@ def published_confidence_rows(table: pd.DataFrame) -> list[Row]:
         row = _prediction_row(group, "group", part, "published_label")
         scored = part[part["published_confidence"].notna()]
         if len(scored):
-            confidence, correct = scored["published_confidence"].to_numpy(), _correct(scored, "published_label")
+            confidence, correct = (
+                scored["published_confidence"].to_numpy(),
+                _correct(scored, "published_truth", "published_label"),
+            )
             row.accuracy = float(correct.mean())
             row.roc_auc = metrics.confidence_roc_auc(confidence, correct)
             if row.roc_auc is not None:  # the published table prints all three or none
@@ -164,7 +171,7 @@ def published_thresholds(table: pd.DataFrame) -> dict[str, list[dict[str, float]
     analysis = {}
     for group, part in group_slices(table):
         scored = part[part["published_confidence"].notna()]
-        columns = (scored[name].to_numpy() for name in ("truth", "published_label", "published_confidence"))
+        columns = (scored[name].to_numpy() for name in ("published_truth", "published_label", "published_confidence"))
         analysis[group] = metrics.threshold_analysis(*columns, n_total=len(part))
     return analysis
 
@@ -187,7 +194,7 @@ def label_order(task: str, part: pd.DataFrame, candidates: Sequence[str] | None 
     """
     if candidates is None:
         candidates = TASKS[task].labels if task in TASKS else ()
-    order = list(dict.fromkeys(label.lower() for label in candidates))
+    order = [label for label in dict.fromkeys(map(normal_label, candidates)) if label]
     others = set(part["truth"]) | (set(part["label"]) - {UNKNOWN})
     return order + sorted(others - set(order))
 
@@ -212,12 +219,14 @@ def label_reports(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
         precision, recall, f1, support = precision_recall_fscore_support(
             truth, predicted, labels=codes, zero_division=np.nan
         )
+        matrix = None
+        if len(labels) <= MAX_MATRIX_LABELS:  # counted here: scikit-learn warns of a matrix of one label
+            cells = np.bincount(truth * len(labels) + predicted, minlength=len(labels) ** 2)
+            matrix = cells.reshape(len(labels), len(labels)).tolist()
         columns = {"precision": precision, "recall": recall, "f1": f1}
         reports[name] = {
             "labels": labels,
-            "confusion_matrix": confusion_matrix(truth, predicted, labels=codes).tolist()
-            if len(labels) <= MAX_MATRIX_LABELS
-            else None,
+            "confusion_matrix": matrix,
             **{key: [None if value != value else float(value) for value in column] for key, column in columns.items()},
             "support": support.tolist(),
         }
@@ -229,5 +238,5 @@ def calibration_curves(table: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
     curves = {}
     for group, part in group_slices(table):
         scored = part[part["confidence"].notna()]
-        curves[group] = metrics.calibration_bins(scored["confidence"].to_numpy(), _correct(scored, "label"))
+        curves[group] = metrics.calibration_bins(scored["confidence"].to_numpy(), _correct(scored))
     return curves

@@ -183,8 +183,8 @@ def page_html(
         f"default-src 'none'; img-src data:; style-src {_source_hash(style)}; script-src {_source_hash(script)}; "
         "base-uri 'none'; form-action 'none'"
     )
-    notes = metrics.get("notices")
-    lines = "".join(f"<p>{escape(note)}</p>" for note in notes) if isinstance(notes, list) else ""
+    found = (metrics.get(key) for key in ("notices", "doubts"))
+    lines = "".join(f"<p>{escape(note)}</p>" for notes in found if isinstance(notes, list) for note in notes)
     blocks = [small[start : start + THUMBNAIL_BLOCK] for start in range(0, len(small), THUMBNAIL_BLOCK)]
     elements = [data_element("data", data), *(data_element(f"thumbnails-{i}", block) for i, block in enumerate(blocks))]
     return Template((PAGE / "page.html").read_text(encoding="utf-8")).substitute(

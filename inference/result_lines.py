@@ -22,6 +22,7 @@ import pandas as pd
 from inference.confidence_sources import add_sources
 from inference.json_lines import BYTE_ORDER_MARK, decode_line, describe
 from inference.protocols import prediction_table
+from inference.results import error_of
 from inference.vecbench import RecordError, canonical_task, check_labels, content_id
 
 PIECE_BYTES = 8 * 2**20
@@ -85,14 +86,35 @@ def candidates_of(results: Iterable[dict[str, Any]]) -> dict[str, list[str]]:
     return {task: list(labels) for task, labels in found.items()}
 
 
+# Keys of other evaluators' files of answers → what such a file is, and what a line of it lacks.
+OTHER_EVALUATORS = {
+    ("doc_id", "resps"): "samples that lmms-eval logged: target is ground_truth, filtered_resps[0] is response",
+    (
+        "index",
+        "prediction",
+    ): "predictions of VLMEvalKit: prediction is response, the text of the right option ground_truth",
+}
+
+
+def foreign_results(result: dict[str, Any]) -> str | None:
+    """What another evaluator's line is, and how to make it one that can be evaluated; None for any other line."""
+    for keys, kind in OTHER_EVALUATORS.items():
+        if result.keys() >= set(keys):
+            return (
+                "expected one JSON object a line with task, candidates, ground_truth and response, "
+                f"found {kind}; rename these and add task and candidates"
+            )
+    return None
+
+
 def check_result(result: Any, source: str, line_number: int) -> str | None:
     """What keeps a result line from being evaluated, or None when it can be."""
 
     def fail(field: str, expected: str):
         raise RecordError(source, line_number, field, expected)
 
-    if isinstance(result, dict) and "error" in result:
-        return str(result["error"])
+    if isinstance(result, dict) and (error := error_of(result)) is not None:
+        return str(error)
     try:
         check_labels(result, fail)
         if not isinstance(result.get("response"), str):
@@ -140,16 +162,20 @@ def read_piece(piece: Piece) -> PieceResult:
             continue
         named = isinstance(result.get("sample_id"), str)
         if not named:
-            result["sample_id"] = str(result.get("id", "")) or content_id(result)
+            stated = (result.get("sample_id"), result.get("id"))
+            own = next((str(name) for name in stated if isinstance(name, (str, int)) and name != ""), None)
+            result["sample_id"] = content_id(result) if own is None else own
         position = result.get("position")
         known_position = position if isinstance(position, int) and not isinstance(position, bool) else -1
-        places.append((start + mark, len(content), named, known_position))
+        places.append((start + mark, len(content), named, known_position, number))
         evaluable.append(result)
     table = add_sources(prediction_table(evaluable), evaluable)
-    for name, values in zip(("_offset", "_length", "_named", "_position"), zip(*places, strict=True), strict=False):
+    for name, values in zip(
+        ("_offset", "_length", "_named", "_position", "_line"), zip(*places, strict=True), strict=False
+    ):
         table[name] = np.array(values)
     # As categories the text of a column crosses the process boundary once.
-    for name in ("task", "group", "truth", "label", "published_label", "published_overall_label", "majority_label"):
+    for name in table.select_dtypes(object).columns.drop(["sample_id", "image"]):
         table[name] = table[name].astype("category")
     noted = notices(evaluable), models_of(evaluable), candidates_of(evaluable)
     return PieceResult(table, failed, *noted, len(lines))

@@ -5,7 +5,8 @@
     results.failed       # a dict a sample that has no usable response, with its ``error``
 
 Memory: the table (about 0.5 kB a row) and one piece of lines a process. Nothing is dropped: a
-line that cannot be evaluated is in ``failed``, with file, line, field and what was expected.
+line that cannot be evaluated is in ``failed``, with file, line, field and what was expected, and what is
+doubtful is in ``doubts``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from inference.confidence_sources import add_sources
+from inference.doubts import Doubts, task_doubt
 from inference.json_lines import decode_line, refuse_other_formats
 from inference.protocols import prediction_table
 from inference.result_lines import (
@@ -37,6 +39,12 @@ from inference.result_lines import (
     read_piece,
 )
 from inference.results import SHARD_PATTERN, is_result, shard_paths, to_line
+from inference.vecbench import unique_id
+
+CUT_OFF = "the response was cut off at the limit of new tokens; raise max_new_tokens and infer anew (overwrite=true)"
+NO_CONFIDENCE = "the stated confidence is not one plain number from 0 to 1"
+REPEATED = "the sample_id of another line; of each sample the first response counts, as it does among shards"
+SAME_CONTENT = "no sample_id, and the id or content of an earlier line; each counts"
 
 SMALL_BYTES = 64 * 2**20  # below it, starting processes costs more than they save
 
@@ -52,6 +60,7 @@ class Results:
         known: sample ids of all results, evaluable or failed.
         models: names of the models that answered.
         candidates: task → its labels, in the order of the first record that has them.
+        doubts: what was found while reading; ``all_doubts`` has those about the table's rows, too.
     """
 
     table: pd.DataFrame
@@ -61,6 +70,7 @@ class Results:
     models: list[str] = field(default_factory=list)
     candidates: dict[str, list[str]] = field(default_factory=dict)
     _files: list[Path] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
     _memory: list[str] | None = None
 
     @classmethod
@@ -72,6 +82,30 @@ class Results:
         lines = [to_line(result) for result in evaluable]
         noted = notices(evaluable), known, models_of(evaluable), candidates_of(evaluable)
         return cls(table, failed, *noted, _memory=lines)
+
+    def all_doubts(self) -> list[str]:
+        """What is doubtful though it can be evaluated, a sentence a kind."""
+        table, doubts = self.table, Doubts()
+
+        def add(doubt: str | None, rows: pd.DataFrame) -> None:
+            if len(rows):
+                doubts.add(doubt, self._place(rows.iloc[0]), len(rows))
+
+        for doubt, rows in table.groupby("label_doubt", sort=False):
+            add(doubt, rows)
+        for task in table["task"].unique():
+            if (doubt := task_doubt(task)) is not None:
+                add(doubt, table[table["task"] == task])
+        add(CUT_OFF, table[table["cut_off"].to_numpy(dtype=bool)])
+        unreadable = table[table["unreadable_confidence"].notna()]
+        if len(unreadable):
+            add(f"{NO_CONFIDENCE}, such as {unreadable['unreadable_confidence'].iloc[0]!r}", unreadable)
+        return self.doubts + doubts.lines()
+
+    def _place(self, row: pd.Series) -> str:
+        if self._files:
+            return f"{self._files[row['_file']].name}, line {row['_line']}"
+        return f"sample {row['sample_id']}"
 
     def lines(self) -> Iterator[bytes]:
         """The JSON line of each row of the table, in order, without its line break."""
@@ -136,6 +170,7 @@ def _gather(paths: list[Path], pieces: list[Piece], found: Iterable[PieceResult]
     for piece, read in zip(pieces, found, strict=True):
         read.table["_file"] = paths.index(piece.path)
         if len(read.table):
+            read.table["_line"] += line[piece.path]
             tables.append(read.table)
         bad += [(piece.path, line[piece.path] + number, content) for number, content in read.failed]
         line[piece.path] += read.n_lines
@@ -165,9 +200,37 @@ def read_file(path: Path) -> Results:
     """
     refuse_other_formats(path)
     table, bad, notes, *facts = _read([path])
-    failed = [_failure(*item) for item in bad]
-    known = set(table["sample_id"]) | {str(result.get("sample_id")) for result in failed}
-    return Results(table, failed, notes, known, *facts, [path])
+    doubts = Doubts()
+    if len(table):
+        table = _each_sample_once(table, doubts)
+    answered = set(table["sample_id"])
+    failed: dict[Any, dict[str, Any]] = {}
+    for bad_path, line_number, content in bad:
+        failure = _failure(bad_path, line_number, content)
+        name = failure.get("sample_id")
+        if not isinstance(name, str):
+            failed[line_number] = failure
+        elif name in answered or name in failed:
+            doubts.add(REPEATED, f"line {line_number}")
+        else:
+            failed[name] = failure
+    known = answered | {str(result.get("sample_id")) for result in failed.values()}
+    return Results(table, list(failed.values()), notes, known, *facts, [path], doubts.lines())
+
+
+def _each_sample_once(table: pd.DataFrame, doubts: Doubts) -> pd.DataFrame:
+    """The first row of each sample id that lines state; ids derived for lines without one are made unique."""
+    named = table["_named"].to_numpy(dtype=bool)
+    ids = table["sample_id"]
+    if not ids.duplicated().any():
+        return table
+    repeated = named & ids.where(named).duplicated().to_numpy(dtype=bool)
+    seen = dict.fromkeys(ids[named], 1)
+    table["sample_id"] = [name if own else unique_id(name, seen) for name, own in zip(ids, named, strict=True)]
+    for doubt, rows in ((REPEATED, repeated), (SAME_CONTENT, (table["sample_id"] != ids).to_numpy(dtype=bool))):
+        if rows.any():
+            doubts.add(doubt, f"line {table['_line'][rows].iloc[0]}", int(rows.sum()))
+    return table[~repeated].reset_index(drop=True)
 
 
 def read_shards(output_path: Path) -> Results:

@@ -95,13 +95,23 @@ def shard_paths(output_path: str | Path) -> list[Path]:
     return sorted(Path(output_path).glob(SHARD_PATTERN))
 
 
+def error_of(result: dict[str, Any]) -> Any:
+    """Why a sample has no response, or None; null, NaN and "" are what tables write where nothing failed."""
+    error = result.get("error")
+    return error if error and error == error else None
+
+
+def is_answered(result: dict[str, Any]) -> bool:
+    return error_of(result) is None and result.get("response") is not None
+
+
 def is_result(value: Any) -> bool:
     """Whether a decoded line is one that a worker wrote: sample, position, and a response or an error."""
     return (
         isinstance(value, dict)
         and isinstance(value.get("sample_id"), str)
         and type(value.get("position")) is int
-        and ("response" in value or "error" in value)
+        and (is_answered(value) or error_of(value) is not None)
     )
 
 
@@ -118,10 +128,7 @@ def finished_samples(output_path: str | Path) -> set[str]:
     Errors are not in the set: what failed is tried again by the next start.
     """
     return {
-        result["sample_id"]
-        for path in shard_paths(output_path)
-        for result in read_results(path)
-        if "error" not in result
+        result["sample_id"] for path in shard_paths(output_path) for result in read_results(path) if is_answered(result)
     }
 
 
@@ -158,7 +165,7 @@ class ShardWriter:
         for left in self.path.parent.glob(f".{self.path.name}.*.tmp"):  # by a process that was killed
             left.unlink()
         if self.path.exists():
-            self._rewrite([result for result in read_results(self.path) if "error" not in result])
+            self._rewrite([result for result in read_results(self.path) if is_answered(result)])
         self._handle = open(self.path, "ab", buffering=0)
         return self
 
@@ -203,6 +210,6 @@ def merge_shards(output_path: str | Path) -> list[dict[str, Any]]:
     for path in paths:
         for result in read_results(path):
             known = by_id.get(result["sample_id"])
-            if known is None or ("error" in known and "error" not in result):
+            if known is None or (is_answered(result) and not is_answered(known)):
                 by_id[result["sample_id"]] = result
     return sorted(by_id.values(), key=lambda result: result["position"])

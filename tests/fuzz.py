@@ -36,7 +36,7 @@ with atheris.instrument_imports(include=["inference", "scripts.samples", "train.
     from inference.images import FACTOR, ImageError, ImageSource, PixelBudget
     from inference.json_lines import NotJsonLines, decode_line
     from inference.response import read_response, tag_span
-    from inference.result_table import read_file
+    from inference.result_table import REPEATED, read_file
     from inference.vecbench import RecordError, parse_record
     from scripts.benchmark.reward import published_procedure
     from scripts.samples import parse_sample
@@ -120,7 +120,9 @@ def results(data: bytes) -> None:
     except NotJsonLines:
         return
     lines = [line for line in data.removeprefix(b"\xef\xbb\xbf").split(b"\n") if line.strip()]
-    check(len(found.table) + len(found.failed) == len(lines), len(found.table), len(found.failed), len(lines))
+    repeated = sum(int(doubt.split()[0]) for doubt in found.doubts if REPEATED in doubt)
+    counts = len(found.table), len(found.failed), repeated, len(lines)
+    check(sum(counts[:3]) == counts[3], counts)
     for line in found.lines():
         check(decode_line(line)[1] is None, line)
     check(all(isinstance(failure["error"], str) for failure in found.failed))

@@ -12,7 +12,7 @@ from test_bootstrap import results_of
 from inference import result_table
 from inference.protocols import prediction_table
 from inference.result_lines import pieces_of
-from inference.result_table import Results, read_file, read_run, read_shards
+from inference.result_table import REPEATED, Results, read_file, read_run, read_shards
 from inference.results import ShardWriter, to_line
 from inference.vecbench import TASKS
 
@@ -46,6 +46,72 @@ def test_small_pieces_in_parallel_give_the_table_of_one_reading(monkeypatch, tmp
     assert pieces.candidates == whole.candidates
 
 
+# What may stand in a line, well-formed or not.
+PARTS = [
+    b'"task": "FI-2"',
+    b'"task": ""',
+    b'"task": 3',
+    b'"task": "caf\xc3\xa9"',
+    b'"task": "\xff"',
+    b'"t\\u0061sk": "mine"',
+    b'"candidates": ["positive", "negative"]',
+    b'"candidates": ["A", "b"]',
+    b'"candidates": []',
+    b'"candidates": ["a", 1]',
+    b'"candidates": ["\\ud800"]',
+    b'"ground_truth": "positive"',
+    b'"ground_truth": null',
+    b'"ground_truth": "\\ud800"',
+    b'"response": "<answer>positive</answer><confidence>0.7</confidence>"',
+    b'"response": null',
+    b'"response": "\xff"',
+    b'"sample_id": "s"',
+    b'"sample_id": 7',
+    b'"id": "own"',
+    b'"position": 1.0',
+    b'"position": true',
+    b'"position": 12',
+    b'"error": null',
+    b'"error": "no image"',
+    b'"notice": ["x"]',
+    b'"notice": "toy"',
+    b'"model": "m"',
+    b'"model": {}',
+    b'"conversations": [{"role": "user", "content": [{"type": "image", "image": "a.jpg"}]}]',
+    b'"conversations": [{"content": [{"image_url": {"url": "b.jpg"}}, {"image": "c.jpg"}]}]',
+    b'"conversations": [3]',
+    b'"conversations": null',
+    b'"messages": [{"content": "text"}]',
+    b'"image": "d.jpg"',
+    b'"image": 3',
+    b'"more": NaN',
+    b'"more": 1' + b"0" * 5000,
+    b'"more": ' + b"[" * 120 + b"]" * 120,
+    b'"more": "\xff"',
+    b'"more": 1e999',
+    b'"more": "\\ud800"',
+    b'"more": 01',
+    b'"answer_log_probability": -0.5',
+    b'"answer_log_probability": "x"',
+    b'"other_responses": ["<answer>negative</answer>"]',
+    b'"other_responses": 3',
+]
+GOOD = [part for part in PARTS if part.startswith((b'"task": "FI', b'"candidates": ["p', b'"ground_truth": "p'))] + [
+    b'"response": "<answer>positive</answer>"',
+]
+
+
+@given(st.lists(st.lists(st.sampled_from(PARTS), max_size=4), min_size=1, max_size=8), st.data())
+def test_any_line_becomes_a_row_or_a_failure(tmp_path_factory, additions, data):
+    path = tmp_path_factory.mktemp("lines") / "r.jsonl"
+    lines = [b"{" + b", ".join(data.draw(st.permutations([*GOOD, *added]))) + b"}" for added in additions]
+    path.write_bytes(b"\n".join(lines))
+    results = read_file(path)
+    repeated = sum(int(doubt.split()[0]) for doubt in results.doubts if REPEATED in doubt)
+    assert len(results.table) + len(results.failed) + repeated == len(lines)
+    assert len(list(results.lines())) == len(results.table)
+
+
 def test_the_table_is_prediction_table_and_the_lines_are_the_shards(tmp_path):
     rows = results_of(list(TASKS), 5)
     write_run(tmp_path, rows)
@@ -71,17 +137,16 @@ def test_a_response_outweighs_an_error_and_torn_lines_are_passed_over(tmp_path):
 
 @pytest.mark.parametrize("size", [1, 300, 10_000_000])
 def test_a_bad_line_is_named_by_its_number_in_the_file_whatever_the_pieces(monkeypatch, tmp_path, size):
-    good = to_line(results_of(["FI-2"], 1)[0])
+    good = [to_line(result) for result in results_of(["FI-2"], 3)]
     path = tmp_path / "r.jsonl"
-    path.write_bytes(
-        b"\xef\xbb\xbf" + f"{good}\r\n\n{good}\nnot json\n".encode() + b'{"task": "FI-2"}\n' + good.encode()
-    )
+    text = f'{good[0]}\r\n\n{good[1]}\nnot json\n{{"task": "FI-2"}}\n{good[2]}'
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
     monkeypatch.setattr(pieces_of, "__defaults__", (size,))
     results = read_file(path)
     assert len(results.table) == 3
     assert results.failed[0] == {"line": 4, "error": "expected one JSON object, Expecting value at column 1"}
     assert f"{path}, line 5, field 'candidates'" in results.failed[1]["error"]
-    assert {bytes(line).decode() for line in results.lines()} == {good}
+    assert [bytes(line).decode() for line in results.lines()] == good
 
 
 def test_a_line_without_sample_id_gets_the_records_id_or_one_of_its_content(tmp_path):

@@ -29,8 +29,8 @@ from inference.arguments import engine_settings, finite_number
 from inference.engines import load_engine
 from inference.inference_vllm import infer_share
 from inference.prompts import recognition_prompt
-from inference.response import read_response
-from inference.results import ShardBusy, read_results, shard_paths
+from inference.response import normal_label, read_response
+from inference.results import ShardBusy, error_of, read_results, shard_paths
 from inference.run_folder import Description, open_shard, prepare
 from inference.storage import explain
 from inference.terminal import start_logging
@@ -91,8 +91,8 @@ def collect(items: list[Record | BrokenRecord], args: argparse.Namespace) -> dic
             name, k = row.get("record_id"), row.get("k", args.samples)
             if name not in records or k >= args.samples:
                 continue
-            if "error" in row:
-                errors[name][k] = row["error"]
+            if (error := error_of(row)) is not None:
+                errors[name][k] = error
             else:
                 labels[name][k] = read_response(row["response"], records[name].candidates).label
                 known[name] = {"scaffold": row["model"], **model_notice(row)}
@@ -105,7 +105,7 @@ def collect(items: list[Record | BrokenRecord], args: argparse.Namespace) -> dic
         answers, failed = labels[item.sample_id], errors[item.sample_id]
         if len(answers) == args.samples:
             counts = Counter(answers.values())
-            label_count = counts[item.ground_truth.lower()]
+            label_count = counts[normal_label(item.ground_truth)]
             measured = {
                 "confidence": smoothed_confidence(label_count, args.samples, args.smoothing),
                 "label_count": label_count,
