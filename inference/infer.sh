@@ -9,6 +9,7 @@
 #   checkpoint=… data_path=… output_path=… n_gpu=16 bash inference/infer.sh 8
 # The share INDEX of n_gpu runs on the GPU INDEX (or the INDEX-th of CUDA_VISIBLE_DEVICES);
 # `device=3` names another one.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh script`
 set -euo pipefail
 
 index="${1:?usage: bash inference/infer.sh INDEX, or prepare}"
@@ -64,6 +65,7 @@ fi
 if [[ -d "$checkpoint" ]]; then
   export HF_HUB_OFFLINE="${HF_HUB_OFFLINE:-1}" # a local folder needs no hub
 fi
+source "$repo/scripts/process_environment.sh"
 export PYTHONPATH="$repo${PYTHONPATH:+:$PYTHONPATH}"
 
 if [[ "$engine" == ray && ${#only_prepare[@]} -eq 0 ]]; then

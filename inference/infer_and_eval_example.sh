@@ -11,6 +11,7 @@
 #
 # Start it again after any interruption: only what is missing is inferred. A start with other data, another
 # checkpoint or other settings than those of the results in output_path is refused.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh script`
 set -euo pipefail
 
 # Settings. The environment beats what stands here.
@@ -54,6 +55,7 @@ output_path="${output_path:-$cur_path/infer_results/$experiment_name}"
 if [[ -z "${python:-}" ]]; then
   python="$(bash "$cur_path/scripts/setup.sh" --print-python "$engine")"
 fi
+source "$cur_path/scripts/process_environment.sh"
 export PYTHONPATH="$cur_path${PYTHONPATH:+:$PYTHONPATH}"
 
 if [[ "$data_path" == "$toy_data" ]]; then

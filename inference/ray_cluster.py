@@ -17,6 +17,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a w
 
 import ray
 from ray.exceptions import RayError, RayTaskError
+from ray.job_config import JobConfig
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "HF_ENDPOINT", "OMP_NUM_THREADS", "OMP_WAIT_POLICY")
@@ -51,7 +52,9 @@ def connect(address: str) -> None:
     """
     if ray.is_initialized():
         return
-    quiet = {"log_to_driver": False, "logging_level": logging.WARNING}
+    # As a client's job: otherwise Ray puts the working directory before everything else in the paths of its workers.
+    job = JobConfig(_client_job=True)
+    quiet = {"log_to_driver": False, "logging_level": logging.WARNING, "job_config": job}
     if not address:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # otherwise Ray may write a token into the home folder
         # "local": without it Ray would join whatever cluster it finds on this machine.

@@ -9,6 +9,7 @@
 # pip-audit runs in an environment that is made for this and thrown away; the project's own is not touched.
 # Exit status: 0 when every finding is in audit_accepted.txt, with the reason why it stays; 1 when one is not, or
 # a package was not looked up (an audit that could not be made is no good news); 2 for a wrong setting or list.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh script`
 set -euo pipefail
 repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 

@@ -5,6 +5,7 @@
 #
 # Prints the number of executions of each target; an input that breaks one ends it and stays in the work folder
 # as crash-*. Corpora are kept there, too, and the next start goes on from them.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh script`
 set -euo pipefail
 repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 

@@ -7,6 +7,7 @@
 # Makes verl's default reward take the data source "emocaliber". Doing it twice changes
 # nothing; --undo restores verl to the byte. Not needed by train/'s templates, which name the
 # file by verl's custom reward path.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh script`
 set -euo pipefail
 
 repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"

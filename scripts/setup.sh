@@ -13,6 +13,7 @@
 #       it has what is needed, otherwise .venv's, which is set up first if it must be
 #
 # A second call finds the finished environment and returns at once.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh script`
 set -euo pipefail
 
 repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -127,6 +128,7 @@ can_run() { # PYTHON ENGINE
   esac
   "$1" - "$modules" 2> /dev/null << 'PYTHON'
 import importlib.util, sys
+sys.path[:] = filter(None, sys.path)  # without the folder of the start: what lies there is not installed
 sys.exit(any(importlib.util.find_spec(name) is None for name in sys.argv[1].split()))
 PYTHON
 }

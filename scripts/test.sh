@@ -6,6 +6,7 @@
 #   bash scripts/test.sh -m faults    the slow half of the faults tried: kills, full disks
 #   bash scripts/test.sh -m security  the slow half of the security tests, about 2 minutes
 #   bash scripts/test.sh -k resume    any arguments go to pytest
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh script`
 set -euo pipefail
 
 repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"

@@ -7,6 +7,7 @@
 # Not the paper's training: a way to try the recipe. The stages' own templates run with the
 # settings below; every one can come from the environment. Stages 1 and 2 end with adapters, which
 # this script merges into a model folder for the next stage.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh script`
 set -euo pipefail
 here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)"
 repo="$(dirname -- "$here")"
@@ -18,6 +19,7 @@ output="${output:-$repo/output/one_gpu}"                # a folder a stage
 lora_rank="${lora_rank:-32}"
 
 { # read whole before it runs: bash would otherwise follow an edit of this file in mid-run
+source "$repo/scripts/process_environment.sh"
 lora="--lora_rank $lora_rank --lora_alpha $((2 * lora_rank)) --target_modules all-linear"
 case "$stage" in
   1 | 2)

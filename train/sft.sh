@@ -36,6 +36,7 @@ print_command="${print_command:-false}"               # true: print launcher and
 export MIN_PIXELS="${MIN_PIXELS:-200704}"             # 256 × 28 × 28
 export MAX_PIXELS="${MAX_PIXELS:-451584}"             # 576 × 28 × 28
 
+source "$repo/scripts/process_environment.sh"
 if [[ ! -s "$dataset" ]]; then
   echo "stage $stage: no file at dataset=$dataset. Set dataset to the JSON-lines training file." >&2
   exit 2

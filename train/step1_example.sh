@@ -6,6 +6,7 @@
 #   nnodes=2 node_rank=0 master_addr=10.0.0.1 bash train/step1_example.sh    # on each machine, with its rank
 #
 # Every setting here and in sft.sh can come from the environment.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh script`
 set -euo pipefail
 here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)"
 repo="$(dirname -- "$here")"

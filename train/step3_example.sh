@@ -6,6 +6,7 @@
 #
 # Several machines: start a Ray cluster (`ray start --head` on the first, `ray start
 # --address=FIRST:6379` on the others), then run this on the first with nnodes set.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh script`
 set -euo pipefail
 repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 
@@ -44,6 +45,7 @@ allow_pickle="${allow_pickle:-false}"                                    # true:
 print_config="${print_config:-false}"
 
 stop() { echo "stage 3: $1" >&2; exit 2; }
+source "$repo/scripts/process_environment.sh"
 if [[ "$print_config" != true ]]; then
   [[ -d "$model" ]] || stop "no folder at model=$model. Set model to the cold-start model's folder."
   allowed=()
@@ -56,6 +58,7 @@ fi
 [[ -s "$reward_path" ]] || stop "no file at reward_path=$reward_path."
 if [[ -n "$verl_path" ]]; then
   [[ -f "$verl_path/verl/trainer/main_ppo.py" ]] || stop "no verl/trainer/main_ppo.py in verl_path=$verl_path"
+  verl_path="$(realpath -- "$verl_path")"
   export PYTHONPATH="$verl_path${PYTHONPATH:+:$PYTHONPATH}"
 fi
 if [[ "$logger" == *wandb* && "$print_config" != true && -z "${WANDB_API_KEY:-}${WANDB_MODE:-}" ]] &&
@@ -66,6 +69,11 @@ fi
   stop "$python has no verl. Run bash scripts/setup.sh and set python=.venv/bin/python, or set verl_path."
 
 python="$(bash "$repo/scripts/python_for_ray.sh" "$python")"
+
+# Absolute: Ray's workers have another working directory.
+for name in model dataset validation output_dir reward_path ${rollout_data:+rollout_data}; do
+  printf -v "$name" '%s' "$(realpath -ms -- "${!name}")"
+done
 
 # Hydra reads a quoted value as one string: a path may hold spaces, commas and equals signs. A backslash
 # stands for itself there, but before a quote, and so before the closing one, it has to be doubled.
@@ -161,4 +169,5 @@ fi
 if [[ -e "$latest" ]]; then
   echo "  resuming from step $(cat "$latest")"
 fi
+cd "$output_dir" # Ray puts the working directory before everything else in the paths of its workers
 exec "$python" "$repo/train/launch.py" "$output_dir" "$python" -m verl.trainer.main_ppo "${overrides[@]}"

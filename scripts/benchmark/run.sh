@@ -6,6 +6,7 @@
 #       bash scripts/benchmark/run.sh    # a short one
 #
 # Ratios are what counts: both sides run in turns. Nothing else should run on the machine.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh script`
 set -euo pipefail
 repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)"
 

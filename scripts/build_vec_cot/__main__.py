@@ -38,7 +38,9 @@ TOY_TEACHER = f"{TOY_MODEL} --teacher_prompt recognition --min_words 10"
 def start(module: str, *options: object, **environment: str) -> subprocess.Popen:
     """A command of this repository in the working directory of the caller; paths stay the caller's."""
     search = os.pathsep.join(filter(None, (str(REPO), os.environ.get("PYTHONPATH"))))
-    known = {"VLLM_LOGGING_LEVEL": "WARNING", **os.environ, "PYTHONPATH": search, **environment}
+    # PYTHONSAFEPATH: a module of the same name in the working directory would come first (Python 3.11 and later).
+    own = {"PYTHONPATH": search, "PYTHONSAFEPATH": "1"}
+    known = {"VLLM_LOGGING_LEVEL": "WARNING", **os.environ, **own, **environment}
     return subprocess.Popen([sys.executable, "-m", module, *map(str, options)], env=known)
 
 

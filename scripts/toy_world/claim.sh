@@ -5,6 +5,7 @@
 #   bash scripts/toy_world/claim.sh            about 75 minutes on 2 idle cores
 #
 # Interrupted, start it again: what is finished is kept.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh script`
 set -euo pipefail
 repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)"
 

@@ -5,6 +5,7 @@
 #     bash scripts/toy_world/stage3_cpu.sh
 #
 # Every setting of the template can be given here, too. About 11 seconds a step on 2 idle cores.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh script`
 set -euo pipefail
 repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)"
 

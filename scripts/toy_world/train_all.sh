@@ -8,6 +8,7 @@
 #
 # Interrupted, start it again: finished parts are kept, an unfinished stage resumes from its last
 # checkpoint. All of it lands in $work: data/, logs/, runs/ (training checkpoints), models/, results/.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh script`
 set -euo pipefail
 repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)"
 
