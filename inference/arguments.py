@@ -37,6 +37,17 @@ def finite_number(text: str) -> float:
     return number
 
 
+def at_least_one(text: str) -> int:
+    """The type of options that are counts.
+
+    Raises:
+        argparse.ArgumentTypeError: for anything but a whole number of at least 1.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """The model, the engine, sampling, and how images are taken: what every command that infers shares."""
     add = parser.add_argument
@@ -73,7 +84,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     add("--output_path", required=True, help="the run's folder; shards are written into it")
     add("--index", type=int, default=0, help="which share this worker takes, from 0")
     add("--n_shards", type=int, default=1, help="how many workers share the file")
-    add("--limit", type=int, help="only the first so many records of the file")
+    add("--limit", type=at_least_one, help="only the first so many records of the file")
     add_image_root_argument(parser)
     add("--image_workers", type=int, default=4, help="threads that decode images")
     add_model_arguments(parser)

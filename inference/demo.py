@@ -22,14 +22,22 @@ from urllib.parse import unquote
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 
-import gradio as gr
-import uvicorn
-from fastapi import FastAPI, Request, Response
-from gradio.utils import get_upload_folder
-
 from inference.predictor import Prediction, Predictor, add_predictor_arguments, load_predictor, split_labels
 from inference.response import REASONING_STEPS, UNKNOWN
+from inference.terminal import plain_output
 from inference.vecbench import TASKS
+
+# gradio makes HTTP clients when it is imported, and ends there over a SOCKS proxy that they cannot use.
+PROXIES = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
+try:
+    for name in PROXIES:
+        del os.environ[name]
+    import gradio as gr
+    import uvicorn
+    from fastapi import FastAPI, Request, Response
+    from gradio.utils import get_upload_folder
+finally:
+    os.environ.update(PROXIES)
 
 MAX_UPLOAD = "20mb"
 MAX_QUEUE = 20  # requests that may wait for the model
@@ -224,6 +232,7 @@ def build_app(predictor: Predictor) -> FastAPI:
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 shows the page to the network")
     parser.add_argument("--port", type=int, default=7860)

@@ -92,12 +92,16 @@ def record_doubts(items: Iterable[Record | BrokenRecord]) -> tuple[Doubts, int]:
     return doubts, n_records
 
 
+# What differs between errors of one kind: a value that was found, a file, a number.
+VARYING = re.compile(r"(?<!field )'[^']*'|\"[^\"]*\"|\S*/\S*|\d+")
+
+
 def most_frequent_error(errors: Iterable[str]) -> str:
-    """The error that most rows have, whatever their place, and how many have it."""
+    """The error that most rows have, whatever their place, file and values, and how many have it."""
     kinds: Counter[str] = Counter()
     first: dict[str, str] = {}
     for error in errors:
-        kind = re.sub(r"^(.*?, )?line \d+(, |: )", "", error)
+        kind = VARYING.sub("", re.sub(r"^(.*?, )?line \d+(, |: )", "", error))
         kinds[kind] += 1
         first.setdefault(kind, error)
     ((kind, rows),) = kinds.most_common(1)

@@ -10,7 +10,8 @@ the endpoint says (Retry-After). Whatever else comes back is checked here and be
 or the error of that request alone. Images are sent as PNG within the pixel budget, so the budget
 holds whatever the server's own is. Log-probabilities are asked for; an endpoint that refuses or
 leaves them out costs nothing but the two figures. Further responses to a request are requests of
-their own, each with its seed: more endpoints take that than ``n``.
+their own, each with its seed: more endpoints take that than ``n``. Reasoning that a server has split off is put back
+(``as_written``).
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import proxy_bypass_environment
 
 import openai
 from PIL import Image
@@ -35,6 +38,7 @@ from PIL import Image
 from inference.engines import IDLE_SECONDS, EngineSettings, Output, Request, sample_seed, take_ready
 from inference.json_lines import decode_line, describe, one_line
 from inference.redaction import redact
+from inference.response import tag_text
 from inference.token_probabilities import response_log_probabilities, texts_of_bytes
 
 log = logging.getLogger("inference")
@@ -113,14 +117,21 @@ def image_url(image: Image.Image) -> str:
 
 
 def choice_log_probabilities(choice: dict[str, Any]) -> tuple[float | None, float | None]:
-    """(mean, answer) of ``response_log_probabilities`` for one choice; (None, None) if it does not tell them."""
+    """(mean, answer) of ``response_log_probabilities`` for one choice; (None, None) if it does not tell them.
+
+    The tokens may be those of the whole response or of its content alone. If the first answer in them is not the
+    response's (it stands in a reasoning that is no part of the response), the second figure is None.
+    """
     try:
         tokens = choice["logprobs"]["content"]
         written = [bytes(list(token.get("bytes") or token["token"].encode())) for token in tokens]
         values = [float(token["logprob"]) for token in tokens]
         if not all(map(math.isfinite, values)):
             return None, None
-        return response_log_probabilities(texts_of_bytes(written), values)
+        texts = texts_of_bytes(written)
+        mean, of_answer = response_log_probabilities(texts, values)
+        same = tag_text("".join(texts), "answer") == tag_text(choice["message"]["content"], "answer")
+        return mean, of_answer if same else None
     except (KeyError, AttributeError, TypeError, ValueError, OverflowError):  # none, or unreadable: endpoints differ
         return None, None
 
@@ -139,10 +150,31 @@ def read_completion(content: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
         raise ValueError(f"field 'choices': expected a list of answers, got {describe(answer, 200)}")
     choice = next((choice for choice in choices if choice.get("index") == 0), choices[0])
     message, usage = choice.get("message"), answer.get("usage")
-    text = message.get("content") if isinstance(message, dict) else None
-    if not isinstance(text, str):
+    text = as_written(message) if isinstance(message, dict) else None
+    if text is None:
         raise ValueError(f"field 'message.content': expected a text, got {describe(choice, 200)}")
+    message["content"] = text
     return choice, usage if isinstance(usage, dict) else {}
+
+
+def as_written(message: dict[str, Any]) -> str | None:
+    """The message's text, with the reasoning that a server's parser took out of it put back; None without any text.
+
+    A reasoning parser cuts a response at ``</think>`` and serves what stood before it as ``reasoning_content`` or
+    ``reasoning``. A content with ``<think>`` or ``</think>`` of its own was not cut there: it stays as it is (what a
+    model thinks before it writes the reasoning that it was asked for is no part of that). Without a content the
+    model did not get to ``</think>``.
+    """
+    content = message.get("content")
+    reasoning = message.get("reasoning_content") or message.get("reasoning")
+    if not isinstance(reasoning, str) or not reasoning.strip():
+        return content if isinstance(content, str) else None
+    opened = reasoning if reasoning.lstrip().startswith("<think>") else f"<think>{reasoning}"
+    if content is None or content == "":
+        return opened
+    if not isinstance(content, str):
+        return None
+    return content if "<think>" in content or "</think>" in content else f"{opened}</think>{content}"
 
 
 def count(usage: dict[str, Any], name: str) -> int | None:
@@ -151,11 +183,17 @@ def count(usage: dict[str, Any], name: str) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+def proxy_variables() -> list[str]:
+    """The environment variables that name a proxy."""
+    names = ("http_proxy", "https_proxy", "all_proxy")
+    return sorted(name for name, value in os.environ.items() if name.lower() in names and value)
+
+
 class OpenAIEngine:
     """Requests to a chat-completions endpoint with bounded concurrency.
 
     Raises:
-        ValueError: without a base_url, and for a timeout that is none.
+        ValueError: without a base_url, for a timeout that is none, and for a proxy that cannot be used.
     """
 
     def __init__(self, settings: EngineSettings):
@@ -166,6 +204,22 @@ class OpenAIEngine:
         self.settings = settings
         self.concurrency = settings.max_num_seqs or CONCURRENCY
         self.more = {"logprobs": True} if settings.logprobs else {}
+        self.use_proxies = True
+        try:
+            self._http_client()
+        except (ImportError, ValueError, HTTP.InvalidURL) as error:  # a SOCKS proxy without socksio, an odd address
+            host = urlsplit(settings.base_url).hostname or ""
+            if not proxy_bypass_environment(host):
+                named = " and ".join(f"{name}={os.environ[name]}" for name in proxy_variables())
+                raise ValueError(
+                    f"{redact(named)}: no connection through this proxy ({error}). Install httpx[socks] for a SOCKS "
+                    f"proxy, unset the variable, or put {host} into NO_PROXY"
+                ) from None
+            self.use_proxies = False
+
+    def _http_client(self) -> BoundedClient:
+        limits = HTTP.Limits(max_connections=self.concurrency)
+        return BoundedClient(self.settings.timeout, limits=limits, trust_env=self.use_proxies)
 
     def run(self, requests: Iterable[Request | None]) -> Iterator[Output]:
         """Outputs as they arrive; a request that still fails after all retries yields an error.
@@ -182,7 +236,7 @@ class OpenAIEngine:
                 api_key=os.environ.get("OPENAI_API_KEY", "EMPTY"),
                 max_retries=self.settings.max_retries,
                 timeout=self.settings.timeout,
-                http_client=BoundedClient(self.settings.timeout, limits=HTTP.Limits(max_connections=self.concurrency)),
+                http_client=self._http_client(),
             )
             while more or pending:
                 if more:

@@ -23,16 +23,17 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from inference import confidence_tables, protocols, tables
+from inference import confidence_tables, protocols, tables, wandb_run
 from inference.bootstrap import N_RESAMPLES
 from inference.confidence_metrics import N_BINS
 from inference.confidence_sources import VERBALIZED
 from inference.doubts import most_frequent_error
+from inference.json_lines import one_line
 from inference.merged_files import write_merged, write_merged_with_confidence
 from inference.provenance import file_sha256, trace
 from inference.result_lines import foreign_results
 from inference.result_table import Results, read_file, read_shards
-from inference.results import atomic_write, to_line
+from inference.results import atomic_write, error_of, to_line
 from inference.storage import explain
 from inference.terminal import plain_output
 from inference.vecbench import read_records
@@ -198,24 +199,6 @@ def _draw(function: str, *data) -> None:
     getattr(importlib.import_module("inference.plots"), function)(*data)
 
 
-def log_to_wandb(project: str, name: str, summary: dict[str, Any]) -> None:
-    """Send both protocols' rows to Weights & Biases as one run.
-
-    Raises:
-        SystemExit: when wandb is not installed.
-    """
-    try:
-        import wandb
-    except ImportError:
-        sys.exit("--wandb_project needs wandb, which is not installed: pip install wandb, or leave the option out")
-    run = wandb.init(project=project, name=name)
-    for protocol, key in (("published", "metric_conf"), ("corrected", "metric")):
-        for row in summary[protocol][key]:
-            numbers = {k: v for k, v in row.items() if isinstance(v, (int, float))}
-            run.summary.update({f"{protocol}/{row['name']}/{k}": v for k, v in numbers.items()})
-    run.finish()
-
-
 def main() -> None:
     gc.freeze()  # the imported libraries stay: searching them for cycles, at the end too, takes a tenth of a second
     plain_output()
@@ -237,6 +220,10 @@ def main() -> None:
     output_dir = args.output_dir or args.output_path
     if args.n_bins < 1:
         parser.error(f"--n_bins: expected 1 or more, got {args.n_bins}")
+    if args.limit is not None and args.limit < 1:
+        parser.error(f"--limit: expected 1 or more, got {args.limit}")
+    if args.wandb_project and (problem := wandb_run.why_not()):
+        parser.error(f"--wandb_project {args.wandb_project}: {problem}")
     if output_dir is None:
         parser.error("--input_file needs --output_dir")
     # Other processes import matplotlib and draw while this one reads and writes.
@@ -272,8 +259,17 @@ def main() -> None:
         print(f"CHECK: {doubt}")
     counts = summary["counts"]
     print(f"read {counts['read']} = predicted {counts['predicted']} + failed {counts['failed']}; files in {output_dir}")
+    errors = [str(error_of(result)) for result in results.failed]
+    if errors and counts["predicted"]:
+        print(f"The most frequent error: {most_frequent_error(errors)}")
     if args.wandb_project:
-        log_to_wandb(args.wandb_project, output_dir.name, summary)
+        try:
+            wandb_run.log_rows(args.wandb_project, output_dir.name, summary)
+        except Exception as error:  # wandb's own, of a refused key or no connection: the files above are complete
+            print(f"WARNING: not logged to wandb: {type(error).__name__}: {one_line(str(error))}", file=sys.stderr)
+    if not counts["predicted"]:
+        told = f"the most frequent error: {most_frequent_error(errors)}" if errors else "there are no results"
+        sys.exit(f"nothing was predicted: {told}")
 
 
 if __name__ == "__main__":

@@ -89,6 +89,8 @@ elif [[ -z "$n_gpu" ]]; then
 fi
 [[ "$n_gpu" =~ ^[1-9][0-9]*$ ]] || stop "n_gpu=$n_gpu: expected a number of at least 1."
 
+[[ -z "$project_name" ]] || "$python" -m inference.wandb_run || stop "project_name=$project_name cannot be logged to."
+
 shown_url="$base_url"
 if [[ "$base_url" =~ ^([^/]*://)[^/?]*@(.*)$ ]]; then # a password in it is nobody's business
   shown_url="${BASH_REMATCH[1]}***@${BASH_REMATCH[2]}"

@@ -26,7 +26,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from inference.arguments import add_engine_arguments, check_engine_arguments, describe_run, engine_settings
-from inference.doubts import UNMATCHABLE, record_doubts
+from inference.doubts import UNMATCHABLE, most_frequent_error, record_doubts
 from inference.engines import Engine, EngineFailed, EngineSettings, Output, Request, checkpoint_notice, load_engine
 from inference.images import ImageError, ImageSource, data_roots
 from inference.json_lines import one_line
@@ -84,13 +84,14 @@ class Worker:
         self.writer = writer
         self.added = {"model": settings.model_name, "model_notice": checkpoint_notice(settings.checkpoint)}
         self.under_way: dict[str, Record] = {}
-        self.predicted = self.failed = 0
+        self.predicted = 0
+        self.errors: list[str] = []
 
     def fail(self, item: Record | BrokenRecord, error: str) -> None:
         error = redact(error)
         log.error("%s: %s", one_line(item.sample_id), one_line(error, 1000))
         self.writer.write(result_line(item, error=error))
-        self.failed += 1
+        self.errors.append(error)
 
     def requests(self, images: Iterator[Loaded | None]) -> Iterator[Request | None]:
         """Requests for the engine, as their images are ready; None while none is."""
@@ -153,11 +154,13 @@ def infer_share(
             images = loader.load(records)  # the first ones are decoded while the engine starts
             worker.run(start_engine(), images, len(records))
     done_before = len(mine) - len(missing)
-    predicted = done_before + worker.predicted
-    log.info("read %d = predicted %d (%d of them before) + failed %d", len(mine), predicted, done_before, worker.failed)
-    if predicted + worker.failed != len(mine):
+    predicted, failed = done_before + worker.predicted, len(worker.errors)
+    log.info("read %d = predicted %d (%d of them before) + failed %d", len(mine), predicted, done_before, failed)
+    if worker.errors:
+        log.error("the most frequent error: %s", most_frequent_error(worker.errors))
+    if predicted + failed != len(mine):
         raise RuntimeError(f"{len(worker.under_way)} samples were given to the engine and never came back")
-    return len(mine), predicted, worker.failed
+    return len(mine), predicted, failed
 
 
 def infer(args: argparse.Namespace, settings: EngineSettings) -> tuple[int, int, int]:
@@ -195,6 +198,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error("--overwrite is for one worker; before several, once: the same command with --prepare_only")
     if not Path(args.data_path).is_file():
         parser.error(f"--data_path: no such file: {args.data_path}")
+    with open(args.data_path, "rb") as lines:
+        if not any(map(bytes.strip, lines)):
+            parser.error(f"--data_path: no record in {args.data_path}")
     return args
 
 

@@ -29,8 +29,14 @@ def answer_to(request):
     return f"<think>{parts}</think><answer>{LABELS[digest[1] % 4]}</answer>{confidence}"
 
 
-def completion(text, **more):
-    message = {"role": "assistant", "content": text}
+def parsed(text, name):
+    """The completion as a server with a reasoning parser gives it."""
+    reasoning, _, content = text.removeprefix("<think>").partition("</think>")
+    return completion(content, {name: reasoning})
+
+
+def completion(text, fields=(), **more):
+    message = {"role": "assistant", "content": text, **dict(fields)}
     choice = {"index": 0, "message": message, "finish_reason": "stop", **more}
     return {"choices": [choice], "usage": {"prompt_tokens": 7, "completion_tokens": 5}}
 
@@ -162,6 +168,13 @@ CASES = {
     ),
     "other-order": lambda self, request, first: self.reply(
         {"choices": [{"index": 1, "message": MESSAGE}, *completion(answer_to(request))["choices"]]}
+    ),
+    "reasoning-apart": lambda self, request, first: self.reply(parsed(answer_to(request), "reasoning_content")),
+    "reasoning-apart-cut": lambda self, request, first: self.reply(
+        completion(None, {"reasoning": answer_to(request).removeprefix("<think>")[:40]}, finish_reason="length")
+    ),
+    "reasoning-of-its-own": lambda self, request, first: self.reply(
+        completion(answer_to(request), {"reasoning": "I am asked for a <think>, an <answer>fear</answer> and so on."})
     ),
     # Errors of that sample.
     "always-500": always(status(500)),

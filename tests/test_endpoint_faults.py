@@ -11,9 +11,10 @@ import time
 
 import pytest
 from conftest import REPO, lines_in, read_jsonl, run, wait_until, write_jsonl
-from endpoint_server import CASES, serve
+from endpoint_server import CASES, completion, parsed, serve
 from PIL import Image
 
+from inference.engine_openai import choice_log_probabilities, read_completion
 from inference.results import finished_samples, shard_path
 
 # What the record of a sample without an answer says, by case.
@@ -42,6 +43,7 @@ ERRORS = {
     "null-content": "'finish_reason': 'content_filter'",
     "list-content": "field 'message.content': expected a text",
 }
+FINISHED = {"length": "length", "filtered-text": "content_filter", "reasoning-apart-cut": "length"}
 ANSWERED = [case for case in CASES if case not in ERRORS]
 
 
@@ -111,8 +113,52 @@ def test_the_error_says_what_was_wrong_in_one_short_line(misbehaved, case):
 def test_a_passing_fault_or_an_odd_answer_costs_no_response(misbehaved, case):
     line = misbehaved["lines"][case]
     assert line["response"].startswith("<think><element>")
-    assert line.get("finish_reason") == {"length": "length", "filtered-text": "content_filter"}.get(case, "stop")
+    assert line.get("finish_reason") == FINISHED.get(case, "stop")
     assert "mean_log_probability" not in line
+
+
+WRITTEN = (
+    "<think><element>a <answer>\u00e9</answer></element></think>\n\n<answer>awe</answer><confidence>0.8</confidence>"
+)
+
+
+@pytest.mark.parametrize(
+    ("reply", "response"),
+    [
+        (parsed(WRITTEN, "reasoning_content"), WRITTEN),
+        (parsed(WRITTEN, "reasoning"), WRITTEN),
+        (completion(WRITTEN, {"reasoning_content": None}), WRITTEN),
+        (completion(WRITTEN, {"reasoning_content": ""}), WRITTEN),
+        (completion(WRITTEN, {"reasoning_content": "before the asked-for one"}), WRITTEN),
+        (completion("<answer>awe</answer>", {"reasoning": "<think>x"}), "<think>x</think><answer>awe</answer>"),
+        (completion(None, {"reasoning_content": "half a"}, finish_reason="length"), "<think>half a"),
+        (completion("", {"reasoning_content": "half a"}, finish_reason="length"), "<think>half a"),
+    ],
+)
+def test_reasoning_that_a_server_split_off_is_put_back_as_the_model_wrote_it(reply, response):
+    choice, _ = read_completion(json.dumps(reply).encode())
+    assert choice["message"]["content"] == response
+
+
+def with_log_probabilities(reply, text):
+    """The reply with one token per character of ``text``, -0.5 each, and -2 in the last answer of it."""
+    place = text.rindex("<answer>") + len("<answer>")
+    inside = range(place, text.index("</answer>", place))
+    tokens = [{"token": char, "logprob": -2.0 if index in inside else -0.5} for index, char in enumerate(text)]
+    reply["choices"][0]["logprobs"] = {"content": tokens}
+    return read_completion(json.dumps(reply).encode())[0]
+
+
+def test_log_probabilities_are_those_of_the_responses_answer_wherever_the_reasoning_is_served():
+    plain = WRITTEN.replace("<answer>\u00e9</answer>", "")  # an answer in the reasoning would be the first
+    content = plain.partition("</think>")[2]
+    for tokens in (plain, content):  # servers list the reasoning's tokens, or leave them out
+        _, answer = choice_log_probabilities(with_log_probabilities(parsed(plain, "reasoning_content"), tokens))
+        assert answer == -6.0
+    thought = "<answer>fear</answer> is one of them</think>"
+    reply = completion(plain, {"reasoning_content": "<answer>fear</answer> is one of them"})
+    mean, answer = choice_log_probabilities(with_log_probabilities(reply, thought + plain))
+    assert mean is not None and answer is None
 
 
 def test_each_try_is_bounded_as_a_whole(misbehaved):

@@ -26,6 +26,7 @@ from collections import Counter
 from pathlib import Path
 
 from inference.arguments import engine_settings, finite_number
+from inference.doubts import most_frequent_error
 from inference.engines import load_engine
 from inference.inference_vllm import infer_share
 from inference.prompts import recognition_prompt
@@ -157,7 +158,10 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"measuring the confidence failed: {type(error).__name__}: {explain(error)}")
     say_notices(files["confidence"])
     print(f"read {len(items)} = measured {len(files['confidence'])} + failed {len(files['error'])}")
-    if items and not files["confidence"]:
+    errors = [row["error"] for row in files["error"]]
+    if errors:
+        print(f"The most frequent error: {most_frequent_error(errors)}")
+    if not files["confidence"]:
         sys.exit(f"nothing was measured: {args.output_path}/error.jsonl tells why")
 
 

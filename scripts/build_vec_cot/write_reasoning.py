@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.arguments import engine_settings
+from inference.doubts import most_frequent_error
 from inference.engines import load_engine
 from inference.inference_vllm import infer_share
 from inference.response import reasoning_steps
@@ -168,7 +169,10 @@ def main(arguments: list[str] | None = None) -> None:
         f"read {len(items)} = written {counts['reasoning']} + rejected {counts['rejected']} + failed {counts['error']}"
         + (f" (rejected: {', '.join(f'{reason} {n}' for reason, n in reasons)})" if reasons else "")
     )
-    if items and not files["reasoning"]:
+    errors = [row["error"] for row in files["error"]]
+    if errors:
+        print(f"The most frequent error: {most_frequent_error(errors)}")
+    if not files["reasoning"]:
         sys.exit(f"nothing was written: {args.output_path}/rejected.jsonl and error.jsonl tell why")
 
 
