@@ -18,6 +18,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from inference.terminal import plain_output
+
 OTHER_FILES = ("*.json", "*.txt", "*.jinja", "*.model", "*.py")  # what engines read beside the weights
 CUSTOM_GENERATE = "custom_generate/generate.py"  # transformers up to 5.16 copies it before anybody is asked
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -118,6 +120,7 @@ def check_checkpoint(checkpoint: str | Path, allow_pickle: bool = False, trust_r
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint")
     parser.add_argument("--allow_pickle", action="store_true")

@@ -15,10 +15,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from inference import protocols
 from inference.bootstrap import N_RESAMPLES
@@ -27,7 +25,18 @@ from inference.confidence_tables import rows_by_source, source_points
 from inference.plots_comparison import confidence_sources
 from inference.plots_confidence import confidence_histograms, reliability_diagram, risk_coverage
 from inference.plots_labels import confusion_matrices
-from inference.plots_style import FORMATS, HATCHES, METADATA, MIN_BIN_COUNT, SETTINGS, STYLES, check_formats, drawable
+from inference.plots_style import (
+    FORMATS,
+    HATCHES,
+    METADATA,
+    MIN_BIN_COUNT,
+    SETTINGS,
+    STYLES,
+    Figure,
+    check_formats,
+    drawable,
+    matplotlib,
+)
 from inference.result_table import read_run
 from inference.results import atomic_path
 from inference.storage import explain

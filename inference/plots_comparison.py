@@ -15,10 +15,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
-
-from inference.plots_style import FAINT, new_figure, save_figure, say_in_panel, styled
+from inference.plots_style import FAINT, Axes, MaxNLocator, new_figure, save_figure, say_in_panel, styled
 from inference.protocols import OVERALL
 from inference.vecbench import GROUPS
 

@@ -17,10 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 
 from inference import metrics
 from inference.confidence_metrics import Tally, area_under_risk_coverage
@@ -30,6 +26,10 @@ from inference.plots_style import (
     PANEL_STYLES,
     RIGHT_COLOUR,
     WRONG_COLOUR,
+    Axes,
+    Line2D,
+    MaxNLocator,
+    Patch,
     group_panels,
     head_panel,
     new_figure,

@@ -15,10 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
 from inference.json_lines import one_line
-from inference.plots_style import FAINT, check_formats, drawable, new_figure, save_figure, styled
+from inference.plots_style import FAINT, Axes, check_formats, drawable, new_figure, save_figure, styled
 from inference.protocols import label_order
 from inference.response import UNKNOWN
 from inference.vecbench import TASKS

@@ -5,25 +5,46 @@ hatches keep things apart in grey. Figures are 7 inches wide, the text of a page
 points there. PDF and SVG keep text as text, and the same data give the same bytes.
 
     from inference.plots_style import new_figure, save_figure, styled
+
+Only this module imports matplotlib, whatever MPLBACKEND says; all others take its parts from here.
 """
+
+# ruff: noqa: F401  (matplotlib's parts are for the modules that draw)
 
 from __future__ import annotations
 
 import functools
+import os
+import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from inference.protocols import OVERALL, group_slices
 from inference.results import atomic_path
 from inference.terminal import plain
 from inference.vecbench import GROUPS
+
+# A notebook passes its own backend on to its child processes, where it may not be installed: that would end the import.
+# Figures are written to files here, whatever the backend; it is kept for windows that the caller may draw.
+BACKEND = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
+try:
+    import matplotlib
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import FancyBboxPatch, Patch
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+finally:
+    if BACKEND is not None:
+        os.environ["MPLBACKEND"] = BACKEND
+if BACKEND is not None:
+    with suppress(ValueError):
+        matplotlib.rcParams["backend"] = BACKEND
 
 # colour, line style, marker
 STYLES = dict(zip(GROUPS, (("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^")), strict=True))

@@ -22,7 +22,7 @@ from dataclasses import asdict
 from inference.predictor import Prediction, add_predictor_arguments, load_predictor, split_labels
 from inference.response import REASONING_STEPS, UNKNOWN
 from inference.results import to_line
-from inference.terminal import plain_output, printable
+from inference.terminal import can_show, plain_output, printable
 from inference.vecbench import TASKS
 
 DEFAULT_TASK = "EmoSet-8"
@@ -30,7 +30,8 @@ DEFAULT_TASK = "EmoSet-8"
 
 def confidence_bar(confidence: float, width: int = 20) -> str:
     filled = round(confidence * width)
-    return f"{confidence:.2f}  {'█' * filled}{'░' * (width - filled)}"
+    full, empty = "█░" if can_show("█░") else "#-"
+    return f"{confidence:.2f}  {full * filled}{empty * (width - filled)}"
 
 
 def to_text(prediction: Prediction, width: int = 100) -> str:
@@ -66,7 +67,7 @@ def to_json(prediction: Prediction) -> str:
     else:
         known.setdefault("confidence", None)
     line = to_line(known)
-    return line if line.isprintable() else json.dumps(known).replace("\x7f", "\\u007f")
+    return line if line.isprintable() and can_show(line) else json.dumps(known).replace("\x7f", "\\u007f")
 
 
 def main() -> int:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.checkpoint_files import model_files
+from inference.terminal import plain_output
 
 RUN_FILE = "run.json"
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -216,6 +217,7 @@ def differences(folder: Path) -> list[str]:
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="a run's folder")
     args = parser.parse_args()

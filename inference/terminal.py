@@ -10,6 +10,7 @@ a log line, and a server's error message could repeat the key that it was sent.
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from typing import Any, TextIO
@@ -33,6 +34,15 @@ def printable(text: str) -> str:
     return plain(" ".join(text.split()))
 
 
+def can_show(text: str) -> bool:
+    """Whether the encoding of stdout has all characters of ``text``."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class PlainStream:
     """A text stream that everything is written to as ``plain`` text without secrets."""
 
@@ -52,7 +62,13 @@ class PlainStream:
 
 
 def plain_output(*, errors_only: bool = False) -> None:
-    """Pass what this process prints through a ``PlainStream``; errors_only: stdout, which vLLM colours, stays."""
+    """Pass what this process prints through a ``PlainStream``; errors_only: stdout, which vLLM colours, stays.
+
+    Both keep the terminal's encoding: a character that it does not have is written as its escape.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     if not isinstance(sys.stderr, PlainStream):
         sys.stderr = PlainStream(sys.stderr, PROGRESS)
     if not errors_only and not isinstance(sys.stdout, PlainStream):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from inference.terminal import plain_output
 from scripts.build_vec_cot.stages import PUBLISHED_ROWS
 
 # Qwen2.5-VL-7B, from its published configuration.
@@ -127,6 +128,7 @@ def lines() -> list[str]:
 
 
 def main() -> None:
+    plain_output()
     print(
         f"Estimates: {COMPUTING / 1e9:.2f} B parameters that compute, {VISION / 1e9:.2f} B of the vision tower;\n"
         f"{IMAGE_TOKENS} image tokens, {QUESTION_TOKENS} of the question, {ANSWER_TOKENS} of the answer. "

@@ -12,9 +12,6 @@ import argparse
 import textwrap
 from pathlib import Path
 
-from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
-from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from inference.confidence_sources import VERBALIZED, source_rows
@@ -22,10 +19,11 @@ from inference.confidence_tables import source_points
 from inference.json_lines import read_lines
 from inference.plots import draw_sources
 from inference.plots_confidence import reliability_diagram
-from inference.plots_style import STYLES
+from inference.plots_style import STYLES, FancyBboxPatch, Figure, MaxNLocator
 from inference.protocols import Row, corrected_rows
 from inference.response import read_response, reasoning_steps
 from inference.result_table import read_run
+from inference.terminal import plain_output
 from inference.vecbench import GROUPS, TASKS
 from scripts.toy_world.world import NOTICE
 
@@ -167,6 +165,7 @@ def draw_run(run: Path, output_dir: Path) -> None:
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("images"))
     parser.add_argument("--example", type=Path, help="merged.jsonl of a toy-world run")

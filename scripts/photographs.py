@@ -20,6 +20,7 @@ from PIL import Image
 from inference.prompts import recognition_prompt
 from inference.results import atomic_write, to_line
 from inference.storage import ending_in_one_line
+from inference.terminal import plain_output
 from inference.vecbench import TASKS
 
 NOTICE = "photographs of scikit-image and scikit-learn with placeholder labels: no accuracy can be read off them"
@@ -63,6 +64,7 @@ def record(name: str) -> dict:
 
 @ending_in_one_line("writing the photographs")
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("input_data/photographs"))
     args = parser.parse_args()

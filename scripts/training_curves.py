@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from inference.metrics import confidence_roc_auc
+from inference.plots_style import Figure
 from inference.results import atomic_path
 from inference.storage import ending_in_one_line
 from inference.terminal import plain_output

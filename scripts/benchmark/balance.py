@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from inference.json_lines import read_lines
+from inference.terminal import plain_output
 from scripts.benchmark.measure import record
 
 COMMAND = "python -m scripts.benchmark.balance"
@@ -76,6 +77,7 @@ def log_normal(mean: float, spread: float, draw: np.random.Generator) -> np.ndar
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, help="results whose output_tokens are drawn from")
     parser.add_argument("--draws", type=int, default=5)

@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 from inference.results import atomic_write
+from inference.terminal import plain_output
 from inference.vecbench import TASKS
 from scripts.benchmark.made_up import PHOTOGRAPHS, draw_photographs, made_up_result
 from scripts.benchmark.measure import record, run
@@ -44,6 +45,7 @@ def write_rows(path: Path, rows: int) -> None:
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[2000, 86_067])
     args = parser.parse_args()

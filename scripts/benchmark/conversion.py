@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from inference.prompts import recognition_prompt
+from inference.terminal import plain_output
 from inference.vecbench import TASKS
 from scripts.benchmark.measure import record, run
 
@@ -51,6 +52,7 @@ def write_rows(folder: Path, rows: int) -> Path:
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[14_346, 86_067])
     args = parser.parse_args()

@@ -17,6 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from inference.terminal import plain_output
 from scripts.benchmark.made_up import write_results
 from scripts.benchmark.measure import in_turns, record, run
 
@@ -81,6 +82,7 @@ def measure_alone(rows: int, folder: Path) -> None:
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[8032, 80_000, 800_000])
     parser.add_argument("--rounds", type=int, default=3, help="at 8,032 rows; one round beyond 100,000")

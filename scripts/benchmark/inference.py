@@ -44,6 +44,7 @@ from inference.inference_vllm import Worker, share_of
 from inference.loader import ImageLoader
 from inference.prompts import chat_messages
 from inference.results import ShardWriter, read_results
+from inference.terminal import plain_output
 from inference.vecbench import Record
 from scripts.benchmark.measure import REPOSITORY, in_turns, record
 
@@ -188,6 +189,7 @@ def measure(engine: VllmEngine, what: str, records: list[Record], folder: Path, 
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--published", type=int, default=24, help="samples that are asked one by one")

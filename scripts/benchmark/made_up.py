@@ -18,6 +18,7 @@ from PIL import Image
 from inference.prompts import recognition_prompt
 from inference.response import REASONING_STEPS
 from inference.results import atomic_write
+from inference.terminal import plain_output
 from inference.vecbench import TASKS
 
 NOTICE = "made-up results for timing: labels and confidences are random numbers"
@@ -82,6 +83,7 @@ def write_results(path: Path, rows: int) -> None:
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, required=True)
     parser.add_argument("--output_path", type=Path, required=True)

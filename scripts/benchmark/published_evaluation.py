@@ -22,6 +22,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from inference.terminal import plain_output
 from inference.vecbench import GROUPS, TASKS, canonical_task, group_of
 
 LEVELS = [round(0.1 * step, 1) for step in range(1, 10)]
@@ -143,12 +144,13 @@ def thresholds(results: list[dict]) -> dict[str, list[dict]]:
 
 def draw(results: list[dict], output_dir: Path) -> None:
     """The two published figures: accuracy and coverage by threshold, and the calibration curves."""
-    import matplotlib
+    from sklearn.calibration import calibration_curve
+    from sklearn.metrics import accuracy_score
+
+    from inference.plots_style import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
-    from sklearn.calibration import calibration_curve
-    from sklearn.metrics import accuracy_score
 
     figure, axes = pyplot.subplots(1, 3, figsize=(18, 6))
     for group in GROUPS:
@@ -190,6 +192,7 @@ def calibration(output_dir: Path, figures: bool) -> None:
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program", choices=("merge", "confidence", "calibration"))
     parser.add_argument("paths", type=Path, nargs="+", help="merge: the results, then the folder; else the folder")

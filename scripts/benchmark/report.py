@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 from inference.results import atomic_write, to_line
+from inference.terminal import plain_output
 from inference.vecbench import read_lines
 from scripts.benchmark.made_up import PHOTOGRAPHS, draw_photographs, write_results
 from scripts.benchmark.measure import record, run
@@ -32,6 +33,7 @@ def write_run(folder: Path, rows: int) -> None:
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=8032)
     args = parser.parse_args()

@@ -18,10 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from matplotlib.ticker import EngFormatter
 
-from inference.plots_style import FAINT, head_panel, new_figure, save_figure, styled
+from inference.plots_style import FAINT, EngFormatter, head_panel, new_figure, save_figure, styled
 from inference.response import read_response
+from inference.terminal import plain_output
 from inference.vecbench import WEBEMO_25
 from scripts.benchmark.measure import record
 from train.cus_reward import STEPS, compute_score
@@ -131,6 +131,7 @@ def draw(found: dict[str, dict[str, dict[int, float]]], path: Path) -> None:
 
 
 def main() -> int:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("images/response_time.png"))
     args = parser.parse_args()

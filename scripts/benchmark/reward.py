@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "train"))
 
 from cus_reward import MALFORMED, STEPS, compute_score
 
+from inference.terminal import plain_output
 from scripts.benchmark.measure import record
 
 ROUNDS = 9
@@ -76,6 +77,7 @@ def seconds(function, text: str, repeats: int) -> float:
 
 
 def main() -> None:
+    plain_output()
     ratios = []
     print(f"{'characters':>10} {'response':>9} {'published':>11} {'ours':>11} {'ratio':>7}")
     for n_characters in (400, 2_000, 8_000, 32_000):

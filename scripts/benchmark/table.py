@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from inference.results import atomic_write
+from inference.terminal import plain_output
 from scripts.benchmark.measure import REPOSITORY, RESULTS
 
 START, END = "<!-- benchmark: written by scripts.benchmark.table -->", "<!-- end of benchmark -->"
@@ -40,6 +41,7 @@ def replaced(readme: str, text: str) -> str:
 
 
 def main() -> None:
+    plain_output()
     if not RESULTS.is_file():
         sys.exit(f"{RESULTS}: no such file. Run bash scripts/benchmark/run.sh")
     rows = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]

@@ -24,6 +24,7 @@ import sys
 from pathlib import Path
 
 from inference.images import add_image_root_argument
+from inference.terminal import plain_output
 from scripts.build_vec_cot.records import read_rows, write_rows
 from scripts.build_vec_cot.stages import PUBLISHED_ROWS
 
@@ -130,6 +131,7 @@ def build(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data_path", nargs="+", type=Path, help="labelled images: VECBench records, one JSON object a line")

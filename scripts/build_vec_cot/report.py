@@ -14,12 +14,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from inference.plots_style import drawable
+from inference.plots_style import Figure, MaxNLocator, drawable, matplotlib
 from inference.results import atomic_path, atomic_write
 from inference.storage import explain
 from inference.terminal import plain_output

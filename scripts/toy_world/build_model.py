@@ -28,6 +28,7 @@ from transformers import (
 
 from inference.prompts import SYSTEM_PROMPT
 from inference.response import REASONING_STEPS
+from inference.terminal import plain_output
 
 HIDDEN = 128
 HEADS = 4
@@ -160,6 +161,7 @@ def build(corpus: list[Path], output_dir: Path, vocabulary: int = 900, seed: int
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--corpus", type=Path, nargs="+", required=True, help="training files whose texts it must write"

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from inference.metrics import calibration_bins
-from inference.plots_style import MIN_BIN_COUNT
+from inference.plots_style import MIN_BIN_COUNT, Figure
 from inference.results import atomic_path
+from inference.terminal import plain_output
 from scripts.toy_world.stages import MODELS, stages_table, toy_predictions
 from scripts.toy_world.world import NOTICE
 
@@ -151,6 +151,7 @@ def draw(works: dict[str, Path], seeds: dict[str, pd.DataFrame], path: Path) -> 
 
 
 def main() -> int:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("works", type=Path, nargs="+", help="work folders of train_all.sh, one a seed")
     parser.add_argument("--figure", type=Path, help="write the figure here (png)")

@@ -18,6 +18,7 @@ from transformers import AutoProcessor, GenerationConfig, Qwen2_5_VLForCondition
 from inference.engines import NOTICE_FILE
 from inference.results import atomic_folder
 from inference.storage import explain
+from inference.terminal import plain_output
 from scripts.merge_checkpoint import tidy
 
 MODEL_NOTICE = "toy model: 2 M parameters, trained on the toy world only; on anything else its answers mean nothing"
@@ -44,6 +45,7 @@ def export(model_dir: Path, output_dir: Path) -> int:
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="a checkpoint folder of ms-swift or verl's merger")
     parser.add_argument("--output_dir", type=Path, required=True)

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from inference.terminal import plain_output
+
 # {'loss': 0.8, …, 'global_step/max_steps': '10/600', …}
 SWIFT_STEP = re.compile(r"'global_step/max_steps': '(?P<step>\d+)/(?P<total>\d+)'")
 SWIFT_VALUE = re.compile(r"'loss': (?P<value>[-\d.]+)")
@@ -54,6 +56,7 @@ class Follower:
 
 
 def main() -> int:
+    plain_output(errors_only=True)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--log", type=Path, required=True, help="everything read is appended here")
     parser.add_argument("--title", default="training")

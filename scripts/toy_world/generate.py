@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from inference.results import atomic_write
 from inference.storage import ending_in_one_line
+from inference.terminal import plain_output
 from inference.vecbench import TASKS
 from scripts.toy_world.draw import OOD_STYLES, draw_scene
 from scripts.toy_world.text import chain_of_thought, question, taught_confidence
@@ -85,6 +86,7 @@ def generate(split: str, count: int, output_dir: Path, seed: int, processes: int
 
 @ending_in_one_line("drawing the scenes")
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("input_data/toy_world"))
     parser.add_argument("--test", type=int, default=0, metavar="N", help="test records for each of the nine tasks")
