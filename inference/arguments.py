@@ -148,7 +148,7 @@ def describe_run(args: argparse.Namespace) -> Description:
             "settings": decisive_settings(args),
         },
         files={
-            "data_path": str(Path(args.data_path).resolve()),
+            "data_path": str(Path(args.data_path).absolute()),
             "checkpoint": str(Path(args.checkpoint).resolve()) if files else args.checkpoint,
             "checkpoint_files": files,
             "base_url": redact(args.base_url),

@@ -15,22 +15,28 @@ import argparse
 import base64
 import binascii
 import io
+import logging
 import math
 import os
 import stat
+import unicodedata
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from inference.download import DownloadError, download
 from inference.json_lines import one_line
+from inference.vecbench import EMBEDDED
+
+log = logging.getLogger("inference")
 
 FACTOR = 28  # pixels a side of one image token: patches of 14, merged 2 × 2
 MAX_ASPECT_RATIO = 200  # what Qwen2-VL's processor refuses
@@ -43,6 +49,8 @@ DOWNLOAD_SECONDS = 30  # for all of an image
 # What a file is tried as, whatever its name says. Pillow knows many more; some start other programs
 # (EPS starts Ghostscript) or are hardly ever tested against hostile files. AVIF comes with Pillow 11.3.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+
+BASE64_HEADS = ("iVBORw0KGgo", "/9j/", "R0lGODlh", "R0lGODdh", "UklGR")  # of PNG, JPEG, GIF, WebP
 
 ORIENTATION = 0x0112  # the EXIF tag
 TURNS = {
@@ -106,11 +114,6 @@ def add_image_root_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image_root", type=Path, action="append", default=[], metavar="DIR", help=told)
 
 
-def data_roots(data_path: str | Path, more: Iterable[str | Path] = ()) -> list[Path]:
-    """Where the images of a data file may lie: its own folder, the working directory, then ``more``."""
-    return [Path(data_path).resolve().parent, Path.cwd(), *map(Path, more)]
-
-
 @dataclass
 class ImageSource:
     """Where the images of a data file are found, and where they may not be looked for.
@@ -119,7 +122,8 @@ class ImageSource:
     endpoint: no path leads out of the roots, be it absolute, by ``..``, as ``file://`` or through a link.
 
     Attributes:
-        roots: folders that a relative path is looked for in, in this order, and that images lie in.
+        roots: folders that a relative path is looked for in, in this order, and that images may lie in.
+        others: further folders that images may lie in: by an absolute path, or where a link leads.
         allow_url: whether http(s) addresses may be fetched; off unless asked for.
         allow_private_url: whether they may be of this machine or a private network.
         confined: False for paths that a person has given, who may read what they may read.
@@ -130,6 +134,7 @@ class ImageSource:
     allow_url: bool = False
     allow_private_url: bool = False
     confined: bool = True
+    others: list[Path] = field(default_factory=list)
 
     def load(self, reference: str) -> Image.Image:
         """The image as RGB pixels within the budget, upright (EXIF), transparency on white.
@@ -217,32 +222,35 @@ class ImageSource:
             except DownloadError as error:
                 raise ImageError(str(error)) from None
             return io.BytesIO(content)
-        if reference.startswith("hf://"):
-            # hf://datasets/OWNER/NAME/path: what scripts.fetch brought is looked for by its path.
-            parts = reference.removeprefix("hf://").split("/")
-            skipped = 3 if parts[0] in ("datasets", "spaces") else 2
-            return self.find(Path(*parts[skipped:]))
-        return self.find(Path(reference.removeprefix("file://")))
+        if reference.startswith(BASE64_HEADS):
+            raise ImageError("is base64 without its prefix: expected a data URL, data:image/png;base64,…")
+        return self.find(_path_of(reference))
 
     def find(self, path: Path) -> Path:
         """Where the file is, links followed: a relative path is looked for in each root in turn.
+
+        Where there is no file of that name, backslashes are taken for slashes, and letters with accents
+        for the same letters in Unicode's other form: names that Windows and macOS write.
 
         Raises:
             ImageError: when there is no such file, or the path leads out of the roots. Whether there is
                 a file out there is not even looked at.
         """
         outside = irregular = False
-        for place in [path] if path.is_absolute() else [root / path for root in self.roots]:
+        slashes = str(path).replace("\\", "/")
+        names = dict.fromkeys([str(path), *(unicodedata.normalize(form, slashes) for form in ("NFC", "NFD"))])
+        paths = [path] if path.is_absolute() else [root / name for name in names for root in self.roots]
+        for place in paths:
             try:
                 real = Path(os.path.realpath(place))
-            except ValueError:  # a zero byte, which no file's name has
+                if not self.allows(real):
+                    outside = True
+                elif real.is_file():
+                    return real
+                else:
+                    irregular = irregular or real.exists()
+            except (ValueError, OSError):  # a zero byte or too long a name, which no file has
                 continue
-            if not self.allows(real):
-                outside = True
-            elif real.is_file():
-                return real
-            else:
-                irregular = irregular or real.exists()
         folders = ", ".join(map(str, self.roots))
         if irregular:
             raise ImageError("is not a regular file")
@@ -256,7 +264,62 @@ class ImageSource:
 
     @cached_property
     def _real_roots(self) -> list[str]:
-        return [os.path.realpath(root) for root in self.roots]
+        return [os.path.realpath(root) for root in (*self.roots, *self.others)]
+
+
+def _path_of(reference: str) -> Path:
+    """The path that a reference which is no URL names; of ``hf://datasets/OWNER/NAME/path``, the path in its folder."""
+    if reference.startswith("hf://"):
+        parts = reference.removeprefix("hf://").split("/")
+        return Path(*parts[3 if parts[0] in ("datasets", "spaces") else 2 :])
+    return Path(reference.removeprefix("file://"))
+
+
+def data_images(
+    data_path: str | Path, references: Iterable[str], image_roots: Iterable[str | Path] = (), **options: Any
+) -> ImageSource:
+    """Where a data file's images lie: in the file's folder or ``image_roots``, else in the working directory.
+
+    One folder answers for the whole file: that of the path as it was given; that of the file which this path, a
+    link, leads to, when none of the images is in the first; the working directory, when none is in either. The last
+    is logged, because images of the same names may be those of another data set. So an image that is missing
+    among others is missing, and none is taken from elsewhere in its place.
+
+    Args:
+        references: what the file's records name as images, in order; read until one is in the first folder.
+        options: of ``ImageSource``.
+    """
+    path, here, more = Path(data_path), Path.cwd(), [Path(root) for root in image_roots]
+    folders = [path.absolute().parent, path.resolve().parent, here]
+    sources = [ImageSource([folder], others=[*folders, *more]) for folder in folders]
+    sources[0].roots += more
+    place, n_found, n_relative = _place_of(references, sources)
+    if place == 2:
+        log.warning(
+            "%s: none of its images is in its folder, %s; %d of %d are taken from the working directory, %s",
+            *(data_path, folders[0], n_found, n_relative, here),
+        )
+    return ImageSource([folders[place], *more], others=folders, **options)
+
+
+def _place_of(references: Iterable[str], sources: list[ImageSource]) -> tuple[int, int, int]:
+    """(index of the first source that has any of the images, else 0; how many it has; how many were looked for)."""
+    found, n_relative = Counter[int](), 0
+    for reference in references:
+        if reference.startswith(EMBEDDED):  # a table that holds its images: looking through all of it takes long
+            return 0, 0, 0
+        if reference.startswith(("data:", "http://", "https://")) or _path_of(reference).is_absolute():
+            continue
+        n_relative += 1
+        for i, source in enumerate(sources):
+            with suppress(ImageError):
+                source.find(_path_of(reference))
+                found[i] += 1
+                break
+        if found[0]:
+            break
+    place = min(found, default=0)
+    return place, found[place], n_relative
 
 
 def _open_file(path: Path) -> BinaryIO:

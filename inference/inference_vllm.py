@@ -28,7 +28,7 @@ from tqdm import tqdm
 from inference.arguments import add_engine_arguments, check_engine_arguments, describe_run, engine_settings
 from inference.doubts import UNMATCHABLE, most_frequent_error, record_doubts
 from inference.engines import Engine, EngineFailed, EngineSettings, Output, Request, checkpoint_notice, load_engine
-from inference.images import ImageError, ImageSource, data_roots
+from inference.images import ImageError, ImageSource, data_images
 from inference.json_lines import one_line
 from inference.loader import ImageLoader, Loaded
 from inference.prompts import chat_messages
@@ -43,7 +43,7 @@ from inference.run_folder import (
 )
 from inference.storage import explain
 from inference.terminal import start_logging
-from inference.vecbench import BrokenRecord, Record, read_records
+from inference.vecbench import BrokenRecord, Record, images_in, read_records
 
 log = logging.getLogger("inference")
 
@@ -55,6 +55,8 @@ class HopelessData(ValueError):
 def result_line(item: Record | BrokenRecord, **added) -> dict:
     """The record's own keys, untouched, and what inference adds; stale results are replaced."""
     kept = {key: value for key, value in item.raw.items() if key not in ("response", "error")}
+    if isinstance(item, Record):  # evaluation reads the label under this name only
+        kept["ground_truth"] = item.ground_truth
     known = {key: value for key, value in added.items() if value is not None}
     return {**kept, "sample_id": item.sample_id, "position": item.position, **known}
 
@@ -130,14 +132,14 @@ def infer_share(
     args: argparse.Namespace,
     settings: EngineSettings,
     start_engine: Callable[[], Engine],
-    roots: list[Path],
+    source: ImageSource,
 ) -> tuple[int, int, int]:
     """Infer what is missing of one share; returns (samples of the share, responses, failures).
 
     Args:
         mine: the share, in order; their ids are what resume goes by.
         start_engine: called at most once, and only when something is missing.
-        roots: folders that relative image paths are looked for in, and that images may lie in.
+        source: of the images.
     """
     finished = finished_samples(args.output_path)
     missing = [item for item in mine if item.sample_id not in finished]
@@ -148,7 +150,6 @@ def infer_share(
             worker.fail(item, item.error)
     records = [item for item in missing if isinstance(item, Record)]
     if records:  # a finished share costs no engine start
-        source = ImageSource(roots, settings.budget, args.allow_url, args.allow_private_url)
         # transformers computes a batch in one piece: it shall not depend on which image was decoded first.
         with ImageLoader(source, args.image_workers, in_order=args.engine == "transformers") as loader:
             images = loader.load(records)  # the first ones are decoded while the engine starts
@@ -163,18 +164,25 @@ def infer_share(
     return len(mine), predicted, failed
 
 
+def images_of_run(args: argparse.Namespace, settings: EngineSettings) -> ImageSource:
+    """Where the data file's images are looked for, and how they may be read."""
+    named = images_in(args.data_path)
+    permissions = {"allow_url": args.allow_url, "allow_private_url": args.allow_private_url}
+    return data_images(args.data_path, named, args.image_root, budget=settings.budget, **permissions)
+
+
 def infer(args: argparse.Namespace, settings: EngineSettings) -> tuple[int, int, int]:
     """Infer what is missing of the data file's share; returns what ``infer_share`` does."""
     description = describe_run(args)
     mine = share_of(args.data_path, args.index, args.n_shards, args.limit)
-    roots = data_roots(args.data_path, args.image_root)
+    source = images_of_run(args, settings)
     with open_shard(args.output_path, args.index, args.n_shards, description, args.on_change) as (writer, run):
 
         def start_engine() -> Engine:
             run.begin()
             return load_engine(args.engine, settings)
 
-        samples, predicted, failed = infer_share(mine, writer, args, settings, start_engine, roots)
+        samples, predicted, failed = infer_share(mine, writer, args, settings, start_engine, source)
         run.end({"samples": samples, "predicted": predicted, "failed": failed})
         return samples, predicted, failed
 
@@ -228,6 +236,7 @@ def main() -> None:
             check_labels_of(args.data_path, args.limit)
         if args.prepare_only:
             prepare(args.output_path, describe_run(args), args.on_change)
+            images_of_run(args, settings)  # what is said about them, the workers say in their logs only
         else:
             infer(args, settings)
     except EngineFailed as error:

@@ -83,6 +83,14 @@ def decode_line(line: bytes) -> tuple[Any, str | None]:
     return (None, deep) if too_deep(value, line) else (value, None)
 
 
+def invalid_byte(text: str) -> str | None:
+    """What is wrong with text that was read with ``errors="surrogateescape"``; None when it was UTF-8."""
+    found = None if text.isascii() else re.search("[\udc80-\udcff]", text)
+    if found is None:
+        return None
+    return f"expected UTF-8 text, got the byte 0x{ord(found[0]) - 0xDC00:02x}: iconv -f CP1252 -t UTF-8 converts it"
+
+
 def refuse_binary(path: str | Path, expected: str = "JSON lines") -> None:
     """Raises NotJsonLines when the file begins like one of ``OTHER_FORMATS``."""
     with open(path, "rb") as handle:

@@ -32,36 +32,14 @@ def recognition_messages(candidates: list[str] | tuple[str, ...]) -> list[dict[s
 
 
 def chat_messages(record: Record) -> list[dict[str, Any]]:
-    """The record's turns in the form that chat templates render: a list of items a turn.
+    """The record's turns in the form that chat templates render: a list of items per turn.
 
-    Images become ``{"type": "image"}`` placeholders, because the pixels travel beside the
-    text. A string content with a literal ``<image>`` (ms-swift's form) is split there.
-    Trailing assistant turns (training data) are left out. A record without turns gets
-    ``recognition_messages``.
+    The image is a ``{"type": "image"}`` placeholder, because the pixels travel beside the text. Trailing
+    assistant turns (training data) are left out. A record without turns gets ``recognition_messages``.
     """
     if record.messages is None:
         return recognition_messages(record.candidates)
     turns = list(record.messages)
     while len(turns) > 1 and turns[-1]["role"] == "assistant":
         turns.pop()
-    rendered = [{"role": turn["role"], "content": _items(turn["content"])} for turn in turns]
-    has_image = any(item["type"] == "image" for turn in rendered for item in turn["content"])
-    if not has_image:  # the image stands in the record's own "image" key
-        first_user = next(turn for turn in rendered if turn["role"] == "user")
-        first_user["content"].insert(0, {"type": "image"})
-    return rendered
-
-
-def _items(content: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
-    if isinstance(content, str):
-        items: list[dict[str, Any]] = []
-        for i, part in enumerate(content.split("<image>")):
-            if i:
-                items.append({"type": "image"})
-            if part:
-                items.append({"type": "text", "text": part})
-        return items
-    return [
-        {"type": "text", "text": item["text"]} if isinstance(item.get("text"), str) else {"type": "image"}
-        for item in content
-    ]
+    return turns

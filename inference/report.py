@@ -4,9 +4,9 @@
 
 Reads the folder of an evaluated run (``metrics.json``, ``merged.jsonl``, ``error.jsonl``, ``*.png``)
 and writes ``report.html`` there. The file opens from disk and needs no network: images are small
-copies inside it, and its policy lets nothing but its own script run. ``--data_path`` is where relative
-image paths start; an image that is not found is shown as such. ``thumbnails.json`` keeps the small
-copies, so that a second report decodes no image again.
+copies inside it, and its policy lets nothing but its own script run. ``--data_path``, by default the
+run's data file, is where relative image paths start; an image that is not found is shown as such.
+``thumbnails.json`` keeps the small copies, so that a second report decodes no image again.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ from string import Template
 from typing import Any
 
 from inference.confidence_sources import SOURCES, VERBALIZED
-from inference.images import ImageError, ImageSource, add_image_root_argument, data_roots
+from inference.images import ImageError, ImageSource, add_image_root_argument, data_images
 from inference.json_lines import decode_line, read_lines
 from inference.redaction import redact
 from inference.report_tables import escape, pictures_html, tables_html
 from inference.response import REASONING_STEPS, reasoning_steps
 from inference.result_table import Results, read_file
 from inference.results import atomic_write, to_line
+from inference.run_folder import RunChanged, read_run
 from inference.storage import explain
 from inference.terminal import plain_output
 from inference.thumbnails import make_thumbnails
-from inference.vecbench import GROUPS, TASKS, canonical_task, content_id, group_of, image_of
+from inference.vecbench import GROUPS, TASKS, canonical_task, content_id, group_of, image_of, images_in
 
 PAGE = Path(__file__).with_name("report_page")
 SCRIPTS = ("sample.js", "page.js")  # in the order in which they run
@@ -253,7 +254,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--output_path", type=Path, required=True, help="the folder of an evaluated run")
-    add("--data_path", type=Path, help="the data file: relative image paths start in its folder")
+    add("--data_path", type=Path, help="the data file: relative image paths start in its folder; default: the run's")
     add_image_root_argument(parser)
     add("--thumbnail_size", type=int, default=128, help="pixels a side of the small copies (16 to 1024)")
     add("--no_thumbnails", action="store_true", help="leave the images out")
@@ -271,16 +272,26 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def run_images(args: argparse.Namespace) -> ImageSource:
+    """The images of the data file that ``--data_path``, else ``run.json``, names; they start in its folder."""
+    permissions = {"allow_url": args.allow_url, "allow_private_url": args.allow_private_url}
+    run = read_run(args.output_path) or {}
+    data_path = args.data_path or Path(run.get("files", {}).get("data_path", ""))
+    if not data_path.is_file():
+        print(f"no --data_path: relative image paths start in the working directory, {Path.cwd()}", file=sys.stderr)
+        return ImageSource([*args.image_root, Path.cwd()], **permissions)
+    return data_images(data_path, images_in(data_path), args.image_root, **permissions)
+
+
 def main() -> None:
     plain_output()
     args = parse_args()
     start = time.monotonic()
-    roots = data_roots(args.data_path, args.image_root) if args.data_path else [Path.cwd(), *args.image_root]
-    source = ImageSource(roots, allow_url=args.allow_url, allow_private_url=args.allow_private_url)
     size = None if args.no_thumbnails else args.thumbnail_size
     try:
+        source = run_images(args)
         path, n_samples = make_report(args.output_path, source, size, args.processes, args.max_samples)
-    except (ReportError, OSError) as error:
+    except (ReportError, RunChanged, OSError) as error:
         sys.exit(f"no report: {explain(error)}")
     seconds, megabytes = time.monotonic() - start, path.stat().st_size / 1e6
     print(f"report: {path}")

@@ -10,6 +10,7 @@ world alike. A task is one row of ``TASKS``; adding a row is all it takes to add
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Callable, Iterator
@@ -43,6 +44,11 @@ MAX_NAME = 200  # characters of a task or a label
 MAX_ID = 1000  # characters
 MAX_CANDIDATES = 1000
 MAX_TEXT = 1_000_000  # characters of one text of a prompt: more than any model's context holds
+
+IMAGE = "<image>"  # where an image stands in a turn's text: ms-swift's, verl's and LLaVA's mark
+IMAGE_TOKENS = ("<|image_pad|>", "<|video_pad|>")  # in a text they promise Qwen2.5-VL pixels that do not come
+EMBEDDED = "data:image;base64,"  # how the data URL of an image begins that a table holds as bytes
+ROLES = {"human": "user", "gpt": "assistant"}  # LLaVA's names of the two
 
 
 @dataclass(frozen=True)
@@ -100,8 +106,8 @@ class Record:
     Attributes:
         sample_id: unique in its file; what resume and merge go by.
         position: 0-based rank among the file's non-empty lines; broken lines count too.
-        messages: chat turns, or None when the record brings no prompt of its own.
-        image: path, URL or None; images embedded in ``messages`` are found there.
+        messages: turns as ``read_conversation`` gives them, or None when the record brings no prompt of its own.
+        image: path or URL.
         raw: the line's whole JSON object, untouched.
     """
 
@@ -112,7 +118,7 @@ class Record:
     candidates: list[str]
     ground_truth: str
     messages: list[dict[str, Any]] | None
-    image: str | None
+    image: str
     raw: dict[str, Any]
 
 
@@ -135,32 +141,54 @@ def content_id(raw: dict[str, Any]) -> str:
     return f"{raw.get('task', 'record')}-{digest}"
 
 
+def _reference(image: Any) -> Any:
+    """The path or URL of an image in any form, embedded bytes as a data URL; None where there is no image."""
+    if isinstance(image, dict):
+        image = next((image[key] for key in ("bytes", "path", "image", "url") if image.get(key)), None)
+    if isinstance(image, bytes):
+        return EMBEDDED + base64.b64encode(image).decode("ascii")
+    return image
+
+
 def _image_in(item: dict[str, Any]) -> Any:
     """What an item of a turn names as its image, an ``image_url`` of the OpenAI form included; None for text."""
     image = item.get("image")
-    if image is None and "image" not in item:
-        image = item.get("image_url")
-    return image.get("url") if isinstance(image, dict) else image
+    return _reference(item.get("image_url") if image is None else image)
 
 
-def images_in(messages: list[dict[str, Any]]) -> list[str]:
-    """Every image of a conversation, in order."""
-    contents = (message["content"] for message in messages)
-    items = (item for content in contents if isinstance(content, list) for item in content)
-    return [image for image in map(_image_in, items) if image is not None]
+def _turns_of(raw: dict[str, Any]) -> tuple[str, Any]:
+    """(the key that a row has its turns under, the turns); None for a row without turns."""
+    name = "messages" if raw.get("conversations") is None else "conversations"
+    return name, raw.get(name)
+
+
+def images_of(raw: dict[str, Any]) -> list[Any]:
+    """What a row names as its images: in its turns, else in ``images`` and ``image``; each may be of any type."""
+    turns = _turns_of(raw)[1]
+    dicts = (turn for turn in turns if isinstance(turn, dict)) if isinstance(turns, list) else ()
+    contents = (turn.get("content", turn.get("value")) for turn in dicts)
+    items = (item for content in contents if isinstance(content, list) for item in content if isinstance(item, dict))
+    if inside := [image for image in map(_image_in, items) if image is not None]:
+        return inside
+    listed, single = raw.get("images"), _reference(raw.get("image"))
+    outside = [_reference(image) for image in (listed if isinstance(listed, list) else [listed])]
+    return [image for image in (*outside, None if single in outside else single) if image is not None]
+
+
+def images_in(path: str | Path) -> Iterator[str]:
+    """What each record of a VECBench file names as its image, in order, for ``inference.images.data_images``."""
+    return (image for _, raw, _ in read_lines(path) if isinstance(raw, dict) and (image := image_of(raw)))
 
 
 def image_of(raw: dict[str, Any]) -> str | None:
     """The image that a record or result names, whatever else is wrong with it; None without one."""
-    messages = raw.get("conversations", raw.get("messages"))
-    for turn in messages if isinstance(messages, list) else ():
-        content = turn.get("content") if isinstance(turn, dict) else None
-        for item in content if isinstance(content, list) else ():
-            image = _image_in(item) if isinstance(item, dict) else None
-            if image is not None:
-                return image if isinstance(image, str) else None
-    image = raw.get("image")
-    return image if isinstance(image, str) else None
+    return next((image for image in images_of(raw) if isinstance(image, str)), None)
+
+
+def label_of(raw: dict[str, Any]) -> Any:
+    """What a row states as its label, under ``ground_truth`` or ``label``; may be of any type."""
+    truth = raw.get("ground_truth")
+    return raw.get("label") if truth is None else truth
 
 
 def check_text(field_name: str, text: str, fail: Callable[[str, str], NoReturn], limit: int | None = None) -> None:
@@ -175,28 +203,77 @@ def check_text(field_name: str, text: str, fail: Callable[[str, str], NoReturn],
             fail(field_name, f"Unicode text, got the lone surrogate {half} at character {error.start}")
 
 
-def _check_messages(messages: Any, fail: Callable[[str, str], NoReturn]) -> list[dict[str, Any]]:
-    if not isinstance(messages, list) or not messages:
-        fail("conversations", f"a non-empty list of turns, got {describe(messages)}")
-    for i, message in enumerate(messages):
-        where = f"conversations[{i}]"
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            fail(where, f'an object with a string "role", got {describe(message)}')
-        check_text(f"{where}.role", message["role"], fail, MAX_NAME)
-        content = message.get("content")
-        if isinstance(content, str):
-            check_text(f"{where}.content", content, fail, MAX_TEXT)
-            continue
-        if not isinstance(content, list) or not all(isinstance(item, dict) for item in content):
-            fail(f"{where}.content", f"a string or a list of objects, got {describe(content)}")
-        for j, item in enumerate(content):
-            if not ({"image", "image_url"} & item.keys() or isinstance(item.get("text"), str)):
-                fail(f"{where}.content[{j}]", f'"text" or "image", got {describe(item)}')
-            if isinstance(item.get("text"), str):
-                check_text(f"{where}.content[{j}]", item["text"], fail, MAX_TEXT)
-    if not any(message["role"] == "user" for message in messages):
-        fail("conversations", 'at least one turn with the role "user"')
-    return messages
+def _text_items(field_name: str, text: str, fail: Callable[[str, str], NoReturn]) -> list[dict[str, str]]:
+    """A text, split at each ``<image>``: where an image stands in it, in ms-swift's, verl's and LLaVA's files."""
+    check_text(field_name, text, fail, MAX_TEXT)
+    for token in IMAGE_TOKENS:
+        if token in text:
+            fail(field_name, f"text without {token}, which stands for an image's pixels")
+    items: list[dict[str, str]] = []
+    for i, part in enumerate(text.split(IMAGE)):
+        items += ([{"type": "image"}] if i else []) + ([{"type": "text", "text": part}] if part else [])
+    return items
+
+
+def _read_turn(turn: Any, where: str, fail: Callable[[str, str], NoReturn]) -> dict[str, Any]:
+    role = turn.get("role", turn.get("from")) if isinstance(turn, dict) else None
+    if not isinstance(role, str):
+        fail(where, f'an object with a string "role" (or "from"), got {describe(turn)}')
+    check_text(f"{where}.role", role, fail, MAX_NAME)
+    role, content = ROLES.get(role, role), turn.get("content", turn.get("value"))
+    if isinstance(content, str):
+        return {"role": role, "content": _text_items(f"{where}.content", content, fail)}
+    if not isinstance(content, list) or not all(isinstance(item, dict) for item in content):
+        fail(f"{where}.content", f"a string or a list of objects, got {describe(content)}")
+    items: list[dict[str, str]] = []
+    for j, item in enumerate(content):
+        is_image = _image_in(item) is not None or item.get("type") == "image"
+        if not is_image and not isinstance(item.get("text"), str):
+            fail(f"{where}.content[{j}]", f'"text" or "image", got {describe(item)}')
+        items += [{"type": "image"}] if is_image else []
+        items += _text_items(f"{where}.content[{j}]", item["text"], fail) if isinstance(item.get("text"), str) else []
+    return {"role": role, "content": items}
+
+
+def read_conversation(
+    raw: dict[str, Any], fail: Callable[[str, str], NoReturn]
+) -> tuple[list[dict[str, Any]] | None, str]:
+    """(turns, image) of a row in any layout met in practice; ``fail(field, expected)`` must raise.
+
+    Turns stand under ``conversations`` or ``messages``, with role and content or from and value; a content is a
+    string or a list of items. The image is an item of a turn, or under ``images`` or ``image``: a path, a URL, or an
+    object with path, url or bytes.
+
+    Returns:
+        The turns as {"role": ..., "content": [{"type": "image"} or {"type": "text", "text": ...}, ...]} with exactly
+        one place for the image before the final answer; None for a row without turns. The image is a path or URL.
+    """
+    name, turns = _turns_of(raw)
+    images = images_of(raw)
+    messages = None
+    if turns is not None:
+        if not isinstance(turns, list) or not turns:
+            fail(name, f"a non-empty list of turns, got {describe(turns)}")
+        messages = [_read_turn(turn, f"{name}[{i}]", fail) for i, turn in enumerate(turns)]
+        user = next((turn for turn in messages if turn["role"] == "user"), None)
+        if user is None:
+            fail(name, 'at least one turn with the role "user"')
+        if len(images) != 1:
+            fail(name, f"exactly one image, got {len(images)}")
+        asked = list(messages)
+        while asked[-1]["role"] == "assistant":
+            asked.pop()
+        places = sum(item["type"] == "image" for turn in asked for item in turn["content"])
+        if places > 1:
+            fail(name, f"one place for the one image, got {places} ({IMAGE} in a text is one)")
+        if not places:  # the image stands beside the turns
+            user["content"].insert(0, {"type": "image"})
+    elif len(images) > 1:
+        fail("images", f"exactly one image, got {len(images)}")
+    image = images[0] if images else raw.get("image")
+    if not isinstance(image, str) or not image:
+        fail("image", f"a path or URL, here or inside {name}, got {describe(image)}")
+    return messages, image
 
 
 def check_candidates(candidates: Any, fail: Callable[[str, str], NoReturn]) -> list[str]:
@@ -228,6 +305,17 @@ def check_labels(raw: Any, fail: Callable[[str, str], NoReturn]) -> tuple[str, l
     return canonical_task(task), candidates, truth
 
 
+def id_of(raw: dict[str, Any], fail: Callable[[str, str], NoReturn]) -> str | None:
+    """The row's own id as text; ``fail(field, expected)`` must raise."""
+    sample_id = raw.get("id")
+    if sample_id is None:
+        return None
+    if isinstance(sample_id, bool) or not isinstance(sample_id, (str, int)):
+        fail("id", f"a string or an integer, got {describe(sample_id)}")
+    check_text("id", str(sample_id), fail, MAX_ID)
+    return str(sample_id)
+
+
 def parse_record(raw: Any, source: str, line_number: int, position: int = 0) -> Record:
     """Check one decoded line and make it a Record.
 
@@ -238,25 +326,14 @@ def parse_record(raw: Any, source: str, line_number: int, position: int = 0) -> 
     def fail(field_name: str, expected: str) -> NoReturn:
         raise RecordError(source, line_number, field_name, expected)
 
-    task, candidates, truth = check_labels(raw, fail)
-    sample_id = raw.get("id")
-    if sample_id is not None and (isinstance(sample_id, bool) or not isinstance(sample_id, (str, int))):
-        fail("id", f"a string or an integer, got {describe(sample_id)}")
-    sample_id = content_id(raw) if sample_id is None else str(sample_id)
-    check_text("id", sample_id, fail, MAX_ID)
-
-    messages = raw.get("conversations", raw.get("messages"))
-    image = raw.get("image")
-    if messages is not None:
-        messages = _check_messages(messages, fail)
-        images = images_in(messages)
-        if len(images) + (image is not None and not images) != 1:
-            fail("conversations", f"exactly one image, got {len(images)}")
-        image = images[0] if images else image
-    if not isinstance(image, str) or not image:
-        fail("image", f"a path or URL, here or inside conversations, got {describe(image)}")
+    if isinstance(raw, dict) and label_of(raw) is not raw.get("ground_truth"):
+        task, candidates, truth = check_labels({**raw, "ground_truth": label_of(raw)}, fail)
+    else:
+        task, candidates, truth = check_labels(raw, fail)
+    sample_id = id_of(raw, fail)
+    messages, image = read_conversation(raw, fail)
     return Record(
-        sample_id=sample_id,
+        sample_id=content_id(raw) if sample_id is None else sample_id,
         position=position,
         line_number=line_number,
         task=task,

@@ -31,14 +31,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from inference.images import PixelBudget, add_image_root_argument, data_roots
-from inference.json_lines import describe, one_line
+from inference.images import PixelBudget, add_image_root_argument, data_images
+from inference.json_lines import describe, one_line, refuse_other_formats
 from inference.results import atomic_path, atomic_write, to_line
 from inference.storage import explain
 from inference.terminal import plain_output
 from inference.vecbench import TASKS
 from scripts.data_checks import EXPECTATIONS, Checker
-from scripts.samples import BrokenSample, Sample, plain, read_samples
+from scripts.samples import BrokenSample, Sample, images_in, plain, read_samples
 
 WINDOW = 512  # rows read ahead and checked together: what is held in memory
 SHOWN = 3  # rows named for each kind of problem
@@ -216,16 +216,18 @@ def main() -> int:
     args = parser.parse_args()
     make_checker = partial(
         Checker,
-        budget=PixelBudget(args.min_pixels, args.max_pixels),
         tokenizer=args.tokenizer,
         max_length=args.max_length,
         expect=args.expect,
     )
+    budget = PixelBudget(args.min_pixels, args.max_pixels)
     differing = bad = unreadable = 0
     for path in args.files:
-        checker = make_checker(roots=data_roots(path, args.image_root))
         fix_dir = (args.output_dir or path.parent) if args.fix else None
         try:
+            if args.expect == "test":  # inference reads no other
+                refuse_other_formats(path)
+            checker = make_checker(data_images(path, images_in(path), args.image_root, budget=budget))
             report = check_file(path, checker, args.processes, fix_dir)
         except (OSError, pa.ArrowException) as error:
             print(f"{path}: cannot be checked: {explain(error)}", file=sys.stderr)

@@ -27,12 +27,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from inference.images import ImageError, ImageSource, PixelBudget, add_image_root_argument, data_roots
+from inference.images import ImageError, ImageSource, PixelBudget, add_image_root_argument, data_images
 from inference.prompts import SYSTEM_PROMPT
 from inference.results import atomic_path, atomic_write, to_line
 from inference.storage import explain
 from inference.terminal import plain_output
-from scripts.samples import BrokenSample, Sample, plain, read_samples
+from scripts.samples import BrokenSample, Sample, images_in, plain, read_samples, reward_problem
 
 DATA_SOURCE = "emocaliber"  # the name that train/cus_reward.py is registered under in verl
 ROWS_A_GROUP = 256  # held in memory at once; embedded images are large
@@ -57,8 +57,8 @@ def verl_features(embed: bool) -> datasets.Features:
 class Images:
     """Where a row's image is: checked, and as a file or as bytes."""
 
-    def __init__(self, roots: list[Path], extract_dir: Path):
-        self.source = ImageSource(roots=roots)
+    def __init__(self, source: ImageSource, extract_dir: Path):
+        self.source = source
         self.extract_dir = extract_dir
 
     def path(self, reference: str) -> Path:
@@ -108,6 +108,8 @@ def verl_row(sample: Sample, images: Images, split: str, budget: PixelBudget, em
     """
     if not sample.ground_truth:
         raise ValueError("ground_truth: expected a label")
+    if problem := reward_problem(sample.ground_truth, sample.candidates):
+        raise ValueError(problem)
     prompt = sample.messages
     if prompt[0]["role"] != "system":
         prompt = [{"role": "system", "content": SYSTEM_PROMPT}, *prompt]
@@ -175,18 +177,19 @@ class Writer:
             self._flush()
 
 
-def convert(args: argparse.Namespace) -> Counter[str]:
-    """Write the target, the rest and the errors; returns how many rows were read, written, failed.
+def convert(args: argparse.Namespace) -> tuple[Counter[str], str]:
+    """Write the target, the rest and the errors; returns how many rows were read, written, failed, and the first error.
 
     Raises:
         OSError, pyarrow.ArrowException: when the source cannot be read.
     """
     extract_dir = args.target.with_name(args.target.stem + "_images")
-    images = Images(data_roots(args.source, args.image_root), extract_dir)
+    images = Images(data_images(args.source, images_in(args.source), args.image_root), extract_dir)
     budget = PixelBudget(args.min_pixels, args.max_pixels)
     features = verl_features(args.embed) if args.form == "verl" else None
     chosen = choose_subset(args.source, args.subset, args.seed) if args.subset else None
     counts: Counter[str] = Counter()
+    first_error = ""
 
     def rows(samples: Iterator[Sample | BrokenSample]) -> Iterator[tuple[int, dict | None, str, Any]]:
         for sample in samples:
@@ -214,6 +217,7 @@ def convert(args: argparse.Namespace) -> Counter[str]:
             counts["read"] += 1
             if row is None:
                 counts["failed"] += 1
+                first_error = first_error or error
                 row = {"error": error, "row": raw}
                 errors.write(to_line(row, plain) + "\n")
             elif chosen is None or line_number in chosen:
@@ -226,7 +230,7 @@ def convert(args: argparse.Namespace) -> Counter[str]:
                 counts["left out"] += 1
     if not counts["failed"]:
         errors_path.unlink()
-    return counts
+    return counts, first_error
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -247,13 +251,13 @@ def main(arguments: list[str] | None = None) -> int:
     if args.rest and not args.subset:
         parser.error("--rest needs --subset")
     try:
-        counts = convert(args)
+        counts, first_error = convert(args)
     except (OSError, ValueError, pa.ArrowException) as error:
         parser.exit(2, f"{args.source}: cannot be converted: {explain(error)}\n")
     others = "".join(f" + {name} {counts[name]}" for name in ("rest", "left out") if counts[name])
     print(f"{args.target}: read {counts['read']} = written {counts['written']}{others} + failed {counts['failed']}")
     if counts["failed"]:
-        print(f"the failed rows and why: {args.target}.errors.jsonl", file=sys.stderr)
+        print(f"the failed rows and why: {args.target}.errors.jsonl; the first: {first_error}", file=sys.stderr)
     return int(counts["failed"] > 0)
 
 

@@ -1,21 +1,20 @@
 """What makes a row of test or training data bad; each check in one place.
 
 from scripts.data_checks import Checker
-Checker(roots=[Path("input_data")]).problems(sample)   # [("image", "no such file …"), …]
+Checker(ImageSource([Path("input_data")])).problems(sample)   # [("image", "no such file …"), …]
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
-from inference.images import FACTOR, ImageError, ImageSource, PixelBudget
+from inference.images import FACTOR, ImageError, ImageSource
 from inference.json_lines import describe, one_line
 from inference.response import REASONING_STEPS, UNKNOWN, normal_label, read_response, reasoning_steps, tag_text
-from inference.vecbench import TASKS
+from inference.vecbench import IMAGE, TASKS, RecordError, parse_record
 from scripts.build_vec_cot.stages import PUBLISHED_ROWS
-from scripts.samples import IMAGE, Sample
+from scripts.samples import Sample, reward_problem
 
 SMALLEST_SIDE = FACTOR  # pixels; below it an image is less than one image token high or wide
 LARGEST_AREA = 50_000_000  # pixels
@@ -33,23 +32,17 @@ class Checker:
     """Finds what is wrong with a row.
 
     Attributes:
-        roots: folders that a relative image path is looked for in, and that images may lie in.
-        budget: the pixel budget that image tokens are counted with.
+        source: where images are looked for; its pixel budget is what image tokens are counted with.
         tokenizer: model folder or hub name; None leaves the text's length unchecked.
         max_length: tokens that question, image and answer may have together.
-        expect: "stage1", "stage2", "stage3", "test" or None: whether an answer and a
-            confidence have to be there. None checks what is there.
+        expect: "stage1", "stage2", "stage3", "test" or None: whether an answer and a confidence have to be
+            there, the reward has to read the label, inference has to read the row. None checks what is there.
     """
 
-    roots: list[Path]
-    budget: PixelBudget = field(default_factory=PixelBudget)
+    source: ImageSource
     tokenizer: str | None = None
     max_length: int = 2048
     expect: str | None = None
-
-    @cached_property
-    def _source(self) -> ImageSource:
-        return ImageSource(roots=self.roots, budget=self.budget)
 
     @cached_property
     def _tokenizer(self):
@@ -60,18 +53,28 @@ class Checker:
     def problems(self, sample: Sample) -> list[tuple[str, str]]:
         """(kind, what was expected and found) of each problem; empty for a good row."""
         image_tokens, found = self._image(sample)
+        if self.expect == "test":
+            found += self._refusal(sample)
         return found + self._labels(sample) + self._answer(sample) + self._length(sample, image_tokens)
+
+    def _refusal(self, sample: Sample) -> list[tuple[str, str]]:
+        """What inference, whose own reader this is, refuses in the row."""
+        try:
+            parse_record(sample.raw, "", sample.line_number)
+        except RecordError as error:
+            return [("no record for inference", f"field '{error.field}': expected {error.expected}")]
+        return []
 
     def _image(self, sample: Sample) -> tuple[int, list[tuple[str, str]]]:
         """(image tokens, problems). The header tells the size; a size that is right has its pixels decoded, too."""
         try:
-            width, height = self._source.original_size(sample.images[0])
+            width, height = self.source.original_size(sample.images[0])
             if min(width, height) < SMALLEST_SIDE:
                 return 0, [("image too small", f"{width} × {height}, expected sides of {SMALLEST_SIDE} pixels or more")]
             if width * height > LARGEST_AREA:
                 return 0, [("image too large", f"{width} × {height}, expected at most {LARGEST_AREA:,} pixels")]
-            self._source.original_size(sample.images[0], decode=True)
-            fitted = self._source.budget.fit(width, height)
+            self.source.original_size(sample.images[0], decode=True)
+            fitted = self.source.budget.fit(width, height)
         except ImageError as error:
             text = str(error)
             kinds = {"no such file": "image missing", "--image_root": "image not allowed"}
@@ -81,6 +84,9 @@ class Checker:
     def _labels(self, sample: Sample) -> list[tuple[str, str]]:
         if not sample.ground_truth:
             return [("no label", "expected ground_truth, or an <answer> to take it from")]
+        problem = reward_problem(sample.ground_truth, sample.candidates) if self.expect == "stage3" else None
+        if problem:
+            return [("label that the reward cannot count", problem)]
         if sample.candidates is None:
             return []
         if sample.ground_truth.lower() not in {label.lower() for label in sample.candidates}:
@@ -91,15 +97,17 @@ class Checker:
 
     def remarks(self, sample: Sample) -> list[tuple[str, str]]:
         """(kind, text) of what is unusual and makes no row bad."""
+        unread = self._refusal(sample) if self.expect is None and sample.answer is None else []
         known = TASKS.get(sample.task or "")
         if known is None or sample.candidates is None:
-            return []
+            return unread
         usual, found = ({label.lower() for label in labels} for labels in (known.labels, sample.candidates))
         if usual == found:
-            return []
+            return unread
         shown = [f"without {', '.join(sorted(usual - found))}"] if usual - found else []
         shown += [f"with {', '.join(sorted(found - usual))}"] if found - usual else []
-        return [("candidates differ from the published ones", one_line(f"{known.name} {' and '.join(shown)}"))]
+        text = one_line(f"{known.name} {' and '.join(shown)}")
+        return [*unread, ("candidates differ from the published ones", text)]
 
     def _answer(self, sample: Sample) -> list[tuple[str, str]]:
         if sample.answer is None:

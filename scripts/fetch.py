@@ -24,7 +24,7 @@ import signal
 import sys
 from pathlib import Path
 
-from inference.images import ImageError, ImageSource, data_roots
+from inference.images import ImageError, data_images
 from inference.terminal import plain_output
 
 try:
@@ -53,7 +53,7 @@ def images_line(path: Path, folder: Path) -> str:
     samples = list(itertools.islice(read_samples(path), SAMPLE))
     named = [image for sample in samples if isinstance(sample, Sample) for image in sample.images]
     named = [image for image in named if not image.startswith(("http:", "https:", "data:"))]
-    source = ImageSource(data_roots(path, [folder]))
+    source = data_images(path, named, [folder])
     absent = []
     for image in named:
         try:

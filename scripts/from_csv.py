@@ -3,17 +3,18 @@
     python -m scripts.from_csv my_images/labels.csv --output_dir input_data/mine
     python -m scripts.from_csv labels.csv --image_dir photos --labels joy fear neutral --test_share 0.2
 
-The CSV file has a header with ``path`` and ``label``, optionally ``task`` and ``id``; a path is
-relative to ``--image_dir``, by default the CSV file's folder. The labels of a task are all that occur
-in it, or ``--labels``. Out come
+The CSV file has a header with ``path`` and ``label``, optionally ``task`` and ``id``, separated by commas,
+semicolons or tabs; a path is relative to ``--image_dir``, by default the CSV file's folder. The labels of a
+task are all that occur in it, or ``--labels``. Out come
 
 * records.jsonl: every row as a VECBench record with the released model's question;
 * test.jsonl and train.jsonl: the same, split at random within each label, repeatable;
-* stage3.parquet: the training part as verl reads it. Stages 1 and 2 need reasoning to learn from,
-  which scripts.build_vec_cot has a teacher model write for train.jsonl.
+* stage3.parquet: the training part as verl reads it, where every label is one that the reward of stage 3
+  can count as right: one word without punctuation. Stages 1 and 2 need reasoning to learn from, which
+  scripts.build_vec_cot has a teacher model write for train.jsonl.
 
 Rows that cannot be used go to errors.jsonl with file, line, field and what was expected: read =
-written + failed. Exit status 1 when there are any.
+written + failed. Exit status 1 when there are any, or no stage3.parquet.
 """
 
 from __future__ import annotations
@@ -21,20 +22,23 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import itertools
+import re
 import sys
 from collections import Counter, defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn
 
-from inference.images import FACTOR, ImageError, ImageSource, PixelBudget, add_image_root_argument, data_roots
-from inference.json_lines import describe, refuse_binary
+from inference.images import FACTOR, ImageError, ImageSource, PixelBudget, add_image_root_argument, data_images
+from inference.json_lines import describe, invalid_byte, one_line, refuse_binary
 from inference.prompts import recognition_prompt
 from inference.results import atomic_write, to_line
 from inference.storage import ending_in_one_line
 from inference.terminal import plain_output
 from inference.vecbench import MAX_ID, MAX_NAME, RecordError, check_text
 from scripts.convert import main as convert_main
+from scripts.samples import reward_problem
 
 MAX_FIELD = 1 << 24  # characters; csv's own limit would end the whole file
 
@@ -55,11 +59,15 @@ def _good_row(row: dict, source: str, line: int, images: ImageSource, default_ta
     for name, text in found.items():
         if "\n" in text or "\r" in text:  # what follows an open quote would be lost in one field, row after row
             fail(name, f"one line, got {describe(text)}: is a quote left open?")
+        if problem := invalid_byte(text):
+            fail(name, problem.removeprefix("expected "))
         check_text(name, text, fail, MAX_NAME if name in ("label", "task") else MAX_ID if name == "id" else None)
     if not found["path"]:
         fail("path", "an image's path, got nothing")
     if not found["label"]:
         fail("label", "a label, got nothing")
+    if set(found["label"]) & set(",;|"):  # the question lists the labels with commas
+        fail("label", f"one label, without comma, semicolon or bar, got {describe(found['label'])}")
     try:
         if min(images.original_size(found["path"], decode=True)) < FACTOR:
             raise ImageError(f"image {found['path']}: expected sides of {FACTOR} pixels or more")
@@ -72,8 +80,8 @@ def _good_row(row: dict, source: str, line: int, images: ImageSource, default_ta
     return known | ({"id": found["id"]} if found["id"] else {})
 
 
-def read_rows(source: Path, roots: list[Path], default_task: str) -> tuple[list[dict], list[dict]]:
-    """(good rows with path, label, task, line; error rows with error and row); images lie in ``roots``.
+def read_table(source: Path) -> list[tuple[int, dict]]:
+    """(line number, column → text) of each row; columns in lower case, what is too much in a row under None.
 
     Raises:
         ValueError: when the header lacks a column.
@@ -81,22 +89,45 @@ def read_rows(source: Path, roots: list[Path], default_task: str) -> tuple[list[
     """
     refuse_binary(source, "CSV")
     csv.field_size_limit(MAX_FIELD)
-    images = ImageSource(roots)
-    good, bad = [], []
     # An invalid byte becomes a lone surrogate, which is refused in its own row.
     with open(source, encoding="utf-8-sig", errors="surrogateescape", newline="") as handle:
-        reader = csv.DictReader(handle, skipinitialspace=True)
-        missing = {"path", "label"} - set(reader.fieldnames or ())
-        if missing:
-            found = ", ".join(reader.fieldnames or ()) or "nothing"
-            raise ValueError(f"{source}, line 1: expected columns path and label, got {found}")
-        for row in reader:
-            try:
-                good.append(_good_row(row, str(source), reader.line_num, images, default_task))
-            except RecordError as error:
-                kept = {key: value for key, value in row.items() if key}
-                bad.append({"error": str(error), "row": kept})
+        header = handle.readline()
+        stated = re.fullmatch(r"sep=(.)\s*", header, re.IGNORECASE)  # Excel's line about the file
+        header = handle.readline() if stated else header
+        likeliest = max(",;\t", key=header.count)
+        reader = csv.DictReader(
+            itertools.chain([header], handle), delimiter=stated[1] if stated else likeliest, skipinitialspace=True
+        )
+        names = reader.fieldnames or ()
+        if {"path", "label"} - {name.strip().lower() for name in names}:
+            found = one_line(header.strip()) or "nothing"
+            raise ValueError(f"{source}, line {1 + bool(stated)}: expected columns path and label, got {found}")
+        reader.fieldnames = [name.strip().lower() for name in names]
+        return [(reader.line_num + bool(stated), row) for row in reader]
+
+
+def read_rows(
+    source: Path, table: list[tuple[int, dict]], images: ImageSource, default_task: str
+) -> tuple[list[dict], list[dict]]:
+    """(good rows with path, label, task, line; error rows with error and row)."""
+    good, bad = [], []
+    for line, row in table:
+        try:
+            good.append(_good_row(row, str(source), line, images, default_task))
+        except RecordError as error:
+            bad.append({"error": str(error), "row": {key: value for key, value in row.items() if key}})
     return good, bad
+
+
+def doubts(records: list[dict]) -> list[str]:
+    """What is unusual about the labels of a task and makes no row bad."""
+    found = []
+    for task, labels in {record["task"]: record["candidates"] for record in records}.items():
+        if len(labels) == 1:
+            found.append(f"task {task} has one label only, {labels[0]}: no answer can be wrong")
+        elif all(label.isdecimal() for label in labels):
+            found.append(f"task {task} has numbers for labels ({', '.join(labels)}): a model knows words")
+    return found
 
 
 def to_records(rows: list[dict], labels: list[str] | None) -> list[dict]:
@@ -150,7 +181,12 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--test_share: expected 0 or more and less than 1, got {args.test_share}")
     folders = [args.image_dir or args.source.parent, *args.image_root]
     try:
-        rows, errors = read_rows(args.source, [folders[0], *data_roots(args.source, folders[1:])], args.task)
+        table = read_table(args.source)
+        named = ((row.get("path") or "").strip() for _, row in table)
+        # Paths are relative to --image_dir as they are to a data file's folder.
+        beside = args.image_dir / args.source.name if args.image_dir else args.source
+        images = data_images(beside, named, args.image_root)
+        rows, errors = read_rows(args.source, table, images, args.task)
     except (OSError, ValueError, csv.Error) as error:
         parser.exit(2, f"{error}\n")
     if args.labels:
@@ -176,16 +212,24 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{task:<16} {label:<16} {count:>7}")
     print(f"{args.output_dir}: read {len(records) + len(errors)} = written {len(records)} + failed {len(errors)}")
     print(f"  test.jsonl {len(test)}, train.jsonl {len(records) - len(test)}")
-    allowed = ImageSource(data_roots(args.output_dir / "test.jsonl"))
+    allowed = data_images(args.output_dir / "test.jsonl", ())
     if not all(allowed.allows(row["path"]) for row in rows):
         print(f"  the images lie elsewhere: other commands need --image_root {folders[0]}")
-    if len(records) > len(test):
+    for doubt in doubts(records):
+        print(f"NOTE: {doubt}")
+    stage3 = args.output_dir / "stage3.parquet"
+    train = [i for i in range(len(records)) if i not in test]
+    problems = ((i, reward_problem(records[i]["ground_truth"], records[i]["candidates"])) for i in train)
+    refused = [f"{args.source}, line {rows[i]['line']}, {problem}" for i, problem in problems if problem]
+    status = int(bool(errors or refused))
+    if refused:
+        stage3.unlink(missing_ok=True)  # of an earlier start
+        print(f"no {stage3}, because of {len(refused)} of {len(train)} rows: {refused[0]}", file=sys.stderr)
+    elif train:
         roots = [word for folder in folders for word in ("--image_root", str(folder))]
         budget = ["--min_pixels", str(args.min_pixels), "--max_pixels", str(args.max_pixels)]
-        convert_main(
-            ["verl", str(args.output_dir / "train.jsonl"), str(args.output_dir / "stage3.parquet"), *budget, *roots]
-        )
-    return int(bool(errors))
+        status |= convert_main(["verl", str(args.output_dir / "train.jsonl"), str(stage3), *budget, *roots])
+    return status
 
 
 if __name__ == "__main__":

@@ -3,18 +3,17 @@
     from scripts.samples import read_samples
     for sample in read_samples("input_data/VEC-CoT/stage1_86k.jsonl"): ...
 
-Files: JSON lines, a JSON array, parquet. Turns: ``conversations`` or ``messages``, with role and
-content or from and value; a content is a string or a list of items. Images: inside the content, in
-``images`` (paths, or objects with path or bytes) or in ``image``. Reading streams: a file of any
+Files: JSON lines, a JSON array, parquet. Turns and image are read as inference reads them
+(``inference.vecbench.read_conversation``). Reading streams: a file of any
 length needs the memory of a few rows. What cannot be read becomes a ``BrokenSample``; nothing is
 dropped.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import re
+import string
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,15 +21,26 @@ from typing import Any, NoReturn
 
 import pyarrow.parquet as pq
 
-from inference.json_lines import describe, one_line, read_lines, refuse_binary, too_deep
-from inference.prompts import recognition_prompt
+from inference.json_lines import describe, invalid_byte, one_line, read_lines, refuse_binary, too_deep
+from inference.prompts import recognition_messages
 from inference.response import tag_text
-from inference.vecbench import MAX_ID, MAX_NAME, MAX_TEXT, TASKS, RecordError, canonical_task, check_text
+from inference.vecbench import (
+    IMAGE,
+    MAX_NAME,
+    TASKS,
+    RecordError,
+    canonical_task,
+    check_candidates,
+    check_text,
+    id_of,
+    label_of,
+    read_conversation,
+)
 
-IMAGE = "<image>"  # where an image stands in a turn's text, ms-swift's and verl's mark
-ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
+TRAINED_ROLES = ("system", "user", "assistant")  # others are no part of what the frameworks train on
 PARQUET_BATCH = 64  # rows held at once; embedded images are large
 CHUNK = 1 << 20  # characters of a JSON array read at once
+NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 SEPARATORS = re.compile(r"[\s,]*")
 MAX_ELEMENT = 64 << 20  # characters of one element of a JSON array
 
@@ -41,9 +51,9 @@ class Sample:
 
     Attributes:
         line_number: of the file, from 1; in an array or parquet file, the rank of the row.
-        messages: turns as {"role", "content"} with ``<image>`` marks, without the last answer.
+        messages: turns as {"role", "content"} with one ``<image>`` mark, without the last answer.
         answer: the last turn when it is the assistant's: reasoning, answer, confidence.
-        images: paths, URLs or data URLs, one for each mark.
+        images: its one image: a path, URL or data URL.
         ground_truth: the label; taken from the answer when the row does not state it.
         candidates: the row's own, or those in square brackets in its question, or its task's.
         raw: the row as it was read, untouched.
@@ -80,7 +90,7 @@ def _json_array(path: Path) -> Iterator[tuple[int, Any, str | None]]:
     Where an element is broken nobody can say where the next one begins: that ends it, with a problem.
     """
     decoder = json.JSONDecoder()
-    # An invalid byte becomes a lone surrogate, which parse_sample refuses: in its own row, not in the file.
+    # An invalid byte becomes a lone surrogate, which is refused in its own row, not in the file.
     with open(path, encoding="utf-8-sig", errors="surrogateescape") as handle:
         text = handle.read(CHUNK)
         opening = re.match(r"\s*\[", text)  # without it, objects that follow one another are read as well
@@ -105,8 +115,11 @@ def _json_array(path: Path) -> Iterator[tuple[int, Any, str | None]]:
             if problem is not None:
                 yield rank, None, f"expected one JSON object, {problem}; nothing after it can be read"
                 return
-            deep = too_deep(value, text[start:position])
-            yield rank, None if deep else value, "expected one JSON object, got one nested too deeply" if deep else None
+            if too_deep(value, text[start:position]):
+                problem = "expected one JSON object, got one nested too deeply"
+            else:
+                problem = invalid_byte(text[start:position])
+            yield rank, None if problem else value, problem
 
 
 def _decoded_rows(path: Path) -> Iterator[tuple[int, Any, str | None]]:
@@ -131,54 +144,14 @@ def plain(value: Any) -> str:
     return describe(value)
 
 
-def _reference(image: Any, fail: Any, where: str) -> str:
-    """A path or URL for an image in any form; embedded bytes become a data URL."""
-    if isinstance(image, dict):
-        content = image.get("bytes")
-        if isinstance(content, (bytes, bytearray)) and content:
-            return "data:image;base64," + base64.b64encode(content).decode("ascii")
-        image = next((image[key] for key in ("path", "image", "url") if image.get(key)), image)
-    if isinstance(image, (bytes, bytearray)) and image:
-        return "data:image;base64," + base64.b64encode(image).decode("ascii")
-    if not isinstance(image, str) or not image:
-        fail(where, f"a path, a URL or embedded bytes, got {describe(image)}")
-    return image
-
-
-def _turn(turn: Any, where: str, images: list[str], fail: Any) -> dict[str, str]:
-    if not isinstance(turn, dict):
-        fail(where, f"an object with role and content, got {describe(turn)}")
-    role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
-    if not isinstance(role, str) or role not in ROLES:
-        fail(f"{where}.role", f"one of {', '.join(sorted(ROLES))}, got {describe(role)}")
-    if isinstance(content, list):
-        parts = []
-        for i, item in enumerate(content):
-            item = item if isinstance(item, dict) else {}
-            if isinstance(item.get("text"), str):
-                parts.append(item["text"])
-            elif item.get("image") is not None or item.get("image_url") is not None:
-                images.append(_reference(item.get("image", item.get("image_url")), fail, f"{where}.content[{i}]"))
-                parts.append(IMAGE)
-            elif item.get("type") == "image":  # the image itself stands outside the turns
-                parts.append(IMAGE)
-            else:
-                fail(f"{where}.content[{i}]", f'"text" or "image", got {describe(content[i])}')
-        content = "".join(parts)
-    if not isinstance(content, str):
-        fail(f"{where}.content", f"a string or a list of items, got {describe(content)}")
-    check_text(f"{where}.content", content, fail, MAX_TEXT)
-    return {"role": ROLES[role], "content": content}
+def _as_text(items: list[dict[str, str]]) -> str:
+    """A turn's items as one text, with ``<image>`` where the image stands."""
+    return "".join(IMAGE if item["type"] == "image" else item["text"] for item in items)
 
 
 def _candidates(raw: dict[str, Any], question: str, task: str | None, fail: Any) -> list[str] | None:
-    stated = raw.get("candidates")
-    if stated is not None:
-        if not isinstance(stated, list) or not stated or not all(isinstance(x, str) and x for x in stated):
-            fail("candidates", f"a list of labels, got {describe(stated)}")
-        for label in stated:
-            check_text("candidates", label, fail, MAX_NAME)
-        return stated
+    if raw.get("candidates") is not None:
+        return check_candidates(raw["candidates"], fail)
     for match in re.finditer(r"\[([^\[\]]*)\]", question):
         if "," in match[1]:
             return [label.strip().strip("'\"") for label in match[1].split(",")]
@@ -198,34 +171,18 @@ def parse_sample(raw: Any, source: str, line_number: int) -> Sample:
 
     if not isinstance(raw, dict):
         fail("(line)", f"a JSON object, got {describe(raw)}")
-    name = "conversations" if raw.get("conversations") else "messages"
-    turns = raw.get(name)
-    if turns is None and raw.get("image") is not None and isinstance(raw.get("candidates"), list):
-        # A test record without a prompt of its own is asked the released model's question.
-        turns = [{"role": "user", "content": recognition_prompt([str(label) for label in raw["candidates"]])}]
-    if not isinstance(turns, list) or not turns:
-        fail("messages", f"a list of turns, here or in conversations, got {describe(turns)}")
-    inside: list[str] = []
-    messages = [_turn(turn, f"{name}[{i}]", inside, fail) for i, turn in enumerate(turns)]
+    turns, image = read_conversation(raw, fail)
+    if turns is None:  # a test record without a prompt of its own is asked the released model's question
+        if not isinstance(raw.get("candidates"), list):
+            fail("messages", "a list of turns, here or in conversations, or candidates to ask for")
+        turns = recognition_messages([str(label) for label in raw["candidates"]])
+    for i, turn in enumerate(turns):
+        if turn["role"] not in TRAINED_ROLES:
+            fail(f"turns[{i}].role", f"one of {', '.join(TRAINED_ROLES)}, got {describe(turn['role'])}")
+    messages = [{"role": turn["role"], "content": _as_text(turn["content"])} for turn in turns]
     answer = messages.pop()["content"] if messages[-1]["role"] == "assistant" else None
-    if not any(message["role"] == "user" for message in messages):
-        fail(name, "a user's turn before the assistant's answer")
 
-    outside = raw.get("images")
-    if outside is None:
-        outside = [] if raw.get("image") is None or inside else [raw["image"]]
-    if not isinstance(outside, list):
-        fail("images", f"a list, got {describe(outside)}")
-    images = inside or [_reference(image, fail, f"images[{i}]") for i, image in enumerate(outside)]
-    marks = sum(message["content"].count(IMAGE) for message in messages)
-    if marks == 0 and len(images) == 1:
-        first = next(message for message in messages if message["role"] == "user")
-        first["content"] = IMAGE + first["content"]
-        marks = 1
-    if marks != 1 or len(images) != 1:
-        fail("images", f"one image and one {IMAGE} mark for it, got {len(images)} and {marks}")
-
-    truth = raw.get("ground_truth", raw.get("label"))
+    truth = label_of(raw)
     if truth is None and answer is not None:
         truth = (tag_text(answer, "answer") or "").strip() or None
     if truth is not None and (not isinstance(truth, str) or not truth):
@@ -235,24 +192,41 @@ def parse_sample(raw: Any, source: str, line_number: int) -> Sample:
     if task is not None and not isinstance(task, str):
         fail("task", f"a task name, got {describe(task)}")
     check_text("task", task or "", fail, MAX_NAME)
-    sample_id = raw.get("id")
-    if sample_id is not None and (isinstance(sample_id, bool) or not isinstance(sample_id, (str, int))):
-        fail("id", f"a string or an integer, got {describe(sample_id)}")
-    sample_id = None if sample_id is None else str(sample_id)
-    check_text("id", sample_id or "", fail, MAX_ID)
     task = canonical_task(task) if task else None
     question = "\n".join(message["content"] for message in messages)
     return Sample(
         line_number=line_number,
         messages=messages,
         answer=answer,
-        images=images,
+        images=[image],
         ground_truth=truth,
         candidates=_candidates(raw, question, task, fail),
         task=task,
-        sample_id=sample_id,
+        sample_id=id_of(raw, fail),
         raw=raw,
     )
+
+
+def images_in(path: str | Path) -> Iterator[str]:
+    """What each readable row of a file names as its image, in order, for ``inference.images.data_images``."""
+    return (item.images[0] for item in read_samples(path) if isinstance(item, Sample))
+
+
+def reward_reading(text: str) -> str:
+    """An answer as the reward of stage 3 compares it: no punctuation, lower case; empty unless it is one word."""
+    words = text.translate(NO_PUNCTUATION).lower().split()
+    return words[0] if len(words) == 1 else ""
+
+
+def reward_problem(label: str, candidates: list[str] | None) -> str | None:
+    """Why the reward of stage 3 never counts a label as right, or cannot tell it from another one; None if it can."""
+    if reward_reading(label) != label.lower():
+        expected = "one word without punctuation, which is all that the reward of stage 3 counts as right"
+        return f"field 'ground_truth': expected {expected}, got {describe(label)}"
+    alike = [other for other in dict.fromkeys(candidates or ()) if reward_reading(other) == label.lower()]
+    if len(alike) > 1:
+        return f"field 'candidates': expected labels that differ without case and punctuation, got {describe(alike)}"
+    return None
 
 
 def read_samples(path: str | Path) -> Iterator[Sample | BrokenSample]:

@@ -15,12 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from inference.vecbench import TASKS
+from inference.images import ImageSource
+from inference.vecbench import TASKS, Record, read_records
 from scripts import check_data
 from scripts.convert import main as convert_main
 from scripts.convert import stratified
 from scripts.data_checks import EXPECTATIONS, Checker
-from scripts.samples import BrokenSample, read_samples
+from scripts.samples import BrokenSample, read_samples, reward_problem
+from train.cus_reward import compute_score
 
 QUESTION = "Which emotion might this image evoke? Choose the most likely one from [joy, fear]."
 THOUGHT = "".join(f"<{step}>something</{step}>" for step in ("element", "human", "context", "interaction", "analysis"))
@@ -176,7 +178,7 @@ def test_fix_parts_good_rows_from_bad_ones_and_loses_none(checked):
 
 
 def test_good_rows_in_other_numbers_than_the_published_ones_are_told_by_the_exit_status(folder, monkeypatch, capsys):
-    source = write_jsonl(folder / "few.jsonl", [row(), row()])
+    source = write_jsonl(folder / "few.jsonl", [row(candidates=["joy", "fear"])] * 2)
     words = ["check_data", str(source), "--processes", "1"]
     for more, numbers, status in (
         ([], {}, 0),
@@ -188,6 +190,67 @@ def test_good_rows_in_other_numbers_than_the_published_ones_are_told_by_the_exit
         monkeypatch.setattr(sys, "argv", words + more)
         assert check_data.main() == status
         assert ("differs" in capsys.readouterr().out) == bool(status)
+
+
+def test_rows_that_inference_refuses_are_bad_in_a_test_file_and_a_remark_in_any_other(folder):
+    """check_data asks the reader that will read: a record needs task and candidates of its own."""
+    asked = {"messages": [{"role": "user", "content": "<image>" + QUESTION}], "images": ["good.png"]}
+    good = {**asked, "ground_truth": "joy", "candidates": ["joy", "fear"], "task": "WebEmo-7"}
+    refused = [{**good, "candidates": None}, {**good, "task": None}, {**good, "ground_truth": None}]
+    source = write_jsonl(folder / "asked.jsonl", [good, {**good, "ground_truth": None, "label": "joy"}, *refused])
+    assert [isinstance(item, Record) for item in read_records(source)] == [True, True, False, False, False]
+    checked = ("-m", "scripts.check_data", source, "--processes", "1")
+    done = run(*checked, "--expect", "test", check=False)
+    assert "3 × no record for inference" in done.stdout
+    assert "line 3: field 'candidates': expected a non-empty list of labels, got None" in done.stdout
+    assert "\nall                    5       2       3" in done.stdout
+    done = run(*checked, check=False)
+    problems, remarks = done.stdout.split("Remarks; they make no row bad")
+    assert "no record for inference" not in problems and "3 × no record for inference" in remarks
+
+
+def test_a_test_file_that_inference_cannot_read_is_not_called_good(folder):
+    (folder / "test.json").write_text(json.dumps([row(), row()], indent=1))
+    done = run("-m", "scripts.check_data", folder / "test.json", "--expect", "test", "--processes", "1", check=False)
+    assert done.returncode == 2 and "expected JSON lines, found a JSON array" in done.stderr
+
+
+def test_a_json_array_in_another_encoding_names_the_byte(folder):
+    text = json.dumps([row(id="é"), row(id="e")], ensure_ascii=False)
+    (folder / "latin.json").write_bytes(text.encode("latin-1"))
+    broken, good = read_samples(folder / "latin.json")
+    assert "line 1, field '(line)': expected UTF-8 text, got the byte 0xe9: iconv" in broken.error
+    assert good.sample_id == "e"
+
+
+def counted_as_right(label):
+    """Whether the reward of stage 3 counts an answer as right that is the label itself."""
+    response = f"<think>{THOUGHT}</think><answer>{label}</answer><confidence>0.5</confidence>"
+    return compute_score(response, label)["correctness"] == 1.0
+
+
+@given(st.text(alphabet="aZ é_-.'\u00a0\u0130ß感", min_size=1, max_size=6))
+def test_labels_are_refused_exactly_when_the_reward_never_counts_them(label):
+    assert (reward_problem(label, None) is None) == counted_as_right(label)
+
+
+@pytest.mark.parametrize("label", ["very happy", "self-confident", "don't know"])
+def test_labels_that_the_reward_never_counts_do_not_get_into_stage_3(folder, tmp_path, capsys, label):
+    labelled = {"candidates": ["joy", label], "messages": [{"role": "user", "content": "<image>Which?"}]}
+    source = write_jsonl(tmp_path / "labels.jsonl", [row(**labelled), row(**labelled, ground_truth=label)])
+    assert convert("verl", source, tmp_path / "out.parquet", "--image_root", folder) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    wanted = "line 2: field 'ground_truth': expected one word without punctuation, which is all that the reward"
+    assert f"{source}, {wanted}" in told and repr(label)[1:-1] in told
+    assert pq.read_metadata(tmp_path / "out.parquet").num_rows == 1
+    done = run("-m", "scripts.check_data", source, "--expect", "stage3", "--processes", "1", "--image_root", folder,
+               check=False)  # fmt: skip
+    assert "1 × label that the reward cannot count" in done.stdout and "line 2: field 'ground_truth'" in done.stdout
+
+
+def test_candidates_that_the_reward_cannot_tell_apart_are_refused():
+    assert "candidates" in reward_problem("calm", ["calm", "Calm!", "sad"])
+    assert reward_problem("calm", ["calm", "calm", "calmness", "very calm"]) is None
 
 
 def test_good_rows_of_every_layout_pass_and_parquet_stays_parquet(folder):
@@ -240,7 +303,7 @@ def test_ms_swifts_own_loader_and_processor_read_every_converted_row(folder, tmp
     done = run(sys.executable, "-c", READ_BY_SWIFT, TOY_CHECKPOINT, tmp_path / "swift.jsonl", env=environment)
     rows = [json.loads(line[4:]) for line in done.stdout.splitlines() if line.startswith("row ")]
     assert len(rows) == len(layouts(folder))
-    checker = Checker(roots=[folder], tokenizer=str(TOY_CHECKPOINT))
+    checker = Checker(ImageSource([folder]), tokenizer=str(TOY_CHECKPOINT))
     for sample, (image_tokens, length, learned) in zip(read_samples(tmp_path / "swift.jsonl"), rows, strict=True):
         assert image_tokens == 9
         assert learned.startswith(ANSWER)

@@ -74,6 +74,72 @@ def test_a_label_outside_those_given_is_an_error_row(folder, tmp_path, capsys):
     assert read_jsonl(tmp_path / "records.jsonl")[0]["candidates"] == ["joy", "awe"]
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        "path;label\na/1.png;joy\na/2.png;fear\n",
+        "path\tlabel\na/1.png\tjoy\na/2.png\tfear\n",
+        "sep=;\r\nPath;Label\r\na/1.png;joy\r\na/2.png;fear\r\n",
+        '\ufeffsep=,\n"path", "label"\na/1.png, joy\n"a/2.png", "fear"\n',
+        "path,label\na\\1.png,joy\na\\2.png,fear\n",
+    ],
+)
+def test_tables_as_spreadsheets_and_windows_write_them_are_read(folder, tmp_path, table):
+    (folder / "table.csv").write_text(table, encoding="utf-8", newline="")
+    assert from_csv(folder / "table.csv", "--output_dir", tmp_path) == 0
+    records = list(read_records(tmp_path / "records.jsonl"))
+    assert [(record.image, record.ground_truth) for record in records] == [
+        (str(folder / "a" / "1.png"), "joy"),
+        (str(folder / "a" / "2.png"), "fear"),
+    ]
+
+
+def test_lines_are_counted_with_excels_first_one(folder, tmp_path):
+    (folder / "table.csv").write_text("sep=,\npath,label\na/1.png,joy\nnone.png,joy\n")
+    assert from_csv(folder / "table.csv", "--output_dir", tmp_path) == 1
+    (error,) = read_jsonl(tmp_path / "errors.jsonl")
+    assert "table.csv, line 4, field 'path'" in error["error"]
+
+
+@pytest.mark.parametrize("cell", ['"anger, disgust"', "anger;disgust", "anger|disgust"])
+def test_two_labels_in_a_cell_are_not_one_label(folder, tmp_path, cell):
+    (folder / "two.csv").write_text(f"path,label\na/1.png,{cell}\na/2.png,joy\n")
+    assert from_csv(folder / "two.csv", "--output_dir", tmp_path) == 1
+    (error,) = read_jsonl(tmp_path / "errors.jsonl")
+    assert "two.csv, line 2, field 'label': expected one label" in error["error"]
+    assert [record["candidates"] for record in read_jsonl(tmp_path / "records.jsonl")] == [["joy"]]
+
+
+def test_a_table_in_another_encoding_names_the_byte(folder, tmp_path):
+    (folder / "latin.csv").write_bytes("path,label\na/1.png,détendu\na/2.png,joy\n".encode("latin-1"))
+    assert from_csv(folder / "latin.csv", "--output_dir", tmp_path) == 1
+    (error,) = read_jsonl(tmp_path / "errors.jsonl")
+    assert "latin.csv, line 2, field 'label': expected UTF-8 text, got the byte 0xe9: iconv" in error["error"]
+
+
+@pytest.mark.parametrize("label", ["very happy", "self-confident", "don't know"])
+def test_no_stage_3_file_for_labels_that_its_reward_never_counts_as_right(folder, tmp_path, capsys, label):
+    (folder / "labels.csv").write_text("path,label\na/1.png,joy\na/2.png,sad\n")
+    assert from_csv(folder / "labels.csv", "--output_dir", tmp_path) == 0
+    (folder / "labels.csv").write_text(f"path,label\na/1.png,joy\na/2.png,{label}\n")
+    assert from_csv(folder / "labels.csv", "--output_dir", tmp_path) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert f"no {tmp_path / 'stage3.parquet'}, because of 1 of 2 rows: {folder / 'labels.csv'}, line 3, " in told
+    assert "expected one word without punctuation" in told and label in told
+    assert not (tmp_path / "stage3.parquet").exists()  # nor the one of the start before
+    assert len(read_jsonl(tmp_path / "records.jsonl")) == 2  # evaluation does without the reward
+
+
+def test_one_label_and_numbers_for_labels_are_said(folder, tmp_path, capsys):
+    (folder / "odd.csv").write_text("path,label,task\na/1.png,joy,A\na/2.png,0,B\na/3.png,1,B\n")
+    assert from_csv(folder / "odd.csv", "--output_dir", tmp_path) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("NOTE")]
+    assert notes == [
+        "NOTE: task A has one label only, joy: no answer can be wrong",
+        "NOTE: task B has numbers for labels (0, 1): a model knows words",
+    ]
+
+
 def test_a_header_without_the_columns_is_one_clear_line(tmp_path):
     (tmp_path / "x.csv").write_text("file;label\na.png;joy\n")
     done = run("-m", "scripts.from_csv", tmp_path / "x.csv", "--output_dir", tmp_path / "out", check=False)

@@ -223,6 +223,19 @@ def test_decoding_starts_before_the_first_image_is_asked_for(tmp_path):
     assert item.sample_id == "s0" and image.mode == "RGB"
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP"])
+def test_base64_without_its_prefix_is_named_as_what_it_is(source, kind):
+    buffer = io.BytesIO()
+    a_picture().save(buffer, kind)
+    with pytest.raises(ImageError, match="is base64 without its prefix: expected a data URL"):
+        source.load(base64.b64encode(buffer.getvalue()).decode())
+
+
+def test_a_name_that_no_file_can_have_is_no_such_file(source):
+    with pytest.raises(ImageError, match="no such file"):
+        source.load("x" * 5000)
+
+
 def test_the_loader_never_holds_more_images_than_it_may(tmp_path, source):
     a_picture().save(tmp_path / "a.png")
     asked = []

@@ -6,6 +6,7 @@ from PIL import Image
 
 from inference.engines import EngineSettings, Output
 from inference.evaluate import missing_samples
+from inference.images import ImageSource
 from inference.inference_vllm import infer_share, parse_args, share_of
 from inference.result_table import read_shards
 from inference.results import ShardWriter, merge_shards, shard_path, to_line
@@ -46,7 +47,9 @@ def infer(data, output):
     paths = ["--data_path", str(data), "--output_path", str(output)]
     args = parse_args([*paths, "--engine", "openai", "--base_url", "http://unused", "--model_name", "m"])
     with ShardWriter(output, 0, 1) as writer:
-        infer_share(share_of(data, 0, 1, None), writer, args, EngineSettings("", "m"), start, [data.parent])
+        infer_share(
+            share_of(data, 0, 1, None), writer, args, EngineSettings("", "m"), start, ImageSource([data.parent])
+        )
     return sorted(engines[0].asked) if engines else None
 
 

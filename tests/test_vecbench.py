@@ -15,8 +15,10 @@ from inference.vecbench import (
     WEBEMO_25,
     BrokenRecord,
     Record,
+    RecordError,
     content_id,
     group_of,
+    image_of,
     parse_record,
     read_records,
 )
@@ -153,6 +155,81 @@ def test_any_value_in_any_field_is_a_record_or_a_broken_record(field, value):
         assert "f, line 1, field" in str(error)
     else:
         assert record.candidates and record.image
+
+
+def from_value(text, **changes):
+    """A record in LLaVA's layout."""
+    return a_record(conversations=[{"from": "human", "value": text}], image=IMAGE, **changes)
+
+
+LAYOUTS = {
+    "from and value": from_value("<image>Which emotion?"),
+    "messages, images": a_record(
+        conversations=..., messages=[{"role": "user", "content": "<image>Which emotion?"}], images=[IMAGE]
+    ),
+    "null beside what counts": a_record(
+        conversations=None, messages=[{"role": "user", "content": "Which emotion?"}], images=None, image=IMAGE
+    ),
+    "image object": a_record(
+        conversations=[{"role": "user", "content": "<image>Which emotion?"}], images=[{"path": IMAGE, "bytes": None}]
+    ),
+    "image address": a_record(
+        conversations=[
+            {
+                "role": "user",
+                "content": [
+                    {"type": "image_url", "image_url": {"url": IMAGE}},
+                    {"type": "text", "text": "Which emotion?"},
+                ],
+            }
+        ]
+    ),
+    "nulls of a table": a_record(
+        conversations=[
+            {
+                "role": "user",
+                "content": [
+                    {"type": "image", "image": IMAGE, "text": None},
+                    {"type": "text", "image": None, "text": "Which emotion?"},
+                ],
+            }
+        ]
+    ),
+    "label": a_record(ground_truth=..., label="awe"),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_layout_is_asked_the_same_and_has_the_same_image_and_label(name):
+    record = parse_record(LAYOUTS[name], "f", 1)
+    assert chat_messages(record) == chat_messages(parse_record(a_record(), "f", 1))
+    assert (record.image, record.ground_truth, image_of(record.raw)) == (IMAGE, "awe", IMAGE)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "<image>Compare <image>. Which?",
+        [{"type": "image"}, {"type": "text", "text": "<image>Which?"}],
+        [{"type": "text", "text": "<image>Which <image>?"}],
+    ],
+)
+def test_two_places_for_one_image_are_refused_when_the_record_is_read(content):
+    with pytest.raises(RecordError, match="field 'conversations': expected one place for the one image, got 2"):
+        parse_record(a_record(conversations=[{"role": "user", "content": content}], image=IMAGE), "f", 1)
+
+
+@pytest.mark.parametrize("token", ["<|image_pad|>", "<|video_pad|>"])
+def test_a_token_that_stands_for_pixels_is_refused_when_the_record_is_read(token):
+    content = [{"type": "image", "image": IMAGE}, {"type": "text", "text": f"Which {token}?"}]
+    with pytest.raises(RecordError, match=r"conversations\[0\].content\[1\]': expected text without"):
+        parse_record(a_record(conversations=[{"role": "user", "content": content}]), "f", 1)
+
+
+def test_ids_are_those_of_the_content_as_it_stands_in_the_file():
+    """The two ids are fixed: resuming a run that was begun with an earlier version goes by them."""
+    ids = [parse_record(record, "f", 1).sample_id for record in (a_record(id=...), a_record(id=7))]
+    assert ids == ["EmoSet-8-a0463a158e4a70f6", "7"]
 
 
 # --- prompts ---------------------------------------------------------------------------

@@ -41,7 +41,7 @@ from scripts.build_vec_cot.sampling import (
     MAX_QUESTIONS,
     describe_sampling,
     error_row,
-    image_roots,
+    found_images,
     model_notice,
     parse_settings,
     question,
@@ -74,7 +74,9 @@ def ask(items: list[Record | BrokenRecord], args: argparse.Namespace, descriptio
         for k in range(args.samples)
     ]
     with open_shard(args.output_path, args.index, args.n_shards, description) as (writer, _):
-        infer_share(asked, writer, args, settings, lambda: load_engine(args.engine, settings), image_roots(args))
+        infer_share(
+            asked, writer, args, settings, lambda: load_engine(args.engine, settings), found_images(settings.budget)
+        )
 
 
 def collect(items: list[Record | BrokenRecord], args: argparse.Namespace) -> dict[str, list[dict]]:

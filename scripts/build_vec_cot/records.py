@@ -13,15 +13,24 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from inference.images import ImageError, ImageSource, data_roots
+from inference.images import ImageError, ImageSource, data_images
 from inference.results import atomic_write, to_line
 from inference.terminal import printable
-from inference.vecbench import BrokenRecord, Record, RecordError, describe, read_lines, read_records, unique_id
+from inference.vecbench import (
+    BrokenRecord,
+    Record,
+    RecordError,
+    describe,
+    images_in,
+    read_lines,
+    read_records,
+    unique_id,
+)
 
 NOTICES = ("notice", "model_notice")
 
 
-def find_image(path: Path, record: Record, image_roots: Iterable[Path] = ()) -> str:
+def find_image(path: Path, record: Record, source: ImageSource) -> str:
     """The absolute path of the record's image; a relative one is looked for as inference does.
 
     Raises:
@@ -30,7 +39,7 @@ def find_image(path: Path, record: Record, image_roots: Iterable[Path] = ()) -> 
     if record.image.startswith(("data:", "http://", "https://")):
         raise RecordError(str(path), record.line_number, "image", f"a file, got {describe(record.image)}")
     try:
-        return str(ImageSource(data_roots(path, image_roots)).open(record.image))
+        return str(source.open(record.image))
     except ImageError as error:
         raise RecordError(str(path), record.line_number, "image", f"a file, {record.image} {error}") from None
 
@@ -49,10 +58,11 @@ def read_labelled(
     seen: dict[str, int] = {}
     position = 0
     for path in map(Path, paths):
+        source = data_images(path, images_in(path), image_roots)
         for item in read_records(path):
             if isinstance(item, Record):
                 try:
-                    item.image = find_image(path, item, image_roots)
+                    item.image = find_image(path, item, source)
                     if check_label and item.ground_truth not in item.candidates:
                         expected = f"one of the candidates, got {describe(item.ground_truth)}"
                         raise RecordError(str(path), item.line_number, "ground_truth", expected)

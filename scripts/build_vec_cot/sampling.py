@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.arguments import add_engine_arguments, check_engine_arguments, decisive_settings
-from inference.images import data_roots
+from inference.images import ImageSource, PixelBudget
 from inference.provenance import checkpoint_identity
 from inference.results import read_results, shard_paths
 from inference.run_folder import Description, known_checkpoint_files
@@ -59,14 +59,14 @@ def read_input(args: argparse.Namespace) -> list[Record | BrokenRecord]:
     return [item for item in items if args.limit is None or item.position < args.limit]
 
 
-def image_roots(args: argparse.Namespace) -> list[Path]:
-    """Where the images that ``read_input`` found lie."""
-    return [root for path in args.data_path for root in data_roots(path, args.image_root)]
+def found_images(budget: PixelBudget) -> ImageSource:
+    """The images that ``read_input`` has found: by absolute paths, which are confined already."""
+    return ImageSource([], budget, confined=False)
 
 
 def question(record: Record, text: str, k: int) -> Record:
     """Question k about a record's image, as a record that inference can answer."""
-    content = [{"type": "image", "image": record.image}, {"type": "text", "text": text}]
+    content = [{"type": "image"}, {"type": "text", "text": text}]
     labelled = {"ground_truth": record.ground_truth, "candidates": record.candidates, "task": record.task}
     return replace(
         record,

@@ -38,7 +38,7 @@ from scripts.build_vec_cot.records import read_labelled, say_notices, write_rows
 from scripts.build_vec_cot.stages import PUBLISHED_ROWS, STAGES, assign_stages, draw_order, quotas
 
 # Keys of a record that do not go on: what it was asked and answered elsewhere.
-LEFT_OUT = ("conversations", "messages", "response", "error", "sample_id", "position")
+LEFT_OUT = ("conversations", "messages", "images", "response", "error", "sample_id", "position")
 
 
 @dataclass

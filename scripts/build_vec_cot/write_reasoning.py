@@ -41,7 +41,7 @@ from scripts.build_vec_cot.sampling import (
     answers_on_disk,
     describe_sampling,
     error_row,
-    image_roots,
+    found_images,
     model_notice,
     parse_settings,
     question,
@@ -93,7 +93,7 @@ def ask(
             if not asked:
                 break
             log.info("round %d of at most %d: %d of %d records", number, args.attempts, len(asked), len(mine))
-            infer_share(asked, writer, args, settings, start_engine, image_roots(args))
+            infer_share(asked, writer, args, settings, start_engine, found_images(settings.budget))
 
 
 def collect(items: list[Record | BrokenRecord], args: argparse.Namespace, limits: Limits) -> dict[str, list[dict]]:
