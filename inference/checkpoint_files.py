@@ -222,7 +222,7 @@ def hub_files(name: str) -> Path:
     except (OSError, ValueError) as error:  # all of the library's own errors are one of these
         reason = str(error).partition("\n")[0]
         raise CheckpointRefused(
-            f"{name}: no such folder in {Path.cwd()}, and not to be had from the hub: {reason}"
+            f"{name}: no such folder in {Path.cwd()}, nor to be had from the hub: {reason}"
         ) from None
 
 
