@@ -15,6 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from inference.checkpoint_files import check_checkpoint
 from inference.engines import EngineSettings, checkpoint_notice
 from inference.images import PixelBudget, add_image_root_argument
 from inference.provenance import checkpoint_identity, data_identity
@@ -108,6 +109,16 @@ def check_engine_arguments(parser: argparse.ArgumentParser, args: argparse.Names
     if not 0 <= args.index < args.n_shards:
         parser.error(f"expected 0 <= --index < --n_shards, got {args.index} and {args.n_shards}")
     check_model_arguments(parser, args)
+
+
+def check_model(args: argparse.Namespace) -> None:
+    """Look at the checkpoint, where the engine has one, before anything is loaded.
+
+    Raises:
+        CheckpointRefused: in one line, naming the file and what to do.
+    """
+    if args.engine != "openai":
+        check_checkpoint(args.checkpoint, args.allow_pickle, args.trust_remote_code)
 
 
 def engine_settings(args: argparse.Namespace) -> EngineSettings:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from transformers import AutoModelForImageTextToText, LogitsProcessor
 
+from inference.checkpoint_files import CheckpointRefused
 from inference.engines import (
     IDLE_SECONDS,
     EngineFailed,
@@ -66,12 +67,18 @@ class TransformersEngine:
         self.processor.tokenizer.padding_side = "left"
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = torch.float32 if self.device == "cpu" and settings.dtype == "auto" else settings.dtype
-        self.model = AutoModelForImageTextToText.from_pretrained(
+        self.model, loading = AutoModelForImageTextToText.from_pretrained(
             settings.checkpoint,
             dtype=dtype,
             trust_remote_code=settings.trust_remote_code,
             use_safetensors=None if settings.allow_pickle else True,  # None: whichever is there
+            output_loading_info=True,
         )
+        if missing := sorted(loading["missing_keys"]):  # transformers fills them with random numbers, and goes on
+            raise CheckpointRefused(
+                f"{settings.checkpoint}: its weights lack {len(missing)} tensors of the model that config.json names, "
+                f"{missing[0]} among them: do config.json and weights belong together?"
+            )
         self.model.to(self.device).eval()
         # Only what the settings say: a checkpoint's own top_k or penalty would make engines differ.
         self.options = {

@@ -212,7 +212,8 @@ def load_engine(name: str, settings: EngineSettings) -> Engine:
     """The engine called ``vllm``, ``transformers``, ``openai`` or ``ray``, ready for requests.
 
     Raises:
-        ValueError: for another name, or a checkpoint that would run code of its own (``checkpoint_files``).
+        ValueError: for another name.
+        CheckpointRefused: for a checkpoint that ``checkpoint_files`` refuses.
     """
     if name != "openai":
         check_checkpoint(settings.checkpoint, settings.allow_pickle, settings.trust_remote_code)

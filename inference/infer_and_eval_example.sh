@@ -70,11 +70,6 @@ fi
 
 [[ -f "$data_path" ]] ||
   stop "No file at data_path=$data_path. Set data_path to a JSON-lines file of VECBench records."
-if [[ "$engine" != openai && ! -d "$checkpoint" ]]; then
-  [[ "$checkpoint" =~ ^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$ && "$checkpoint" != ./* && "$checkpoint" != ../* ]] ||
-    stop "No folder at checkpoint=$checkpoint. Set checkpoint to a model folder or a hub name."
-  echo "No folder at checkpoint=$checkpoint: it is taken for a model of the Hugging Face hub." >&2
-fi
 if [[ "$engine" == ray ]]; then
   n_gpu=1 # one process reads and writes; the cluster's actors have the GPUs
 elif [[ -z "$n_gpu" ]]; then

@@ -25,7 +25,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from inference.arguments import add_engine_arguments, check_engine_arguments, describe_run, engine_settings
+from inference.arguments import (
+    add_engine_arguments,
+    check_engine_arguments,
+    check_model,
+    describe_run,
+    engine_settings,
+)
+from inference.checkpoint_config import without_torch
+from inference.checkpoint_files import CheckpointRefused
 from inference.doubts import UNMATCHABLE, most_frequent_error, record_doubts
 from inference.engines import Engine, EngineFailed, EngineSettings, Output, Request, checkpoint_notice, load_engine
 from inference.images import ImageError, ImageSource, data_images
@@ -235,10 +243,15 @@ def main() -> None:
         if args.prepare_only or not args.parent_pid:  # once a job
             check_labels_of(args.data_path, args.limit)
         if args.prepare_only:
+            without_torch()
+            check_model(args)
             prepare(args.output_path, describe_run(args), args.on_change)
             images_of_run(args, settings)  # what is said about them, the workers say in their logs only
         else:
             infer(args, settings)
+    except CheckpointRefused as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
     except EngineFailed as error:
         log.info("the engine's own traceback", exc_info=error)
         sys.exit(f"inference failed: {explain(error)} What was finished is kept: start the same command again.")

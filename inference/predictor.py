@@ -19,7 +19,8 @@ from typing import Any
 
 from PIL import Image
 
-from inference.arguments import add_model_arguments, check_model_arguments, engine_settings
+from inference.arguments import add_model_arguments, check_model, check_model_arguments, engine_settings
+from inference.checkpoint_files import CheckpointRefused
 from inference.engines import EngineSettings, Output, Request, checkpoint_notice, load_engine, toy_limits
 from inference.images import ImageError, ImageSource, PixelBudget
 from inference.prompts import recognition_messages
@@ -212,8 +213,10 @@ def load_predictor(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
     check_model_arguments(parser, args)
     if Path(args.checkpoint).is_dir():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a local folder needs no hub
-    elif args.engine != "openai" and args.checkpoint.startswith((".", "/", "~")):
-        parser.error(f"--checkpoint: no such folder: {args.checkpoint}")
+    try:
+        check_model(args)
+    except CheckpointRefused as error:
+        parser.exit(2, f"{error}\n")
     try:
         published = {
             "min_pixels": PixelBudget.min_pixels,

@@ -164,16 +164,19 @@ def _adopt(folder: Path, description: Description, on_change: str) -> None:
         for path in (*shard_paths(folder), folder / RUN_FILE):
             path.unlink(missing_ok=True)
     run, changed = None, []
+    inferred = any(path.stat().st_size for path in shard_paths(folder))
     try:
         run = read_run(folder)
         if run is not None:
             changed = compare(run["identity"], description.identity)
-        elif any(path.stat().st_size for path in shard_paths(folder)):
+        elif inferred:
             changed = [f"the results there have no {RUN_FILE}: what they were made from is not known"]
     except RunChanged as error:
         if on_change != RESUME_ANYWAY:
             raise
         changed = [str(error)]
+    if changed and not inferred:
+        run, changed = None, []  # a start that was refused, or failed, before the first result
     if changed and on_change == REFUSE:
         raise RunChanged(f"{folder} has results of another run: {'; '.join(changed)}; {CHOICES}")
     if run and not changed:

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from inference.checkpoint_files import check_checkpoint
+from inference.checkpoint_config import TIE, check_configuration
+from inference.checkpoint_files import check_code, check_pickle
 from inference.results import atomic_folder
 from inference.storage import explain
 from inference.terminal import plain_output
@@ -34,6 +35,7 @@ def find_actor(checkpoint: Path) -> Path:
 
     Raises:
         ValueError: naming what was expected where.
+        CheckpointRefused: for a shard that was cut off.
     """
     if (checkpoint / LATEST).is_file():
         number = (checkpoint / LATEST).read_text(encoding="ascii").strip()
@@ -46,6 +48,8 @@ def find_actor(checkpoint: Path) -> Path:
     missing = [name for name in names if not (actor / name).is_file()]
     if missing:
         raise ValueError(f"{actor}: expected {world_size} shards of the model, missing {', '.join(missing)}")
+    for name in names:
+        check_pickle(actor / name)
     return actor
 
 
@@ -53,13 +57,16 @@ def tidy(folder: Path, architecture: str) -> None:
     """What transformers leaves in a saved folder and should not, and the other way round.
 
     The training folder's path gets into the nested configuration, and the architecture, which
-    vLLM and verl look for, is not always written. Weight files come out readable by their owner only.
+    vLLM and verl look for, is not always written. Tied embeddings are looked up in the nested configuration by
+    transformers 4, at the top by 5. Weight files come out readable by their owner only.
     """
     for weights in folder.glob("*.safetensors"):
         weights.chmod(0o644)
     config_file = folder / "config.json"
     config = json.loads(config_file.read_text(encoding="utf-8"))
     config["architectures"] = [architecture]
+    if TIE in config.get("text_config", {}):
+        config[TIE] = config["text_config"][TIE]
     for part in (config, config.get("text_config", {}), config.get("vision_config", {})):
         part.pop("_name_or_path", None)
     config_file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -94,10 +101,12 @@ def merge(checkpoint: Path, output_dir: Path, allow_pickle: bool = False) -> int
     """Write ``output_dir`` anew from verl's checkpoint; returns the number of parameters.
 
     Raises:
-        ValueError: for a checkpoint that is not complete, or would run code of its own.
+        ValueError: for a checkpoint that is not complete.
+        CheckpointRefused: for one that was cut off, would run code of its own, or is read as another model.
     """
     actor = find_actor(checkpoint)
-    check_checkpoint(actor / "huggingface")
+    check_code(actor / "huggingface")
+    check_configuration(actor / "huggingface")
     if not allow_pickle:
         os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # verl itself would let the shards run code
     from verl.model_merger.base_model_merger import ModelMergerConfig

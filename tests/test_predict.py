@@ -120,7 +120,7 @@ def test_several_responses_give_their_agreement_on_labels_of_ones_own(images, en
         (["--labels", "calm, Calm"], "--labels: expected each label once, got calm, Calm"),
         (["--labels", "calm," + "x" * 61], "--labels: expected labels of 1 to 60 characters"),
         (["--task", "EmoSet-9"], "invalid choice: 'EmoSet-9'"),
-        (["--checkpoint", "/nowhere"], "--checkpoint: no such folder: /nowhere"),
+        (["--checkpoint", "/nowhere"], "/nowhere: no such folder: expected a model folder"),
         (["--n_responses", "3"], "n_responses 3 needs a temperature above 0, for instance 0.7"),
         (["--min_pixels", "20000"], "expected 0 < min_pixels <= max_pixels, got 20000 and 12544"),
         (["--engine", "openai"], "--engine openai needs --base_url and --model_name"),

@@ -156,11 +156,10 @@ def test_relative_paths_are_the_callers_and_a_limit_holds_for_inference_and_eval
 
 def test_a_failed_worker_makes_the_job_fail_and_shows_the_end_of_its_log(clone, main_job, tmp_path):
     data = clone / "input_data" / "toy_world" / "test.jsonl"
-    empty = tmp_path / "no model"
-    empty.mkdir()
     settings = environment(
-        python=sys.executable, data_path=data, checkpoint=empty, output_path=tmp_path / "run", engine="transformers"
-    )
+        python=sys.executable, data_path=data, output_path=tmp_path / "run", engine="transformers",
+        inference_args="--dtype nothing",
+    )  # fmt: skip
     done = run("bash", "inference/infer_and_eval_example.sh", cwd=clone, env=settings, check=False)
     assert done.returncode == 1
     assert "Worker 0 failed" in done.stderr
@@ -172,8 +171,8 @@ def test_a_failed_worker_makes_the_job_fail_and_shows_the_end_of_its_log(clone, 
     ("settings", "message"),
     [
         ({"data_path": "/nowhere.jsonl"}, "Set data_path to a JSON-lines file"),
-        ({"checkpoint": "/nowhere"}, "Set checkpoint to a model folder or a hub name"),
-        ({"checkpoint": "../nowhere"}, "Set checkpoint to a model folder or a hub name"),
+        ({"checkpoint": "/nowhere"}, "nowhere: no such folder: expected a model folder, or OWNER/MODEL of the hub"),
+        ({"checkpoint": "../nowhere"}, "nowhere: no such folder: expected a model folder, or OWNER/MODEL of the hub"),
         ({"n_gpu": "many"}, "n_gpu=many: expected a number"),
         ({"engine": "openai", "model_name": "m"}, "set base_url to the endpoint"),
         ({"engine": "openai", "base_url": "http://127.0.0.1:1/v1"}, "set model_name to the model"),

@@ -23,6 +23,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from inference.arguments import add_model_arguments, check_model
+from inference.checkpoint_files import CheckpointRefused
 from inference.images import add_image_root_argument
 from inference.terminal import plain_output
 from scripts.build_vec_cot.records import read_rows, write_rows
@@ -100,6 +102,20 @@ def toy_world(args: argparse.Namespace) -> None:
     args.scaffold = f"{TOY_MODEL} {args.scaffold}"
 
 
+def check_models(*options: str) -> None:
+    """Teacher and scaffold are looked at before the first step: the second may be needed hours later.
+
+    Raises:
+        CheckpointRefused: naming the file and what to do.
+    """
+    parser = argparse.ArgumentParser(add_help=False)
+    add_model_arguments(parser)
+    for words in map(shlex.split, options):
+        args, _ = parser.parse_known_args(words)
+        if args.checkpoint:
+            check_model(args)
+
+
 def build(args: argparse.Namespace) -> None:
     """All steps, each in its folder of --work."""
     package, work = "scripts.build_vec_cot", args.work
@@ -150,6 +166,10 @@ def main() -> None:
         toy_world(args)
     elif not args.data_path or args.test_path is None or not args.work or not args.teacher:
         parser.error("expected --data_path, --test_path, --work and --teacher, or --toy N")
+    try:
+        check_models(args.teacher, args.scaffold)
+    except CheckpointRefused as error:
+        parser.exit(2, f"{error}\n")
     build(args)
 
 

@@ -26,6 +26,7 @@ from collections import Counter
 from pathlib import Path
 
 from inference.arguments import engine_settings, finite_number
+from inference.checkpoint_files import CheckpointRefused
 from inference.doubts import most_frequent_error
 from inference.engines import load_engine
 from inference.inference_vllm import infer_share
@@ -156,6 +157,8 @@ def main(arguments: list[str] | None = None) -> None:
         files = collect(items, args)
         for name, rows in files.items():
             write_rows(Path(args.output_path) / f"{name}.jsonl", rows)
+    except CheckpointRefused as error:
+        parser.exit(2, f"{error}\n")
     except (OSError, ValueError, ShardBusy) as error:
         sys.exit(f"measuring the confidence failed: {type(error).__name__}: {explain(error)}")
     say_notices(files["confidence"])

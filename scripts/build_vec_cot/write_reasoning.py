@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.arguments import engine_settings
+from inference.checkpoint_files import CheckpointRefused
 from inference.doubts import most_frequent_error
 from inference.engines import load_engine
 from inference.inference_vllm import infer_share
@@ -160,6 +161,8 @@ def main(arguments: list[str] | None = None) -> None:
         files = collect(items, args, limits)
         for name, rows in files.items():
             write_rows(Path(args.output_path) / f"{name}.jsonl", rows)
+    except CheckpointRefused as error:
+        parser.exit(2, f"{error}\n")
     except (OSError, ValueError, ShardBusy) as error:
         sys.exit(f"writing the reasoning failed: {type(error).__name__}: {explain(error)}")
     say_notices(files["reasoning"])

@@ -29,6 +29,7 @@ from transformers import (
 from inference.prompts import SYSTEM_PROMPT
 from inference.response import REASONING_STEPS
 from inference.terminal import plain_output
+from scripts.merge_checkpoint import tidy
 
 HIDDEN = 128
 HEADS = 4
@@ -127,7 +128,6 @@ def build_config(tokenizer: Qwen2TokenizerFast) -> Qwen2_5_VLConfig:
         tie_word_embeddings=True,
         **ends,
     )
-    config.architectures = ["Qwen2_5_VLForConditionalGeneration"]  # verl reads it from config.json
     config.torch_dtype = "float32"
     return config
 
@@ -157,6 +157,7 @@ def build(corpus: list[Path], output_dir: Path, vocabulary: int = 900, seed: int
     )
     model.save_pretrained(output_dir)
     processor.save_pretrained(output_dir)
+    tidy(output_dir, type(model).__name__)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
