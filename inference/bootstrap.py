@@ -7,14 +7,16 @@ then one multinomial draw of the cells' counts, the same in distribution as draw
 cheaper by far.
 
     cells = Cells.of(table[["task", "truth", "label", "confidence"]], clusters=table["image"])
-    for weights in cells.resamples(1000, seed=0):   # (chunk, cells)
+    for part, weights in cells.resamples(1000, seed=0):   # (chunk, cells of the part)
         ...
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -22,6 +24,45 @@ import pandas as pd
 LEVEL = 0.95
 N_RESAMPLES = 1000  # unless a command is told otherwise
 CHUNK_VALUES = 4_000_000  # numbers of a chunk of weights: 32 MB
+# More units than this are resampled in ``N_SUBSETS`` subsets of this size, a small task whole.
+MAX_UNITS, MIN_STRATUM, N_SUBSETS = 10_000, 200, 5
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def _stratum_keys(task: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """(units,) a number for the set of tasks that each unit serves, from one task code and unit a row."""
+    key_of_task = np.random.default_rng(0).integers(2**63, size=task.max() + 1, dtype=np.uint64)
+    pairs = np.unique(unit * (task.max() + 1) + task)
+    _, starts = np.unique(pairs // (task.max() + 1), return_index=True)
+    return np.add.reduceat(key_of_task[pairs % (task.max() + 1)], starts)  # sums of random numbers: one per set
+
+
+def drawn_together(task: pd.Series, image: pd.Series) -> tuple[np.ndarray, int]:
+    """Which rows a resample takes together: those of one image.
+
+    A stratum whose images count for fewer than two, as when all records name one placeholder, has no
+    other images to draw: every resample would be the data again and every interval a point. Its rows
+    are drawn one by one. Images of m rows each count as (Σ m)² / Σ m² (Kish, 1965: the effective number).
+
+    Returns:
+        (n,) code of each row's unit, every row without a named image its own; and how many rows are
+        drawn one by one although others name their image.
+    """
+    task, _ = pd.factorize(task)
+    name = image.reset_index(drop=True)
+    named = name.notna() & (name.astype(str).str.strip() != "")
+    single = np.arange(len(name))
+    unit, _ = pd.factorize(name.where(named, pd.Series(single)))
+    size = np.bincount(unit, minlength=0)
+    if len(size) == len(unit):
+        return unit, 0
+    sums = pd.DataFrame({"rows": size, "squares": size**2.0, "stratum": _stratum_keys(task, unit)})
+    sums = sums.groupby("stratum")[["rows", "squares"]].transform("sum")
+    few = (sums["rows"] ** 2 < 2 * sums["squares"]).to_numpy() & (size > 1)
+    apart = few[unit]
+    unit, _ = pd.factorize(np.where(apart, len(size) + single, unit))
+    return unit, int(apart.sum())
 
 
 @dataclass(frozen=True)
@@ -33,54 +74,131 @@ class Cells:
         unit: (cells,) index of the unit that the cell belongs to.
         unit_count: (units,) how often the unit occurs.
         unit_stratum: (units,) index of the stratum it is drawn within.
+        unit_chance: (units,) its share of the draws of its stratum, in proportion.
+        stratum_size: (strata,) how many units a resample draws.
     """
 
     columns: pd.DataFrame
     unit: np.ndarray
     unit_count: np.ndarray
     unit_stratum: np.ndarray
+    unit_chance: np.ndarray
+    stratum_size: np.ndarray
 
     @classmethod
     def of(cls, rows: pd.DataFrame, clusters: pd.Series | None = None) -> Cells:
-        """From one row a sample. Rows of one value of ``clusters`` are drawn together; missing values are singles."""
+        """From one row a sample. Rows of one value of ``clusters`` are ``drawn_together``."""
         rows = rows.reset_index(drop=True)
-        shared = np.zeros(len(rows), dtype=bool)
-        if clusters is not None:
-            clusters = clusters.reset_index(drop=True)
-            shared = (clusters.notna() & clusters.duplicated(keep=False)).to_numpy()
+        row_unit = np.arange(len(rows)) if clusters is None else drawn_together(rows["task"], clusters)[0]
+        shared = np.bincount(row_unit)[row_unit] > 1
         names = list(rows.columns)
         single = rows[~shared].groupby(names, sort=False, dropna=False, observed=True).size().reset_index(name="_n")
-        task_code = {task: i for i, task in enumerate(pd.unique(rows["task"]))}
-        strata: dict[frozenset, int] = {frozenset([task]): code for task, code in task_code.items()}
-        unit = [np.arange(len(single))]
-        count = [single["_n"].to_numpy()]
-        stratum = [single["task"].map(task_code).to_numpy(dtype=int)]
-        if shared.any():
-            code, _ = pd.factorize(clusters[shared])
-            tasks = rows.loc[shared, "task"].groupby(code).agg(frozenset)
-            unit.append(len(single) + code)
-            count.append(np.ones(len(tasks), dtype=int))
-            stratum.append(np.array([strata.setdefault(key, len(strata)) for key in tasks]))
+        code, _ = pd.factorize(row_unit[shared])
         columns = pd.concat([single[names], rows[shared]], ignore_index=True)
-        return cls(columns, np.concatenate(unit), np.concatenate(count), np.concatenate(stratum))
+        unit = np.concatenate([np.arange(len(single)), len(single) + code])
+        count = np.concatenate([single["_n"].to_numpy(dtype=int), np.ones(len(np.unique(code)), dtype=int)])
+        stratum = np.zeros(0, dtype=int)
+        if len(columns):
+            task, _ = pd.factorize(columns["task"])
+            _, stratum = np.unique(_stratum_keys(task, unit), return_inverse=True)
+        return cls(columns, unit, count, stratum, count.astype(float), np.bincount(stratum, count).astype(int))
 
     @property
     def weights(self) -> np.ndarray:
         """(1, cells): the data as they are, in the form of one resample."""
-        return self.unit_count[self.unit].astype(float)[None]
+        there = np.bincount(self.unit_stratum, self.unit_count)
+        scale = self.stratum_size / np.maximum(there, 1)
+        return (self.unit_count * scale[self.unit_stratum])[self.unit][None]
 
-    def resamples(self, n_resamples: int, seed: int = 0) -> Iterator[np.ndarray]:
-        """How often each cell occurs in each of ``n_resamples``, as chunks of shape (chunk, cells)."""
+    def resamples(
+        self, n_resamples: int, seed: int = 0, opposite: Callable[[pd.DataFrame], pd.DataFrame] | None = None
+    ) -> Iterator[tuple[Cells, np.ndarray]]:
+        """How often each cell occurs in each of ``n_resamples``: (cells drawn from, (chunk, cells)).
+
+        The percentile bootstrap never shows an outcome that the data do not have: of 120 right answers
+        out of 120, every resample is right. With ``opposite``, which turns around each yes-or-no
+        outcome of a table of cells, every task has one unit more: a unit of its own, drawn at random
+        and turned around. This is a smoothed bootstrap (Efron, 1979, section 3; Davison & Hinkley,
+        1997, section 3.4), for a share the prior of Jeffreys in weight (Brown, Cai & DasGupta, 2001),
+        and without effect in large samples.
+
+        With more than ``MAX_UNITS`` units it is a bag of little bootstraps (Kleiner, Talwalkar, Sarkar &
+        Jordan, 2014): resamples of full size from a few random subsets. A resample tells there how a
+        figure differs from that of its part's own ``weights``.
+        """
         random = np.random.default_rng(seed)
-        size = max(1, min(n_resamples, CHUNK_VALUES // max(1, len(self.unit))))
-        members = [np.flatnonzero(self.unit_stratum == code) for code in np.unique(self.unit_stratum)]
-        for start in range(0, n_resamples, size):
-            rows = min(size, n_resamples - start)
-            drawn = np.empty((rows, len(self.unit_count)))
-            for units in members:
-                total = int(self.unit_count[units].sum())
-                drawn[:, units] = random.multinomial(total, self.unit_count[units] / total, size=rows)
-            yield drawn[:, self.unit]
+        whole = len(self.unit_count) <= MAX_UNITS
+        for start, end in pairwise(np.linspace(0, n_resamples, 2 if whole else N_SUBSETS + 1).astype(int)):
+            part = self if whole else self._subset(random)
+            part = part if opposite is None else part._with_opposites(opposite)
+            size = max(1, CHUNK_VALUES // max(1, len(part.unit)))
+            for first in range(start, end, size):
+                yield part, part._draw(min(size, end - first), random)
+
+    def _draw(self, n_resamples: int, random: np.random.Generator) -> np.ndarray:
+        drawn = np.empty((n_resamples, len(self.unit_count)))
+        for stratum, size in enumerate(self.stratum_size):
+            units = np.flatnonzero(self.unit_stratum == stratum)
+            chance = self.unit_chance[units]
+            drawn[:, units] = random.multinomial(size, chance / chance.sum(), size=n_resamples)
+        return drawn[:, self.unit]
+
+    def _subset(self, random: np.random.Generator) -> Cells:
+        """Cells of units drawn without repetition, of each stratum in proportion."""
+        count = np.zeros(len(self.unit_count), dtype=int)
+        for stratum, size in enumerate(self.stratum_size):
+            units = np.flatnonzero(self.unit_stratum == stratum)
+            n = min(size, max(MIN_STRATUM, round(MAX_UNITS * size / self.stratum_size.sum())))
+            count[units] = random.multivariate_hypergeometric(self.unit_count[units], n, method="marginals")
+        (kept,) = count.nonzero()
+        inside = np.isin(self.unit, kept)
+        columns, unit = self.columns[inside].reset_index(drop=True), np.searchsorted(kept, self.unit[inside])
+        count = count[kept]
+        return Cells(columns, unit, count, self.unit_stratum[kept], count.astype(float), self.stratum_size)
+
+    def _with_opposites(self, opposite: Callable[[pd.DataFrame], pd.DataFrame]) -> Cells:
+        columns = pd.concat([self.columns, opposite(self.columns)], ignore_index=True)
+        there = np.bincount(self.unit_stratum, self.unit_count)
+        of_task = pd.DataFrame({"task": self.columns["task"].to_numpy(), "unit": self.unit}).drop_duplicates()
+        of_task["n"] = (self.unit_count * (self.stratum_size / there)[self.unit_stratum])[of_task["unit"]]
+        of_task["n"] = of_task.groupby("task")["n"].transform("sum")
+        # One unit more of each task's, whatever the strata; in one that shares images with a larger task, less.
+        share = self.unit_count / of_task.groupby("unit")["n"].max().to_numpy()
+        return Cells(
+            columns,
+            np.concatenate([self.unit, self.unit + len(self.unit_count)]),
+            np.concatenate([self.unit_count, np.zeros_like(self.unit_count)]),
+            np.tile(self.unit_stratum, 2),
+            np.concatenate([self.unit_chance, share]),
+            self.stratum_size,
+        )
+
+
+def resampled(
+    cells: Cells,
+    n_resamples: int,
+    seed: int,
+    figures_of: Callable[[Cells, np.ndarray], dict[Key, np.ndarray]],
+    opposite: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
+) -> tuple[dict[Key, float], dict[Key, np.ndarray]]:
+    """Figures of the data, and what they are in each resample, (n_resamples,).
+
+    Args:
+        figures_of: (cells, weights (k, cells)) → figure → (k,).
+        opposite: see ``Cells.resamples``.
+    """
+    point = figures_of(cells, cells.weights)
+    chunks: dict[Key, list[np.ndarray]] = {key: [] for key in point}
+    last, base = None, point
+    for part, weights in cells.resamples(n_resamples, seed, opposite):
+        if part is not last:
+            last, base = part, figures_of(part, part.weights)
+        for key, values in figures_of(part, weights).items():
+            chunks[key].append(values + (point[key] - base[key]))
+    return (
+        {key: float(values[0]) for key, values in point.items()},
+        {key: np.concatenate(values) for key, values in chunks.items() if values},
+    )
 
 
 def interval(estimate: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:

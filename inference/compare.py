@@ -23,10 +23,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from inference.bootstrap import LEVEL, Cells, holm, interval, two_sided_p
+from inference.bootstrap import LEVEL, Cells, drawn_together, holm, interval, resampled, two_sided_p
 from inference.compare_published import PUBLISHED_FOLDER, published_comparison
-from inference.confidence_tables import FIGURES, short_name
-from inference.estimates import DECIMALS, RAISED_BY_NOISE, estimate_rows
+from inference.confidence_metrics import ERRORS
+from inference.confidence_tables import FIGURES, apart_note, short_name
+from inference.estimates import estimate_rows, slices
 from inference.result_table import Results, read_file
 from inference.results import atomic_write
 from inference.terminal import plain_output
@@ -127,36 +128,55 @@ def _view(cells: Cells, run: str) -> Cells:
 
 
 def differences(table: pd.DataFrame, n_resamples: int = 2000, seed: int = 0) -> list[Difference]:
-    """B − A of every compared figure of every task, group and Overall, both runs in the same resamples."""
+    """B − A of every compared figure of every task, group and Overall, both runs in the same resamples.
+
+    An error of ``ERRORS`` is raised by chance in both runs. The difference is that of the two
+    estimates: its resamples are moved so that their mean is the difference seen.
+    """
     columns = ["task", "truth", *(f"{name}_{run}" for run in "ab" for name in ("label", "confidence", "well_formed"))]
-    cells = Cells.of(table[columns].round(DECIMALS), table["image"])
-    views = {run: _view(cells, run) for run in "ab"}
-    chunks: dict[tuple[str, str], list[np.ndarray]] = {}
-    for weights in cells.resamples(n_resamples, seed):
-        a, b = (estimate_rows(views[run], weights) for run in "ab")
-        for (name, _, of_a), (_, _, of_b) in zip(a, b, strict=True):
-            for figure in COMPARED.keys() & of_a.keys():
-                chunks.setdefault((name, figure), []).append(of_b[figure] - of_a[figure])
+    cells = Cells.of(table[columns], table["image"])
+
+    def figures_of(part: Cells, weights: np.ndarray) -> dict[tuple[str, str, str], np.ndarray]:
+        a, b = (estimate_rows(_view(part, run), weights) for run in "ab")
+        return {
+            (name, figure, run): values
+            for (name, _, of_a), (_, _, of_b) in zip(a, b, strict=True)
+            for figure in COMPARED
+            if figure in of_a
+            for run, values in (("a", of_a[figure]), ("b", of_b[figure]), ("b - a", of_b[figure] - of_a[figure]))
+        }
+
+    point, drawn = resampled(cells, n_resamples, seed, figures_of)
+    kinds = {name: kind for name, kind, _ in slices(cells)}
     found = []
-    a, b = (estimate_rows(views[run], cells.weights) for run in "ab")
-    for (name, kind, of_a), (_, _, of_b) in zip(a, b, strict=True):
+    for name, kind in kinds.items():
         for figure in COMPARED:
-            if figure not in of_a or not np.isfinite(of_a[figure][0] + of_b[figure][0]):
+            difference = point.get((name, figure, "b - a"), np.nan)
+            if not np.isfinite(difference):
                 continue
-            point = float(of_b[figure][0] - of_a[figure][0])
-            resampled = np.concatenate(chunks[name, figure])
-            if figure in RAISED_BY_NOISE:
-                resampled = resampled - (np.nanmean(resampled) - point)
-            low, high = (float(bound) for bound in interval(resampled))
-            found.append(
-                Difference(name, kind, figure, float(of_a[figure][0]), float(of_b[figure][0]), point, low, high,
-                           float(two_sided_p(resampled)))
-            )  # fmt: skip
+            values = drawn[name, figure, "b - a"]
+            if figure in ERRORS:
+                values = values - (np.nanmean(values) - difference)
+            low, high = (float(bound) for bound in interval(values))
+            a, b = (point[name, figure, run] for run in "ab")
+            found.append(Difference(name, kind, figure, a, b, difference, low, high, float(two_sided_p(values))))
     for figure in COMPARED:
         family = [item for item in found if item.figure == figure]
         for item, corrected in zip(family, holm(np.array([item.p for item in family])), strict=True):
             item.p_holm = float(corrected)
     return found
+
+
+def too_few_resamples(found: Sequence[Difference], n_resamples: int) -> str:
+    """A line when no p can be below 0.05 after the correction, as p is at least 2 / (n_resamples + 1); else none."""
+    rows = max((sum(item.figure == figure for item in found) for figure in COMPARED), default=0)
+    needed = round(2 * rows / (1 - LEVEL))
+    if n_resamples >= needed:
+        return ""
+    return (
+        f"NOTE: {n_resamples} resamples are too few for a verdict: Holm's correction for {rows} rows needs a p below "
+        f"{(1 - LEVEL) / rows:.4f}, and p is at least 2 / {n_resamples + 1}; expected --n_resamples {needed} or more"
+    )
 
 
 def _number(value: float, figure: str, signed: bool = False) -> str:
@@ -171,7 +191,10 @@ def comparison_text(found: list[Difference], name_a: str, name_b: str, n_resampl
         f"B: {name_b}",
         f"B - A with {LEVEL:.0%} intervals, {n_resamples} paired resamples of the images within their tasks;",
         "p two-sided; better, worse: p below 0.05 after Holm's correction for the rows of the figure",
+        "ECE, smooth ECE: chance raises both runs' estimates; the interval is of the difference between such estimates",
     ]
+    note = too_few_resamples(found, n_resamples)
+    lines += [note] if note else []
     for figure, higher in COMPARED.items():
         items = [item for item in found if item.figure == figure]
         if items:
@@ -242,6 +265,8 @@ def main() -> None:
             table = paired_table(*(run.table for run in runs))
             only = [len(run.table) - len(table) for run in runs]
             print(f"{len(table)} samples in both runs; left out: {only[0]} only in A, {only[1]} only in B")
+            for note in apart_note(drawn_together(table["task"], table["image"])[1]):
+                print(f"NOTE: {note}")
             found = differences(table, args.n_resamples, args.seed)
             output_dir = args.output_dir or args.run_b / f"compared_with_{args.run_a.resolve().name}"
             output_dir.mkdir(parents=True, exist_ok=True)

@@ -8,15 +8,15 @@ group rows from metric_conf.log.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from inference import confidence_metrics
-from inference.bootstrap import LEVEL, Cells
-from inference.estimates import OVERALL, f1_by_class, figure_interval, slices, tally_of
+from inference.bootstrap import LEVEL, Cells, resampled
+from inference.confidence_metrics import ERRORS
+from inference.estimates import NOISE, OVERALL, f1_by_class, figure_interval, opposites, slices, tally_of
 from inference.protocols import Row
 from inference.tables import read_table
 
@@ -24,12 +24,13 @@ PUBLISHED_FOLDER = Path(__file__).resolve().parent.parent / "infer_results" / "e
 NAMES = {"accuracy": "Acc", "f1": "F1", "ece": "ECE", "brier": "Brier", "roc_auc": "ROC AUC"}
 
 
-def _resampled(cells: Cells, weights: np.ndarray) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """(row, figure → (resamples,)) under the published protocol."""
+def _published_figures(cells: Cells, weights: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
+    """(row, figure) → (resamples,) under the published protocol."""
     columns = cells.columns
     truth = columns["published_truth"].to_numpy(dtype=object)
     stated = columns["published_confidence"].to_numpy(dtype=float)
     readable = ~columns["published_confidence_unreadable"].to_numpy(dtype=bool)
+    found = {}
     for name, kind, index in slices(cells):
         if kind == "group":
             index = index[readable[index]]
@@ -40,33 +41,34 @@ def _resampled(cells: Cells, weights: np.ndarray) -> Iterator[tuple[str, dict[st
         if not w.sum():
             continue
         figures = {"accuracy": w @ correct / w.sum(axis=1), "f1": f1_by_class(truth[index], predicted[index], w)}
-        tally = tally_of(stated[index], correct, w)
+        tally, seen = (tally_of(stated[index], correct, of) for of in (w, cells.weights[:, index]))
         if kind == "group" and tally.n.all():
             figures["accuracy"] = confidence_metrics.accuracy(tally)
-            figures["ece"] = confidence_metrics.expected_calibration_error(tally, close_last=False)
+            gaps, gaps_seen = (confidence_metrics.gap_shares(part, published=True) for part in (tally, seen))
+            figures["ece"] = ERRORS["ece"].size(gaps)
+            figures[f"{NOISE}ece"] = ERRORS["ece"].size(gaps - gaps_seen)
             figures["brier"] = confidence_metrics.brier_score(tally)
             figures["roc_auc"] = confidence_metrics.roc_auc(tally)
-        yield name, figures
+        found |= {(name, figure): values for figure, values in figures.items()}
+    return found
 
 
 def published_intervals(
     table: pd.DataFrame, n_resamples: int, seed: int = 0
 ) -> dict[tuple[str, str], tuple[float, float, float]]:
     """(row, figure) → (value, low, high) of a run under the published protocol."""
-    names = ["published_label", "published_overall_label", "published_confidence", "published_confidence_unreadable"]
+    labels = ["published_label", "published_overall_label"]
+    names = [*labels, "published_confidence", "published_confidence_unreadable"]
     cells = Cells.of(table[["task", "published_truth", *names]], table["image"])
-    chunks: dict[tuple[str, str], list[np.ndarray]] = {}
-    for weights in cells.resamples(n_resamples, seed):
-        for name, figures in _resampled(cells, weights):
-            for figure, values in figures.items():
-                chunks.setdefault((name, figure), []).append(values)
+    point, drawn = resampled(
+        cells, n_resamples, seed, _published_figures, lambda columns: opposites(columns, labels, "published_truth")
+    )
     found = {}
-    for name, figures in _resampled(cells, cells.weights):
-        for figure, values in figures.items():
-            point = float(values[0])
-            bounds = figure_interval(figure, point, np.concatenate(chunks[name, figure]))
+    for (name, figure), value in point.items():
+        if not figure.startswith(NOISE):
+            bounds = figure_interval(figure, value, drawn[name, figure], drawn.get((name, NOISE + figure)))
             if bounds is not None:
-                found[name, figure] = (point, *bounds)
+                found[name, figure] = (value, *bounds)
     return found
 
 

@@ -1,6 +1,6 @@
 """The corrected protocol's figures in full: as text with intervals, and as a table for programs.
 
-print(full_table(rows, n_resamples=1000))
+print(full_table(rows, interval_notes(1000, 0)))
 """
 
 from __future__ import annotations
@@ -96,15 +96,32 @@ def _columns(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join([text(header), "-" * (sum(widths) + 2 * len(widths) - 2), *map(text, lines)]) + "\n"
 
 
-def full_table(rows: Sequence[Row], n_resamples: int, n_bins: int = N_BINS) -> str:
-    """One line a figure, one column a group and Overall. The tasks are in metrics.tsv."""
+def apart_note(n_rows: int) -> list[str]:
+    """What must be said when samples of one image are drawn one by one (``bootstrap.drawn_together``)."""
+    if not n_rows:
+        return []
+    return [
+        f"{n_rows} samples share an image beside which their tasks have hardly another one: they were drawn one by "
+        "one, as if each had an image of its own"
+    ]
+
+
+def interval_notes(n_resamples: int, n_apart: int) -> list[str]:
+    """How the intervals in brackets were made, and which are none in the strict sense; empty without any."""
+    if not n_resamples:
+        return []
+    return [
+        f"{LEVEL:.0%} bootstrap interval, {n_resamples} resamples of the images within their tasks",
+        *apart_note(n_apart),
+    ]
+
+
+def full_table(rows: Sequence[Row], notes: Sequence[str] = (), n_bins: int = N_BINS) -> str:
+    """One line a figure, one column a group and Overall, under ``interval_notes``. The tasks are in metrics.tsv."""
     shown = [row for row in rows if row.kind != "task"]
     lines = [[name, *(figure_text(row, figure) for row in shown)] for figure, (name, _, _) in FIGURES.items()]
     text = f"Confidence in full, corrected protocol, {n_bins} bins; tasks in metrics.tsv\n"
-    if n_resamples:
-        text += (
-            f"[low, high]: {LEVEL:.0%} bootstrap interval, {n_resamples} resamples of the images within their tasks\n"
-        )
+    text += "".join(f"{'[low, high]' if i == 0 else 'NOTE'}: {note}\n" for i, note in enumerate(notes))
     return text + _columns(["", *(row.name for row in shown)], lines)
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from inference import confidence_tables, protocols, tables, wandb_run
-from inference.bootstrap import N_RESAMPLES
+from inference.bootstrap import N_RESAMPLES, drawn_together
 from inference.confidence_metrics import N_BINS
 from inference.confidence_sources import VERBALIZED
 from inference.doubts import most_frequent_error
@@ -117,7 +117,8 @@ def _summarize(
     confidence_tsv = tables.group_tsv(published_confidence) + (
         "\nAcc, F1, Coverage of ID VSA, ID VER, OOD VER for confidence >= threshold\n" + threshold_lines
     )
-    full = confidence_tables.full_table(corrected, n_resamples, n_bins)
+    interval_notes = confidence_tables.interval_notes(n_resamples, drawn_together(table["task"], table["image"])[1])
+    full = confidence_tables.full_table(corrected, interval_notes, n_bins)
     compared = confidence_tables.sources_table(sources)
     files = {
         "metric.log": metric_log(
@@ -149,6 +150,7 @@ def _summarize(
         "corrected": {
             "n_resamples": n_resamples,
             "n_bins": n_bins,
+            "interval_notes": interval_notes,
             "metric": [row.to_json() for row in corrected],
             "labels": protocols.label_reports(table),
             "calibration_bins": {

@@ -48,14 +48,14 @@ def weighted_f1(truth: Sequence[str], predicted: Sequence[str]) -> float | None:
 
 
 def calibration_bins(
-    confidence: ArrayLike, correctness: ArrayLike, n_bins: int = 10, close_last: bool = True
+    confidence: ArrayLike, correctness: ArrayLike, n_bins: int = 10, published: bool = False
 ) -> dict[str, np.ndarray]:
-    """Equal-width bins [lo, hi) over [0, 1], edges ``linspace(0, 1, n_bins + 1)``.
+    """Equal-width bins [k / n_bins, (k + 1) / n_bins) over [0, 1], the last one closed (``confidence_metrics.bin_of``).
 
     Args:
         confidence: (n,) in [0, 1].
         correctness: (n,) of 0 and 1.
-        close_last: whether the last bin holds 1.0. The published tool leaves it out.
+        published: the published tool's bins instead, edges ``linspace(0, 1, n_bins + 1)``, none for 1.0.
 
     Returns:
         arrays of length ``n_bins``: ``count``, ``confidence`` and ``correctness`` (bin means;
@@ -63,8 +63,8 @@ def calibration_bins(
     """
     confidence = np.asarray(confidence, dtype=float)
     correctness = np.asarray(correctness, dtype=float)
-    edges = np.linspace(0.0, 1.0, n_bins + 1)
-    bin_index = confidence_metrics.bin_of(confidence, n_bins, close_last)
+    edges = np.linspace(0.0, 1.0, n_bins + 1) if published else np.arange(n_bins + 1) / n_bins
+    bin_index = confidence_metrics.bin_of(confidence, n_bins, published)
     inside = bin_index >= 0
     count = np.bincount(bin_index[inside], minlength=n_bins)
     with np.errstate(invalid="ignore"):
@@ -79,19 +79,33 @@ def calibration_bins(
     }
 
 
-def expected_calibration_error(
-    confidence: ArrayLike, correctness: ArrayLike, n_bins: int = 10, close_last: bool = True
-) -> float | None:
-    """ECE as ``confidence_metrics`` defines it; ``close_last=False`` is the published way."""
+def expected_calibration_error(confidence: ArrayLike, correctness: ArrayLike, n_bins: int = 10) -> float | None:
+    """ECE as ``confidence_metrics`` defines it."""
     tally = Tally.of(confidence, correctness)
-    error = confidence_metrics.expected_calibration_error(tally, n_bins, close_last=close_last)
-    return float(error) if tally.n else None
+    return float(confidence_metrics.expected_calibration_error(tally, n_bins)) if tally.n else None
+
+
+def published_calibration_error(confidence: ArrayLike, correctness: ArrayLike, n_bins: int = 10) -> float | None:
+    """ECE over the published tool's bins, summed in its order (that of the samples): half-way cases round alike."""
+    confidence, correctness = np.asarray(confidence, dtype=float), np.asarray(correctness, dtype=float)
+    if not len(confidence):
+        return None
+    index = confidence_metrics.bin_of(confidence, n_bins, published=True)
+    error = 0.0
+    for inside in (index == k for k in range(n_bins)):
+        if inside.any():
+            error += abs(correctness[inside].mean() - confidence[inside].mean()) * inside.mean()
+    return float(error)
 
 
 def brier_score(confidence: ArrayLike, correctness: ArrayLike) -> float | None:
-    """Mean squared difference of confidence and correctness (Brier, 1950, for one event)."""
-    tally = Tally.of(confidence, correctness)
-    return float(confidence_metrics.brier_score(tally)) if tally.n else None
+    """Mean squared difference of confidence and correctness (Brier, 1950, for one event).
+
+    NumPy's mean over the samples in the order given, as in the published tool: another order may
+    round a half-way case otherwise.
+    """
+    difference = np.asarray(confidence, dtype=float) - np.asarray(correctness, dtype=float)
+    return float(np.mean(difference**2)) if len(difference) else None
 
 
 def log_loss(confidence: ArrayLike, correctness: ArrayLike) -> float | None:
@@ -110,8 +124,10 @@ def confidence_roc_auc(confidence: ArrayLike, correctness: ArrayLike) -> float |
 
 def threshold_analysis(
     truth: Sequence[str], predicted: Sequence[str], confidence: ArrayLike, n_total: int
-) -> list[dict[str, float]]:
+) -> list[dict[str, float | None]]:
     """Accuracy, F1 and coverage when only answers with confidence ≥ t are given, t = 0.1 … 0.9.
+
+    As published, accuracy and F1 are 0 where no answer is left, and all three None without any sample.
 
     Args:
         truth, predicted, confidence: samples that have a confidence.
@@ -125,9 +141,9 @@ def threshold_analysis(
         rows.append(
             {
                 "threshold": threshold,
-                "accuracy": accuracy(truth[kept], predicted[kept]) or 0.0,
-                "f1": weighted_f1(truth[kept], predicted[kept]) or 0.0,
-                "coverage": float(kept.sum()) / n_total if n_total else 0.0,
+                "accuracy": (accuracy(truth[kept], predicted[kept]) or 0.0) if n_total else None,
+                "f1": (weighted_f1(truth[kept], predicted[kept]) or 0.0) if n_total else None,
+                "coverage": float(kept.sum()) / n_total if n_total else None,
             }
         )
     return rows

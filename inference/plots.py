@@ -62,7 +62,7 @@ def plot_thresholds(analysis: dict[str, list[dict[str, float]]], path: Path, not
     for panel, measure in zip(panels, ("accuracy", "coverage"), strict=True):
         for group, rows in analysis.items():
             colour, line, marker = STYLES[group]
-            kept = [row for row in rows if measure == "coverage" or row["coverage"] > 0]
+            kept = [row for row in rows if row["coverage"] or (measure == "coverage" and row["coverage"] == 0)]
             x, y = [row["threshold"] for row in kept], [100 * row[measure] for row in kept]
             panel.plot(x, y, color=colour, linestyle=line, marker=marker, markersize=4, label=group)
         panel.set(

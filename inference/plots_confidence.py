@@ -39,7 +39,7 @@ from inference.plots_style import (
 )
 
 # Bars around the multiples of 0.05 that models state, so that none of these lies on an edge.
-HISTOGRAM_EDGES = np.arange(-0.025, 1.0251, 0.05)
+HISTOGRAM_EDGES = np.round(np.arange(-0.025, 1.0251, 0.05), 3)
 
 MAX_RISK_POINTS = 40
 
@@ -121,7 +121,7 @@ def reliability_diagram(
 
     Bands are 95 % Wilson intervals of a bin's accuracy (Wilson, 1927); on the dashed diagonal a
     confidence is calibrated; points of fewer than 5 samples are hollow and off the line. Bins are
-    those of the ECE: 0.6 and 0.7 lie just below the computed edges, and so in the bins below.
+    those of the ECE: a confidence on an edge is in the bin above it.
     """
     figure = new_figure(height=7.6)
     axes = figure.subplots(4, 2, sharex=True, height_ratios=(3.4, 1, 3.4, 1))

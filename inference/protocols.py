@@ -159,7 +159,7 @@ def published_confidence_rows(table: pd.DataFrame) -> list[Row]:
             row.accuracy = float(correct.mean())
             row.roc_auc = metrics.confidence_roc_auc(confidence, correct)
             if row.roc_auc is not None:  # the published table prints all three or none
-                row.ece = metrics.expected_calibration_error(confidence, correct, close_last=False)
+                row.ece = metrics.published_calibration_error(confidence, correct)
                 row.brier = metrics.brier_score(confidence, correct)
         rows.append(row)
     return [*rows, overall]

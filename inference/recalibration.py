@@ -27,6 +27,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from inference import metrics, protocols
+from inference.bootstrap import drawn_together
+from inference.confidence_tables import apart_note
 from inference.json_lines import describe
 from inference.recalibration_maps import (
     IDENTITY,
@@ -150,16 +152,14 @@ def load_recalibration(path: str | Path) -> Recalibrations:
 
 
 def confidence_samples(table: pd.DataFrame) -> pd.DataFrame:
-    """The answers with a valid confidence: columns task, group, confidence, correctness, image.
+    """The answers with a valid confidence: columns task, group, confidence, correctness, unit.
 
-    Samples whose image is not named are each their own.
+    ``unit`` is the number of what no fold may part, the answers to one image (``bootstrap.drawn_together``).
     """
-    own = pd.Series([f"(row {row})" for row in range(len(table))], index=table.index)
-    samples = table.assign(
-        correctness=(table["label"].to_numpy() == table["truth"].to_numpy()).astype(int),
-        image=table["image"].where(table["image"].notna(), own),
-    )
-    return samples.loc[samples["confidence"].notna(), ["task", "group", "confidence", "correctness", "image"]]
+    unit, _ = drawn_together(table["task"], table["image"])
+    correct = table["label"].to_numpy() == table["truth"].to_numpy()
+    samples = table.assign(correctness=correct.astype(int), unit=unit)
+    return samples.loc[samples["confidence"].notna(), ["task", "group", "confidence", "correctness", "unit"]]
 
 
 def scores(confidence: np.ndarray, correctness: np.ndarray) -> dict[str, float | None]:
@@ -182,7 +182,7 @@ def compare_methods(samples: pd.DataFrame, n_splits: int = 5, seed: int = 0) -> 
     by_group = {method: samples["confidence"].to_numpy().copy() for method in METHODS}
     for name, part in (*protocols.group_slices(samples), (protocols.OVERALL, samples)):
         confidence, correctness = part["confidence"].to_numpy(), part["correctness"].to_numpy()
-        splits = folds(correctness, part["image"], n_splits, seed)
+        splits = folds(correctness, part["unit"], n_splits, seed)
         report[name] = {AS_STATED: scores(confidence, correctness)}
         for method in METHODS:
             recalibrated = recalibrate_held_out(method, confidence, correctness, splits)
@@ -228,7 +228,8 @@ def main() -> None:
     if samples.empty:
         n = len(results.table)
         sys.exit(f"cannot recalibrate: none of the {n} responses in {args.output_path} states a confidence")
-    for note in results.notices:
+    _, n_apart = drawn_together(results.table["task"], results.table["image"])
+    for note in results.notices + apart_note(n_apart):
         print(f"NOTE: {note}")
     parts = dict([*protocols.group_slices(samples), (protocols.OVERALL, samples)])
     counts = {name: len(part) for name, part in parts.items()}

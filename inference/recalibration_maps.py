@@ -67,31 +67,41 @@ class Recalibration:
         return confidence.copy()
 
 
-def _fit_slope(score: np.ndarray, correctness: np.ndarray, fit_intercept: bool) -> tuple[float, float]:
-    """Most likely (slope, intercept) of a logistic regression on Platt's smoothed targets.
+def _fit_slope(score: np.ndarray, target: np.ndarray, fit_intercept: bool) -> tuple[float, float]:
+    """Most likely (slope, intercept) of a logistic regression on targets in [0, 1].
 
-    The targets (N+ + 1) / (N+ + 2) and 1 / (N- + 2) in place of 1 and 0 keep the slope finite when
-    the confidence separates right from wrong. scikit-learn takes classes, so each sample stands
-    once in each class, with its target as weight.
+    scikit-learn takes classes, so each sample stands once in each class, with its target as weight.
     """
-    right = correctness.sum()
-    target = np.where(correctness == 1, (right + 1) / (right + 2), 1 / (len(correctness) - right + 2))
     model = LogisticRegression(C=np.inf, fit_intercept=fit_intercept, tol=1e-7, max_iter=1000)
     classes = np.repeat([1, 0], len(score))
     model.fit(np.tile(score, 2)[:, None], classes, sample_weight=np.concatenate([target, 1 - target]))
     return float(model.coef_[0, 0]), float(model.intercept_[0]) if fit_intercept else 0.0
 
 
-def fit_temperature(confidence: np.ndarray, correctness: np.ndarray) -> Recalibration:
-    """Temperature scaling: one slope on the logit (Guo et al., 2017, section 4.2, for one event's logit).
+def _smoothed_targets(correctness: np.ndarray) -> np.ndarray:
+    """(N+ + 1) / (N+ + 2) and 1 / (N- + 2) in place of 1 and 0 (Platt, 1999, section 2.2): they keep a slope finite."""
+    right = correctness.sum()
+    return np.where(correctness == 1, (right + 1) / (right + 2), 1 / (len(correctness) - right + 2))
 
-    A slope below 0 is no temperature: it becomes 0, which is 0.5 for every confidence.
+
+def fit_temperature(confidence: np.ndarray, correctness: np.ndarray) -> Recalibration:
+    """Temperature scaling: one slope on the logit, the most likely one (Guo et al., 2017, section 4.2, for one event).
+
+    A slope below 0 is no temperature: it becomes 0, which is 0.5 for every confidence. Where every
+    answer above 0.5 is right and every one below wrong, or the other way round, no slope is the most
+    likely: Platt's smoothed targets keep it finite there, and the remark says so.
     """
     score = logit(clip_confidence(confidence))
-    if not np.any(np.abs(score) > 1e-9):
+    sure = np.abs(score) > 1e-9
+    if not sure.any():
         return Recalibration(IDENTITY, len(score), remark="every confidence is 0.5, which no temperature changes")
-    slope, _ = _fit_slope(score, correctness, fit_intercept=False)
-    remark = "" if slope > 0 else "surer answers are not more often right: slope 0"
+    agrees = (score > 0) == (correctness == 1)
+    separated = len(np.unique(agrees[sure])) < 2
+    target = _smoothed_targets(correctness) if separated else correctness
+    slope, _ = _fit_slope(score, target, fit_intercept=False)
+    remark = "right and wrong answers are apart at 0.5: fitted to Platt's smoothed targets" if separated else ""
+    if slope <= 0:
+        remark = "surer answers are not more often right: slope 0"
     return Recalibration("temperature", len(score), slope=max(slope, 0.0), remark=remark)
 
 
@@ -101,7 +111,8 @@ def fit_platt(confidence: np.ndarray, correctness: np.ndarray) -> Recalibration:
     A slope below 0 would turn the order of the answers around: it becomes 0, which is the
     smoothed base rate for every confidence.
     """
-    slope, intercept = _fit_slope(logit(clip_confidence(confidence)), correctness, fit_intercept=True)
+    score = logit(clip_confidence(confidence))
+    slope, intercept = _fit_slope(score, _smoothed_targets(correctness), fit_intercept=True)
     if slope > 0:
         return Recalibration("platt", len(confidence), slope=slope, intercept=intercept)
     return constant("platt", confidence, correctness, "surer answers are not more often right: slope 0")

@@ -182,10 +182,12 @@ def tables_html(metrics: dict[str, Any]) -> str:
     parts = [rows_html(title, rows, note) for title, note, rows in _tables(metrics)]
     published = metrics.get("published")
     parts.append(thresholds_html(published.get("thresholds") if isinstance(published, dict) else None))
-    intervals = any("<small>" in part for part in parts)
     legend = "In percent, but for counts and the log loss (nats)."
-    if intervals:
-        legend += f" Small figures: {LEVEL:.0%} bootstrap intervals."
+    corrected = metrics.get("corrected")
+    notes = corrected.get("interval_notes") if isinstance(corrected, dict) else None
+    if any("<small>" in part for part in parts):
+        said = [str(note) for note in notes] if isinstance(notes, list) else []
+        legend += f" Small figures: {escape('. '.join(said) or f'{LEVEL:.0%} bootstrap intervals')}."
     legend += " A name leads to its samples. For ECE, Brier and other errors lower is better."
     return f"<p>{legend}</p>\n" + "".join(parts)
 

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from inference import protocols
-from inference.bootstrap import Cells, holm, interval, two_sided_p
-from inference.estimates import estimate, figure_interval
+from inference import bootstrap, protocols
+from inference.bootstrap import Cells, drawn_together, holm, interval, two_sided_p
+from inference.estimates import estimate
+from inference.metrics import wilson_interval
 from inference.vecbench import TASKS
 
 STATED = [0.6, 0.7, 0.8, 0.9, 0.95]
@@ -38,7 +39,7 @@ def cells_of(table):
 
 def test_every_task_keeps_its_size_in_every_resample():
     cells = cells_of(table_of(["FI-2", "EmoSet-8"], 70))
-    (weights,) = cells.resamples(50)
+    ((_, weights),) = cells.resamples(50)
     for task in ("FI-2", "EmoSet-8"):
         assert (weights[:, cells.columns["task"] == task].sum(axis=1) == 70).all()
 
@@ -46,7 +47,7 @@ def test_every_task_keeps_its_size_in_every_resample():
 def test_rows_of_one_image_are_drawn_together():
     table = table_of(["FI-2", "FI-8"], 40, images=lambda task, i: f"fi/{i}.jpg")
     cells = cells_of(table)
-    (weights,) = cells.resamples(20)
+    ((_, weights),) = cells.resamples(20)
     by_image = pd.DataFrame(weights.T).groupby(cells.unit)
     assert (by_image.nunique() == 1).all().all()
     assert weights.sum(axis=1).tolist() == [80] * 20
@@ -68,7 +69,7 @@ def test_drawing_cells_spreads_a_figure_as_drawing_rows_does():
     random = np.random.default_rng(1)
     by_rows = right[random.integers(0, 400, (4000, 400))].mean(axis=1)
     cells = cells_of(table)
-    (weights,) = cells.resamples(4000)
+    ((_, weights),) = cells.resamples(4000)
     cell_right = (cells.columns["truth"] == cells.columns["label"]).to_numpy(dtype=float)
     assert np.std(weights @ cell_right / 400) == pytest.approx(np.std(by_rows), rel=0.06)
 
@@ -80,9 +81,6 @@ def test_shared_images_widen_the_interval_of_a_group():
     together = {row.name: row for row in estimate(protocols.prediction_table(rows + twins), 500)}["ID VSA"]
     apart_rows = [{**row, "image": f"other/{i}"} for i, row in enumerate(twins)]
     apart = {row.name: row for row in estimate(protocols.prediction_table(rows + apart_rows), 500)}["ID VSA"]
-
-    def width(row):
-        return row.intervals["accuracy"][1] - row.intervals["accuracy"][0]
 
     assert width(together) > 1.2 * width(apart)
 
@@ -112,41 +110,94 @@ def test_a_group_without_samples_and_a_run_without_confidences_have_what_is_defi
     assert estimate(protocols.prediction_table([]), 50)[-1].n_samples == 0
 
 
-COVERED = ("accuracy", "brier", "roc_auc", "ece", "smooth_ece")
+def width(row, figure="accuracy"):
+    low, high = row.intervals[figure]
+    return high - low
 
 
-@pytest.fixture(scope="module")
-def held():
-    """figure → how many of 150 intervals hold the true value.
-
-    150 data sets of 1,000 answers from a known, overconfident model; 95 % intervals from 300 resamples.
-    """
-    from inference.confidence_metrics import Tally, accuracy, all_figures
-
-    value = np.array([0.5, 0.6, 0.7, 0.8, 0.9])
-    share, right = np.array([0.1, 0.2, 0.3, 0.3, 0.1]), value - 0.06
-
-    def figures(weights):
-        tally = Tally(value, weights[..., :5] + weights[..., 5:], weights[..., :5])
-        return all_figures(tally) | {"accuracy": accuracy(tally)}
-
-    random = np.random.default_rng(5)
-    chances = np.concatenate([share * right, share * (1 - right)])
-    truth = figures(chances * 1e9)
-    counts = dict.fromkeys(COVERED, 0)
-    for _ in range(150):
-        seen = random.multinomial(1000, chances)
-        observed = figures(seen.astype(float))
-        resampled = figures(random.multinomial(1000, seen / 1000, size=300).astype(float))
-        for figure in COVERED:
-            low, high = figure_interval(figure, float(observed[figure]), resampled[figure])
-            counts[figure] += low <= truth[figure] <= high
-    return counts
+def all_right(n, images=None, task="FI-2"):
+    rows = results_of([task], n, images=images)
+    return [{**row, "response": f"<answer>{row['ground_truth']}</answer><confidence>0.9</confidence>"} for row in rows]
 
 
-@pytest.mark.parametrize("figure", COVERED)
-def test_intervals_hold_the_true_value_about_as_often_as_they_say(held, figure):
-    assert 0.88 <= held[figure] / 150 <= 0.99
+def test_a_share_of_one_hundred_percent_has_an_interval_of_about_wilsons_width():
+    row = estimate(protocols.prediction_table(all_right(120)), 1000)[0]
+    low, high = row.intervals["accuracy"]
+    (wilson,), _ = wilson_interval([120], [120])
+    assert high == 1.0
+    assert low == pytest.approx(wilson, abs=0.015)
+    for figure in ("f1", "confidence_rate", "confidence_gap", "brier", "log_loss", "aurc", "auprc", "ece"):
+        assert width(row, figure) > 0.005, figure
+    assert row.intervals["format_rate"][0] == 0.0 < row.intervals["format_rate"][1]  # none of the 120 is well-formed
+
+
+def test_a_perfect_ranking_has_an_interval_below_100_percent():
+    confidence = np.repeat([0.9, 0.2], 30)
+    rows = [
+        {**row, "response": row["response"].replace("0.9<", f"{c}<") if c > 0.5
+         else f"<answer>none</answer><confidence>{c}</confidence>"}
+        for row, c in zip(all_right(60), confidence, strict=True)
+    ]  # fmt: skip
+    row = estimate(protocols.prediction_table(rows), 500)[0]
+    assert row.figures["roc_auc"] == 1.0
+    assert 0.8 < row.intervals["roc_auc"][0] < 0.99
+
+
+def test_answers_to_one_image_count_once_where_all_are_right():
+    """360 right answers to 120 images leave as much doubt as 120 right answers."""
+    single = estimate(protocols.prediction_table(all_right(120)), 1000)[0]
+    images = estimate(protocols.prediction_table(all_right(360, lambda task, i: f"{i // 3}.jpg")), 1000)[0]
+    rows = estimate(protocols.prediction_table(all_right(360)), 1000)[0]
+    assert width(images) == pytest.approx(width(single), abs=0.009)
+    assert width(rows) < 0.6 * width(images)
+
+
+def test_in_large_samples_the_unit_turned_around_changes_nothing():
+    table = table_of(["EmoSet-8"], 3000)
+    right = (table["truth"] == table["label"]).mean()
+    low, high = estimate(table, 1000)[0].intervals["accuracy"]
+    error = 1.96 * np.sqrt(right * (1 - right) / 3000)
+    assert (low, high) == (pytest.approx(right - error, abs=0.002), pytest.approx(right + error, abs=0.002))
+
+
+@pytest.mark.parametrize("name", ["placeholder.jpg", "", "  "])
+def test_records_that_all_name_one_image_have_the_intervals_of_single_records(name):
+    table = table_of(["FI-2", "EmoSet-8"], 80, images=lambda task, i: name)
+    apart = table.assign(image=[f"{i}.jpg" for i in range(len(table))])
+    unit, n_apart = drawn_together(table["task"], table["image"])
+    assert len(set(unit)) == 160
+    assert n_apart == (160 if name.strip() else 0)
+    for row, expected in zip(estimate(table, 300), estimate(apart, 300), strict=True):
+        if row.n_samples:
+            assert width(row) == pytest.approx(width(expected), rel=0.25), row.name
+
+
+def test_one_image_that_most_records_name_is_no_image_to_draw_and_two_are():
+    tasks = pd.Series(["FI-2"] * 100)
+    _, n_apart = drawn_together(tasks, pd.Series(["a.jpg"] * 98 + ["b.jpg", "c.jpg"]))
+    assert n_apart == 98
+    unit, n_apart = drawn_together(tasks, pd.Series(["a.jpg", "b.jpg"] * 50))
+    assert (len(set(unit)), n_apart) == (2, 0)
+
+
+def test_images_of_other_tasks_do_not_make_up_for_a_missing_one():
+    """One image that two tasks share, beside images of one task each."""
+    tasks, images = pd.Series(["FI-2", "FI-8", "FI-2", "FI-2", "FI-8"]), pd.Series(["a", "a", "b", "c", "d"])
+    unit, n_apart = drawn_together(tasks, images)
+    assert (len(set(unit)), n_apart) == (5, 2)
+
+
+def test_subsets_of_a_large_run_give_the_intervals_of_the_whole(monkeypatch):
+    table = table_of(["FI-2", "FI-8", "EmoSet-8"], 700, images=lambda task, i: f"{task[:2]}{i}.jpg")
+    table["confidence"] = np.random.default_rng(0).beta(5, 2, len(table))
+    whole = estimate(table, 1000)
+    monkeypatch.setattr(bootstrap, "MAX_UNITS", 500)
+    parts = estimate(table, 1000)
+    for row, expected in zip(parts, whole, strict=True):
+        assert row.figures == expected.figures
+        for figure in ("accuracy", "f1", "macro_f1", "ece", "brier", "roc_auc", "aurc", "smooth_ece"):
+            if figure in expected.intervals:
+                assert width(row, figure) == pytest.approx(width(expected, figure), rel=0.25), (row.name, figure)
 
 
 def test_an_interval_that_most_resamples_do_not_define_is_none():

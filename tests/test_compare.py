@@ -8,7 +8,7 @@ from conftest import run, write_jsonl
 from test_bootstrap import results_of
 
 from inference import tables
-from inference.compare import differences, main
+from inference.compare import comparison_text, differences, main
 from inference.compare import paired_table as paired_tables
 from inference.compare_published import PUBLISHED_FOLDER, published_comparison, published_intervals, read_published
 from inference.protocols import prediction_table, published_confidence_rows, published_rows
@@ -70,6 +70,28 @@ def test_a_better_run_is_called_better_and_one_with_worse_confidence_worse():
     assert found["Overall", "accuracy"].difference == 0
     assert found["Overall", "brier"].verdict == "worse"
     assert found["Overall", "ece"].verdict == "worse"
+
+
+def test_confidences_closer_than_a_thousandth_are_told_apart():
+    rows = results_of(["FI-2"], 60)
+    sure = [
+        {**row, "response": f"<answer>{label}</answer><confidence>{c}</confidence>"}
+        for row in rows
+        for label, c in [(row["ground_truth"], 0.9999) if row["sample_id"][-1] in "02468" else ("none", 0.9996)]
+    ]
+    assert by_key(differences(paired_table(rows, sure), 100))["FI-2", "roc_auc"].b == 1.0
+
+
+@pytest.mark.parametrize(("n_resamples", "said"), [(199, True), (200, False)])
+def test_fewer_resamples_than_the_correction_needs_are_said(n_resamples, said):
+    """Five rows: p is at least 2 / (n + 1), and five times that has to be below 0.05."""
+    rows = results_of(["FI-2", "EmoSet-8"], 150)
+    found = differences(paired_table(rows, improved(rows)), n_resamples)
+    text = comparison_text(found, "a", "b", n_resamples)
+    assert sum(item.figure == "accuracy" for item in found) == 5
+    assert ("too few for a verdict" in text) == said
+    assert ("expected --n_resamples 200 or more" in text) == said
+    assert bool(by_key(found)["Overall", "accuracy"].verdict) != said
 
 
 def test_pairing_makes_the_interval_of_a_small_change_narrow():

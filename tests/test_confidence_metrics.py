@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 import relplot
 import torch
@@ -13,6 +14,7 @@ from torchmetrics.functional.classification import binary_calibration_error
 
 from inference import confidence_metrics as cm
 from inference.confidence_metrics import Tally
+from inference.estimates import estimate
 
 # Stated confidences are few and tied; probabilities of tokens are many and not.
 values = st.sampled_from([0.0, 0.05, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0]) | st.floats(0, 1)
@@ -169,3 +171,30 @@ def test_many_resamples_at_once_give_what_each_gives_alone(resamples):
     for i, rows in enumerate(resamples):
         for name, value in cm.all_figures(Tally.of(*arrays(rows))).items():
             assert together[name][i] == pytest.approx(float(value), abs=1e-9, nan_ok=True), name
+
+
+def test_all_figures_of_distinct_confidences_agree_with_scikit_learn_however_close_they_are():
+    """Probabilities of tokens near 1: a thousandth holds hundreds of them."""
+    random = np.random.default_rng(0)
+    confidence = 1 - random.random(500) * 1e-3
+    right = random.random(500) < 0.5 + 400 * (confidence - 0.9995)
+    table = pd.DataFrame({"task": "FI-2", "truth": "positive", "label": np.where(right, "positive", "negative"),
+                          "confidence": confidence, "well_formed": True, "image": None})  # fmt: skip
+    figures = estimate(table)[-1].figures
+    assert figures["distinct_confidences"] == 500
+    assert figures["roc_auc"] == pytest.approx(roc_auc_score(right, confidence))
+    assert figures["auprc"] == pytest.approx(average_precision_score(right, confidence))
+    errors = np.cumsum(~right[np.argsort(-confidence)]) / np.arange(1, 501)
+    assert figures["aurc"] == pytest.approx(errors.mean())
+    assert figures["coverage_at_10_risk"] == pytest.approx(
+        np.flatnonzero(errors <= 0.1).max(initial=-1) / 500 + 1 / 500
+    )
+    swapped = table.assign(confidence=[0.9999, 0.9996] * 250, label=["positive", "negative"] * 250)
+    assert estimate(swapped)[-1].figures["roc_auc"] == 1.0
+
+
+def test_harmonic_numbers_of_a_table_and_of_the_digamma_function_agree():
+    n = np.arange(6.0)
+    expected = [0, 1, 1.5, 11 / 6, 25 / 12, 137 / 60]
+    assert cm._harmonic(n) == pytest.approx(expected)
+    assert cm._harmonic(n + 1e-9) == pytest.approx(expected, abs=1e-8)

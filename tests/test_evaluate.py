@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from conftest import read_jsonl, run, write_jsonl
+from test_metrics import HALF_WAY
 
 from inference import protocols, tables
 from inference.evaluate import evaluate
+from inference.report_tables import tables_html
 from inference.result_table import Results
 from inference.results import ShardWriter
 from inference.vecbench import TASK_ALIASES, TASKS
@@ -143,6 +145,35 @@ def test_a_model_without_confidences_gets_accuracy_over_all_samples():
 def test_an_empty_group_prints_na_and_0():
     text = tables.published_confidence_table(list(published([a_result()]).values()))
     assert "| OOD VER         | N/A    | N/A    | N/A      | N/A        | N/A        | 0         |" in text
+
+
+def test_a_group_without_samples_prints_na_at_every_threshold_and_one_that_keeps_none_zero():
+    results = [a_result(response=answer("awe", 0.3)), a_result(task="FI-2", truth="positive", response="none")]
+    analysis = protocols.published_thresholds(protocols.prediction_table(results))
+    lines = [line.split("\t") for line in tables.thresholds_tsv(analysis).splitlines()]
+    kept, none_kept, na = ["100.00"] * 3, ["0.00"] * 3, ["N/A"] * 3
+    assert lines[2] == ["0.3:", *none_kept, *kept, *na]
+    assert lines[3] == ["0.4:", *none_kept, *none_kept, *na]
+
+
+def test_a_brier_score_half_way_between_two_numbers_is_rounded_as_the_published_sum_is(tmp_path):
+    """The mean of the squares is exactly 0.32675; the sum in the order of the file lies just above it."""
+    stated = zip(*HALF_WAY, strict=True)
+    results = [a_result(response=answer("awe" if right else "fear", c), image=f"{c}.jpg") for c, right in stated]
+    evaluate(Results.of(results), tmp_path)
+    published_part = (tmp_path / "metric_conf.log").read_text().partition("Corrected protocol")[0]
+    (line,) = [line for line in published_part.splitlines() if line.startswith("| ID VER")]
+    assert line.split("|")[5].strip() == "32.68"
+
+
+def test_samples_that_share_one_image_are_counted_above_the_intervals_and_these_are_no_points(tmp_path):
+    results = [a_result(response=answer("awe" if i % 3 else "fear", 0.8), image="same.jpg") for i in range(60)]
+    summary = evaluate(Results.of(results), tmp_path, n_resamples=200)
+    text = (tmp_path / "metric_conf.log").read_text()
+    assert text.count("NOTE: 60 samples share an image beside which") == 1
+    assert "60 samples share an image" in tables_html(summary)
+    bounds = summary["corrected"]["metric"][-1]["intervals"]["accuracy"]
+    assert bounds["high"] - bounds["low"] > 0.1
 
 
 def test_tasks_outside_vecbench_count_in_overall_only():

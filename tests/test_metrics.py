@@ -1,6 +1,8 @@
 """Formulas against scikit-learn, hand-worked cases and an independent, slower implementation."""
 
+import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, brier_score_loss, f1_score, roc_auc_score
 
-from inference import metrics
+from inference import confidence_metrics, metrics
+from inference.confidence_metrics import Tally
 
 LABELS = ["awe", "fear", "joy"]
 pairs = st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from([*LABELS, "unknown"])), min_size=1, max_size=60)
@@ -16,20 +19,20 @@ pairs = st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from([*LABELS, "u
 confidences = st.sampled_from([i / 10 for i in range(11)]) | st.floats(0, 1)
 scored = st.lists(st.tuples(confidences, st.integers(0, 1)), min_size=1, max_size=60)
 
+HALF_WAY = ([0.05, 0.05, 0.15, 0.45, 0.5, 1.0, 0.15, 0.2, 0.65, 0.45], [0, 1, 0, 1, 1, 1, 1, 1, 1, 1])
 
-def ece_by_hand(confidence, correctness, close_last, n_bins=10):
-    """The definition, bin by bin, as SPEC words it."""
-    edges = np.linspace(0, 1, n_bins + 1)
+
+def ece_by_hand(confidence, correctness, edges, last_closed):
+    """The definition, bin by bin, as the field words it."""
     total = 0.0
-    for i in range(n_bins):
-        last = close_last and i == n_bins - 1
+    for low, high in itertools.pairwise(edges):
         inside = [
             (c, y)
             for c, y in zip(confidence, correctness, strict=True)
-            if edges[i] <= c and (c < edges[i + 1] or (last and c == 1.0))
+            if low <= c and (c < high or (last_closed and high == c == 1))
         ]
         if inside:
-            mean_c = sum(c for c, _ in inside) / len(inside)
+            mean_c = sum(float(c) for c, _ in inside) / len(inside)
             mean_y = sum(y for _, y in inside) / len(inside)
             total += abs(mean_y - mean_c) * len(inside) / len(confidence)
     return total
@@ -43,11 +46,42 @@ def test_accuracy_and_f1_agree_with_scikit_learn(rows):
     assert metrics.weighted_f1(truth, predicted) == pytest.approx(expected)
 
 
-@given(scored, st.booleans())
-def test_ece_agrees_with_its_definition(rows, close_last):
+@given(scored)
+def test_published_ece_agrees_with_its_definition(rows):
     confidence, correctness = zip(*rows, strict=True)
-    expected = ece_by_hand(confidence, correctness, close_last)
-    assert metrics.expected_calibration_error(confidence, correctness, close_last=close_last) == pytest.approx(expected)
+    expected = ece_by_hand(confidence, correctness, np.linspace(0, 1, 11), last_closed=False)
+    assert metrics.published_calibration_error(confidence, correctness) == pytest.approx(expected)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 1)), min_size=1, max_size=60), st.integers(1, 25))
+def test_ece_has_the_bins_of_exact_arithmetic(rows, n_bins):
+    """Confidences written with three decimals, binned as fractions are."""
+    thousandths, correctness = zip(*rows, strict=True)
+    edges = [Fraction(k, n_bins) for k in range(n_bins + 1)]
+    expected = ece_by_hand([Fraction(c, 1000) for c in thousandths], correctness, edges, last_closed=True)
+    stated = [float(f"{c / 1000:.3f}") for c in thousandths]
+    assert metrics.expected_calibration_error(stated, correctness, n_bins) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("right", "wrong"), [(0.7, 0.75), (0.8, 0.85), (0.6, 0.65), (0.3, 0.35)])
+def test_confidences_of_one_decimal_bin_are_in_one_bin(right, wrong):
+    """One bin with accuracy 1/2; two bins would add up the two gaps."""
+    expected = abs(0.5 - (right + wrong) / 2)
+    assert metrics.expected_calibration_error([right, wrong], [1, 0]) == pytest.approx(expected)
+    tally = Tally.of([right, wrong], [1, 0])
+    assert confidence_metrics.maximum_calibration_error(tally) == pytest.approx(expected)
+    assert confidence_metrics.brier_decomposition(tally)["reliability"] == pytest.approx(expected**2)
+    bins = metrics.calibration_bins([right, wrong], [1, 0])
+    assert bins["count"].max() == 2
+    assert bins["low"][bins["count"].argmax()] == math.floor(10 * wrong) / 10
+
+
+def test_a_confidence_that_was_computed_is_in_the_bin_of_its_decimal_number():
+    for n in range(1, 41):
+        for k in range(n + 1):
+            values = [k / n, min(1.0, sum([1 / n] * k)), math.exp(math.log(k / n)) if k else 0.0]
+            assert set(confidence_metrics.bin_of(np.array(values))) == {min(9, 10 * k // n)}, (k, n)
+    assert confidence_metrics.bin_of(np.array([0.1 + 0.2, 0.2999999, 1.0, -0.1, 1.1])).tolist() == [3, 2, 9, -1, -1]
 
 
 @given(scored)
@@ -85,8 +119,24 @@ def test_ece_by_hand():
 
 
 def test_published_ece_counts_confidence_1_in_the_denominator_only():
-    assert metrics.expected_calibration_error([1.0, 0.5], [0, 0], close_last=False) == pytest.approx(0.25)
-    assert metrics.expected_calibration_error([1.0, 0.5], [0, 0], close_last=True) == pytest.approx(0.75)
+    assert metrics.published_calibration_error([1.0, 0.5], [0, 0]) == pytest.approx(0.25)
+    assert metrics.expected_calibration_error([1.0, 0.5], [0, 0]) == pytest.approx(0.75)
+
+
+def test_the_brier_score_is_the_mean_in_the_order_of_the_file():
+    """Half-way between two printed numbers the order of a sum decides: exactly, this mean is 0.32675."""
+    confidence, correctness = HALF_WAY
+    assert sum((Fraction(str(c)) - y) ** 2 for c, y in zip(confidence, correctness, strict=True)) / len(
+        confidence
+    ) == Fraction("0.32675")
+    score = metrics.brier_score(confidence, correctness)
+    assert (
+        score
+        == brier_score_loss(correctness, confidence, pos_label=1)
+        == np.mean((np.array(confidence) - correctness) ** 2)
+    )
+    assert (repr(100 * score), f"{100 * score:.2f}") == ("32.675000000000004", "32.68")
+    assert f"{100 * metrics.brier_score(confidence[::-1], correctness[::-1]):.2f}" == "32.67"
 
 
 def test_an_edge_belongs_to_the_bin_that_it_opens():
@@ -94,11 +144,11 @@ def test_an_edge_belongs_to_the_bin_that_it_opens():
     assert counts == [1, 1, 0, 0, 0, 1, 0, 0, 0, 1]
 
 
-def test_edges_are_those_of_linspace_to_the_last_bit():
+def test_published_edges_are_those_of_linspace_to_the_last_bit():
     edges = np.linspace(0, 1, 11)
-    assert edges[3] > 0.3  # 0.30000000000000004: a confidence of 0.3 belongs to the bin below
-    counts = metrics.calibration_bins([0.3], [1])["count"].tolist()
-    assert counts.index(1) == 2
+    assert edges[3] > 0.3  # 0.30000000000000004: there, a confidence of 0.3 belongs to the bin below
+    for published, place in ((True, 2), (False, 3)):
+        assert metrics.calibration_bins([0.3], [1], published=published)["count"].tolist().index(1) == place
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
@@ -128,6 +178,12 @@ def test_thresholds_keep_what_is_at_or_above():
     assert by_threshold[0.5] == {"threshold": 0.5, "accuracy": 0.5, "f1": pytest.approx(2 / 3), "coverage": 0.5}
     assert by_threshold[0.9]["accuracy"] == 1.0
     assert metrics.threshold_analysis([], [], [], n_total=0)[0] == {
+        "threshold": 0.1,
+        "accuracy": None,
+        "f1": None,
+        "coverage": None,
+    }
+    assert metrics.threshold_analysis([], [], [], n_total=3)[0] == {
         "threshold": 0.1,
         "accuracy": 0,
         "f1": 0,

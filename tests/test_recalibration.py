@@ -7,6 +7,7 @@ import pytest
 from conftest import run, write_jsonl
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 from test_evaluate import a_result, answer
 
@@ -42,6 +43,21 @@ def columns(rows):
 
 def test_temperature_scaling_recovers_the_temperature():
     assert 1 / fit_recalibration("temperature", *overconfident()).slope == pytest.approx(2.5, rel=0.05)
+
+
+def test_temperature_scaling_is_the_most_likely_temperature():
+    """The likelihood of the answers as they are, minimised by another program."""
+    confidence, right = overconfident(40, seed=4)
+    score, sign = logit(confidence), np.where(right == 1, 1, -1)
+    best = minimize_scalar(lambda slope: np.logaddexp(0, -slope * sign * score).sum(), bounds=(0, 20), method="bounded")
+    assert fit_recalibration("temperature", confidence, right).slope == pytest.approx(best.x, abs=1e-4)
+
+
+def test_answers_that_a_threshold_of_one_half_separates_have_a_finite_temperature_and_a_remark():
+    fitted = fit_recalibration("temperature", np.repeat([0.7, 0.2], 10), np.repeat([1, 0], 10))
+    assert 1 < fitted.slope < 20
+    assert "apart at 0.5" in fitted.remark
+    assert fit_recalibration("temperature", np.repeat([0.7, 0.2], 10), np.repeat([0, 1], 10)).slope == 0
 
 
 def test_platt_scaling_recovers_slope_and_intercept():
@@ -277,7 +293,9 @@ def test_results_of_one_image_belong_together_whatever_the_form_of_the_record():
         a_result(response=answer("fear", 0.9), conversations="no conversation"),
     ]
     samples = confidence_samples(prediction_table(results))
-    assert samples["image"].tolist() == ["a.jpg", "a.jpg", "(row 3)", "(row 4)"]
+    first, second, *others = samples["unit"]
+    assert first == second
+    assert len({first, *others}) == 3
     assert samples["correctness"].tolist() == [1, 1, 1, 0]
 
 
@@ -301,6 +319,19 @@ def test_the_command_prints_before_and_after_and_saves_the_chosen_method(tmp_pat
     stated = expected_calibration_error(confidence, right)
     assert scores["as stated"]["ece"] == pytest.approx(stated)
     assert f"{100 * stated:.2f}" in done.stdout
+
+
+def test_answers_that_all_name_one_image_are_recalibrated_by_folds_of_answers_and_it_is_said(tmp_path):
+    confidence, right = overconfident(100)
+    results = [
+        a_result(response=answer("awe" if y else "fear", c), image="placeholder.jpg")
+        for c, y in zip(confidence, right, strict=True)
+    ]
+    write_jsonl(tmp_path / "merged.jsonl", results)
+    done = run("-m", "inference.recalibration", "--output_path", tmp_path)
+    assert "NOTE: 100 samples share an image" in done.stdout
+    scores = load_recalibration(tmp_path / "recalibration.json").facts["cross_fitted"]["scores"]["Overall"]
+    assert scores["isotonic"]["ece"] < scores["as stated"]["ece"]
 
 
 def test_a_run_without_confidences_is_one_clear_line(tmp_path):

@@ -134,7 +134,7 @@ def thresholds(results: list[dict]) -> dict[str, list[dict]]:
         analysis[group] = []
         for level in LEVELS:
             kept = reaching(part, level)
-            row = {"threshold": level, "accuracy": 0.0, "f1": 0.0, "coverage": 0.0}
+            row = {"threshold": level, **dict.fromkeys(("accuracy", "f1", "coverage"), 0.0 if part else None)}
             if kept:
                 row["accuracy"], row["f1"] = accuracy_and_f1(*labels_of(kept))
                 row["coverage"] = len(kept) / len(part)
