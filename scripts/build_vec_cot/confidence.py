@@ -26,7 +26,7 @@ from collections import Counter
 from pathlib import Path
 
 from inference.arguments import engine_settings, finite_number
-from inference.engines import load_engine
+from inference.engines import EngineFailed, load_engine
 from inference.inference_vllm import infer_share
 from inference.prompts import recognition_prompt
 from inference.response import normal_label, read_response
@@ -153,7 +153,7 @@ def main(arguments: list[str] | None = None) -> None:
         files = collect(items, args)
         for name, rows in files.items():
             write_rows(Path(args.output_path) / f"{name}.jsonl", rows)
-    except (OSError, ValueError, ShardBusy) as error:
+    except (OSError, ValueError, ShardBusy, EngineFailed) as error:
         sys.exit(f"measuring the confidence failed: {type(error).__name__}: {explain(error)}")
     say_notices(files["confidence"])
     print(f"read {len(items)} = measured {len(files['confidence'])} + failed {len(files['error'])}")
