@@ -22,8 +22,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import torch
-
+from inference.devices import use_indices
 from inference.engines import (
     IDLE_SECONDS,
     EngineFailed,
@@ -35,41 +34,47 @@ from inference.engines import (
     sample_seed,
     take_ready,
 )
+from inference.root_cause import OwnLog, engine_cause
 from inference.token_probabilities import response_log_probabilities, token_texts
+from inference.vllm_cpu import cpu_variables
+
+use_indices()
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+
+# On a GPU vLLM forks its engine's process, and CUDA cannot be used in the fork of a process that has asked it
+# anything, even only how many devices there are. So no torch.cuda here: vLLM's platform asks the driver's library.
+from vllm import LLM, SamplingParams  # noqa: E402
+from vllm.platforms import current_platform  # noqa: E402
+from vllm.sampling_params import RequestOutputKind  # noqa: E402
 
 GPU_MAX_NUM_SEQS = 256
 CPU_MAX_NUM_SEQS = 64
 QUEUE_AHEAD = 32  # requests beyond a full batch, so that a finished one is replaced at once
 
-if not torch.cuda.is_available():
-    # What vLLM 0.11 needs on CPU; set before it is imported, and only where nobody has.
-    for name, value in {
-        "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
-        "VLLM_CPU_OMP_THREADS_BIND": "all",  # no binding: workers and tests share the cores
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        # The model runs eagerly here; only log-probabilities call a compiled function (a count), and
-        # compiling it costs the first step 5 to 6 s of C++ compiler, and fails in a folder with a space.
-        "TORCH_COMPILE_DISABLE": "1",
-    }.items():
-        os.environ.setdefault(name, value)
+
+def prepare_cpu() -> None:
+    """Set what vLLM needs on CPU, where the environment does not say otherwise."""
+    import torch
+
+    os.environ.update(cpu_variables())
     # Who has imported torch's compiler before has made it read its settings, too.
     torch._dynamo.config.disable = os.environ["TORCH_COMPILE_DISABLE"] == "1"
-os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-
-from vllm import LLM, SamplingParams  # noqa: E402
-from vllm.sampling_params import RequestOutputKind  # noqa: E402
-
-
-def _failed(error: Exception) -> EngineFailed:
-    return EngineFailed(f"vLLM's engine died: {type(error).__name__}: {error}")
 
 
 class VllmEngine:
-    """A vLLM engine on this process's device; settings reach the engine, pixel budget included."""
+    """A vLLM engine on this process's device; settings reach the engine, pixel budget included.
+
+    Raises:
+        ValueError, OSError: for a setting or a checkpoint that vLLM refuses.
+        EngineFailed: with the cause in one line, when the engine does not start for another reason.
+    """
 
     def __init__(self, settings: EngineSettings):
-        on_cpu = not torch.cuda.is_available()
+        on_cpu = current_platform.is_cpu()
+        if on_cpu:
+            prepare_cpu()
         self.settings = settings
+        self.log = OwnLog()
         self.max_num_seqs = settings.max_num_seqs or (CPU_MAX_NUM_SEQS if on_cpu else GPU_MAX_NUM_SEQS)
         self.processor = load_processor(settings)
         self.image_token_id = self.processor.image_token_id
@@ -84,25 +89,32 @@ class VllmEngine:
             "enforce_eager": True,
             "max_num_batched_tokens": self.max_num_seqs * settings.max_model_len,
         }
-        self.llm = LLM(
-            model=settings.checkpoint,
-            **(cpu_only if on_cpu else {"dtype": settings.dtype}),
-            seed=settings.seed,
-            max_model_len=settings.max_model_len,
-            max_num_seqs=self.max_num_seqs,
-            gpu_memory_utilization=settings.gpu_memory_utilization,
-            limit_mm_per_prompt={"image": 1, "video": 0},
-            mm_processor_kwargs={
-                "min_pixels": settings.budget.min_pixels,
-                "max_pixels": settings.budget.max_pixels,
-            },
-            trust_remote_code=settings.trust_remote_code,
-            load_format="auto" if settings.allow_pickle else "safetensors",
-            logprobs_mode="raw_logprobs",  # before temperature, whatever this version's default is
-            disable_log_stats=True,
-        )
-
+        try:
+            self.llm = LLM(
+                model=settings.checkpoint,
+                **(cpu_only if on_cpu else {"dtype": settings.dtype}),
+                seed=settings.seed,
+                max_model_len=settings.max_model_len,
+                max_num_seqs=self.max_num_seqs,
+                gpu_memory_utilization=settings.gpu_memory_utilization,
+                limit_mm_per_prompt={"image": 1, "video": 0},
+                mm_processor_kwargs={
+                    "min_pixels": settings.budget.min_pixels,
+                    "max_pixels": settings.budget.max_pixels,
+                },
+                trust_remote_code=settings.trust_remote_code,
+                load_format="auto" if settings.allow_pickle else "safetensors",
+                logprobs_mode="raw_logprobs",  # before temperature, whatever this version's default is
+                disable_log_stats=True,
+            )
+        except (ValueError, OSError):
+            raise  # a setting or a file; its own line says which
+        except Exception as error:
+            raise self._failed("did not start", error) from error
         self._wake_up_when_killed()
+
+    def _failed(self, how: str, error: Exception) -> EngineFailed:
+        return EngineFailed(f"vLLM's engine {how}: {engine_cause(error, self.log.text())}")
 
     def _wake_up_when_killed(self) -> None:
         """End the wait for a core that was killed in a process of its own: vLLM 0.11 waits for its outputs for ever."""
@@ -159,7 +171,7 @@ class VllmEngine:
                     except (ValueError, TypeError, RuntimeError) as error:
                         yield Output(request.sample_id, error=f"vLLM refused the request: {error}")
                     except Exception as error:
-                        raise _failed(error) from error
+                        raise self._failed("died", error) from error
             if not engine.has_unfinished_requests():
                 if more:
                     time.sleep(IDLE_SECONDS)
@@ -167,7 +179,7 @@ class VllmEngine:
             try:
                 results = engine.step()
             except Exception as error:
-                raise _failed(error) from error
+                raise self._failed("died", error) from error
             for result in results:
                 if result.finished:
                     yield self._output(result)

@@ -7,8 +7,8 @@
 # Called by infer_and_eval_example.sh, which explains the settings; alone it runs one share,
 # for instance on a second machine that shares the output folder:
 #   checkpoint=… data_path=… output_path=… n_gpu=16 bash inference/infer.sh 8
-# The share INDEX of n_gpu runs on the GPU INDEX (or the INDEX-th of CUDA_VISIBLE_DEVICES);
-# `device=3` names another one.
+# The share INDEX of n_gpu runs on the GPU INDEX (or the INDEX-th of CUDA_VISIBLE_DEVICES, which may be empty:
+# no GPU); `device=3` names another one.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh script`
 set -euo pipefail
 
@@ -39,6 +39,10 @@ parent_pid="${parent_pid:-}"            # the worker ends when this process does
 # More options of inference_vllm, as one string of words: inference_args="--max_num_seqs 512"
 inference_args="${inference_args:-}"
 
+# shellcheck source-path=SCRIPTDIR source=../scripts/process_environment.sh
+source "$repo/scripts/process_environment.sh"
+export PYTHONPATH="$repo${PYTHONPATH:+:$PYTHONPATH}"
+
 only_prepare=()
 if [[ "$index" == prepare ]]; then
   index=0
@@ -52,21 +56,13 @@ if [[ "$engine" == openai || "$engine" == ray || ${#only_prepare[@]} -gt 0 ]]; t
   : # the endpoint or the cluster has the devices
 elif [[ -n "${device:-}" ]]; then
   export CUDA_VISIBLE_DEVICES="$device"
-elif [[ -n "${CUDA_VISIBLE_DEVICES:-}" ]]; then
-  IFS=, read -r -a devices <<< "$CUDA_VISIBLE_DEVICES"
-  if ((index >= ${#devices[@]})); then
-    echo "Worker $index has no GPU: CUDA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES names ${#devices[@]}. Set n_gpu or device." >&2
-    exit 2
-  fi
-  export CUDA_VISIBLE_DEVICES="${devices[index]}"
-elif command -v nvidia-smi > /dev/null && nvidia-smi -L > /dev/null 2>&1; then
-  export CUDA_VISIBLE_DEVICES="$index"
+else
+  device="$("$python" -m inference.devices --worker "$index")"
+  if [[ -n "$device" ]]; then export CUDA_VISIBLE_DEVICES="$device"; fi
 fi
 if [[ -d "$checkpoint" ]]; then
   export HF_HUB_OFFLINE="${HF_HUB_OFFLINE:-1}" # a local folder needs no hub
 fi
-source "$repo/scripts/process_environment.sh"
-export PYTHONPATH="$repo${PYTHONPATH:+:$PYTHONPATH}"
 
 if [[ "$engine" == ray && ${#only_prepare[@]} -eq 0 ]]; then
   python="$(bash "$repo/scripts/python_for_ray.sh" "$python")"

@@ -75,14 +75,15 @@ if [[ "$engine" == ray ]]; then
 elif [[ -z "$n_gpu" ]]; then
   if [[ "$engine" == openai ]]; then
     n_gpu=1
-  elif [[ -n "${CUDA_VISIBLE_DEVICES:-}" ]]; then
-    n_gpu="$(awk -F, '{ print NF }' <<< "$CUDA_VISIBLE_DEVICES")"
   else
-    n_gpu="$( (nvidia-smi -L 2> /dev/null || true) | grep -c '^GPU' || true)"
+    n_gpu="$("$python" -m inference.devices | wc -l)"
   fi
   ((n_gpu > 0)) || n_gpu=1 # the CPU
 fi
 [[ "$n_gpu" =~ ^[1-9][0-9]*$ ]] || stop "n_gpu=$n_gpu: expected a number of at least 1."
+if [[ "$engine" != openai && "$engine" != ray && -z "${device:-}" ]]; then
+  "$python" -m inference.devices --worker "$((n_gpu - 1))" > /dev/null # there is a GPU for each, or none at all
+fi
 
 [[ -z "$project_name" ]] || "$python" -m inference.wandb_run || stop "project_name=$project_name cannot be logged to."
 
@@ -114,17 +115,19 @@ done
 "$python" -m inference.progress --data_path "$data_path" --output_path "$output_path" \
   ${limit:+--limit "$limit"} --pids "${pids[@]}"
 
-failed=0
+failed=()
 for index in "${!pids[@]}"; do
-  if ! wait "${pids[index]}"; then
-    failed=$((failed + 1))
-    echo "Worker $index failed; the end of $output_path/worker_$index.log:" >&2
-    tail -n 15 -- "$output_path/worker_$index.log" >&2
+  status=0
+  wait "${pids[index]}" || status=$?
+  if ((status)); then
+    log="$output_path/worker_$index.log"
+    failed+=("Worker $index failed (status $status): $("$python" -m inference.root_cause "$log"); its log: $log")
   fi
 done
 trap - INT TERM
-if ((failed)); then
-  echo "$failed of $n_gpu worker(s) failed. What was inferred is kept: start the same command again." >&2
+if ((${#failed[@]})); then
+  echo "${#failed[@]} of $n_gpu worker(s) failed. What was inferred is kept: start the same command again." >&2
+  printf '%s\n' "${failed[@]}" >&2
   exit 1
 fi
 

@@ -19,6 +19,7 @@ import sys
 import textwrap
 from dataclasses import asdict
 
+from inference.engines import EngineFailed
 from inference.predictor import Prediction, add_predictor_arguments, load_predictor, split_labels
 from inference.response import REASONING_STEPS, UNKNOWN
 from inference.results import to_line
@@ -89,7 +90,10 @@ def main() -> int:
     if predictor.notice and not args.json:
         print(f"NOTE: {printable(predictor.notice)}\n")
     width = shutil.get_terminal_size((100, 24)).columns
-    predictions = predictor.predict(args.images, candidates, args.task and TASKS[args.task].group)
+    try:
+        predictions = predictor.predict(args.images, candidates, args.task and TASKS[args.task].group)
+    except EngineFailed as error:
+        sys.exit(f"error: {printable(str(error))}")
     for prediction in predictions:
         if args.json:
             print(to_json(prediction), flush=True)

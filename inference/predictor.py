@@ -21,7 +21,7 @@ from PIL import Image
 
 from inference.arguments import add_model_arguments, check_model, check_model_arguments, engine_settings
 from inference.checkpoint_files import CheckpointRefused
-from inference.engines import EngineSettings, Output, Request, checkpoint_notice, load_engine, toy_limits
+from inference.engines import EngineFailed, EngineSettings, Output, Request, checkpoint_notice, load_engine, toy_limits
 from inference.images import ImageError, ImageSource, PixelBudget
 from inference.prompts import recognition_messages
 from inference.redaction import redact
@@ -71,7 +71,7 @@ class Predictor:
         allow_private_url: whether they may be of this machine or a private network.
 
     Raises:
-        ValueError, OSError: when the engine or the checkpoint cannot be loaded.
+        ValueError, OSError, EngineFailed: when the engine or the checkpoint cannot be loaded.
     """
 
     def __init__(
@@ -232,5 +232,5 @@ def load_predictor(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
 
             recalibration = load_recalibration(args.recalibration)
         return Predictor(args.engine, engine_settings(args), recalibration, args.allow_url, args.allow_private_url)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, EngineFailed) as error:
         parser.error(str(error))

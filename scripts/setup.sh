@@ -4,7 +4,8 @@
 # (and Chromium, when the tests are run).
 #
 #   bash scripts/setup.sh              GPU environment if nvidia-smi finds one, else CPU
-#   bash scripts/setup.sh --gpu        the paper's pins (requirement.txt)
+#   bash scripts/setup.sh --gpu        the paper's pins (requirement.txt) but for flash_attn: all that inference needs
+#   bash scripts/setup.sh --flash-attn flash_attn, too: builds many minutes, wants nvcc; MAX_JOBS=4 bounds its memory
 #   bash scripts/setup.sh --cpu        everything on CPU: inference, training, tests (8.5 GB)
 #   bash scripts/setup.sh --eval-only  evaluation only, no torch (0.5 GB)
 #   bash scripts/setup.sh --browser    Chromium, which only the tests of pages need
@@ -71,7 +72,7 @@ setup() {
   local -a files
   case "$mode" in
     cpu) files=(scripts/requirements-cpu.txt scripts/requirements-cpu-nodeps.txt scripts/constraints-cpu.txt) ;;
-    gpu) files=(requirement.txt) ;;
+    gpu | flash-attn) files=(requirement.txt) ;;
     eval) files=(scripts/requirements-eval.txt scripts/constraints-cpu.txt) ;;
   esac
   files+=(scripts/overrides.txt)
@@ -96,9 +97,13 @@ setup() {
       done
       ;;
     gpu)
-      say "installing the GPU environment, then building flash_attn (many minutes; MAX_JOBS bounds its memory)"
+      say "installing the GPU environment without flash_attn; for training, bash scripts/setup.sh --flash-attn adds it"
       grep -v '^flash_attn' requirement.txt > "$venv/requirement-first.txt"
-      install -r "$venv/requirement-first.txt" setuptools wheel ninja packaging psutil
+      install -r "$venv/requirement-first.txt"
+      ;;
+    flash-attn)
+      say "building flash_attn: many minutes; MAX_JOBS bounds its memory (${MAX_JOBS:-not set: one job per processor})"
+      install setuptools wheel ninja packaging psutil # it builds against the torch that is there
       install --no-build-isolation -r requirement.txt
       ;;
     eval)
@@ -137,6 +142,14 @@ default_mode() { if has_gpu; then echo gpu; else echo cpu; fi; }
 
 case "${1:-}" in
   --gpu) setup gpu ;;
+  --flash-attn)
+    command -v nvcc > /dev/null || [[ -x "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" ]] || {
+      say "flash_attn builds with nvcc, found neither on PATH nor in ${CUDA_HOME:-/usr/local/cuda}/bin: install the CUDA toolkit"
+      exit 2
+    }
+    setup gpu
+    setup flash-attn
+    ;;
   --cpu) setup cpu ;;
   --eval-only) setup eval ;;
   --browser) need_package chromium "tests drive the pages with it; 110 MB to fetch" command -v chromium > /dev/null ;;
@@ -151,7 +164,7 @@ case "${1:-}" in
     fi
     ;;
   *)
-    sed -n '2,15p' "${BASH_SOURCE[0]}" | cut -c3-
+    sed -n '2,16p' "${BASH_SOURCE[0]}" | cut -c3-
     exit 2
     ;;
 esac

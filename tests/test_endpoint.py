@@ -19,6 +19,7 @@ from inference.images import ImageSource
 from inference.inference_vllm import share_of
 from inference.prompts import chat_messages
 from inference.results import read_results, shard_path
+from inference.vllm_cpu import cpu_variables
 
 LOG_PROBABILITIES = ("mean_log_probability", "answer_log_probability")
 KEY = "a-key-that-must-not-be-written"
@@ -35,12 +36,7 @@ def server(tmp_path_factory):
         "--dtype", "float32", "--enforce-eager", "--max-model-len", "4096", "--max-num-seqs", "16",
         "--max-num-batched-tokens", "65536", "--limit-mm-per-prompt", '{"image": 1, "video": 0}',
     ]  # fmt: skip
-    environment = {
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_CPU_OMP_THREADS_BIND": "all",
-        "TORCH_COMPILE_DISABLE": "1",  # its compiler fails in a folder with a space
-        "VLLM_NO_USAGE_STATS": "1",
-    }
+    environment = {**cpu_variables(), "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}  # a server runs its engine in a process
     with serving(command, f"http://127.0.0.1:{port}/health", log, 400, environment):
         yield port
 

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from conftest import REPO, TOY_CHECKPOINT, TOY_PIXELS, lines_in, read_jsonl, run, wait_until, write_jsonl
+from cuda_recorder import CudaRecorder
 from PIL import Image
 
 from inference.inference_vllm import main
@@ -27,12 +28,19 @@ def responses(output, index=0, n_shards=1):
 
 
 @pytest.fixture(scope="module")
-def greedy(toy_data, tmp_path_factory):
+def cuda(tmp_path_factory):
+    """Notes what the runs of ``greedy`` ask CUDA."""
+    return CudaRecorder(tmp_path_factory.mktemp("cuda"))
+
+
+@pytest.fixture(scope="module")
+def greedy(toy_data, tmp_path_factory, cuda):
     """engine → the results of a greedy run over the toy records."""
     results = {}
     for engine in ("vllm", "transformers"):
         output = tmp_path_factory.mktemp(engine)
-        run(*infer_command(toy_data, output, "--engine", engine, "--temperature", "0", *TOY_PIXELS))
+        words = infer_command(toy_data, output, "--engine", engine, "--temperature", "0", *TOY_PIXELS)
+        run(*words, env=cuda.environment)
         results[engine] = responses(output)
     return results
 
@@ -48,6 +56,11 @@ def test_greedy_responses_of_vllm_and_transformers_are_equal(greedy):
     assert len(greedy["vllm"]) == 36
     for key, result in greedy["vllm"].items():
         assert without(result, LOG_PROBABILITIES) == without(greedy["transformers"][key], LOG_PROBABILITIES)
+
+
+def test_vllm_is_started_without_a_question_to_cuda(greedy, cuda):
+    """Those before the import of vLLM are in ``test_cuda_questions``; these come up to its engine."""
+    assert cuda.before("reached LLM") == []
 
 
 def test_log_probabilities_of_vllm_and_transformers_agree(greedy):

@@ -154,7 +154,7 @@ def test_relative_paths_are_the_callers_and_a_limit_holds_for_inference_and_eval
     assert not (tmp_path / "run" / "report.html").exists()
 
 
-def test_a_failed_worker_makes_the_job_fail_and_shows_the_end_of_its_log(clone, main_job, tmp_path):
+def test_a_failed_worker_makes_the_job_fail_and_its_last_line_names_the_cause_and_the_log(clone, main_job, tmp_path):
     data = clone / "input_data" / "toy_world" / "test.jsonl"
     settings = environment(
         python=sys.executable, data_path=data, output_path=tmp_path / "run", engine="transformers",
@@ -162,8 +162,11 @@ def test_a_failed_worker_makes_the_job_fail_and_shows_the_end_of_its_log(clone, 
     )  # fmt: skip
     done = run("bash", "inference/infer_and_eval_example.sh", cwd=clone, env=settings, check=False)
     assert done.returncode == 1
-    assert "Worker 0 failed" in done.stderr
-    assert "1 of 1 worker(s) failed" in done.stderr
+    count, cause = done.stderr.strip().splitlines()[-2:]
+    assert count.startswith("1 of 1 worker(s) failed. What was inferred is kept")
+    log = tmp_path / "run" / "worker_0.log"
+    assert cause.startswith("Worker 0 failed (status 1): inference failed: ") and cause.endswith(f"its log: {log}")
+    assert cause.split(": ", 1)[1].removesuffix(f"; its log: {log}") in log.read_text()
     assert not (tmp_path / "run" / "metric.log").exists()
 
 
@@ -197,7 +200,10 @@ def test_the_worker_script_says_what_to_set(clone):
 def machine(tmp_path):
     """A PATH whose nvidia-smi lists eight GPUs, and a Python that only says which one it was given."""
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nfor i in 0 1 2 3 4 5 6 7; do echo GPU $i: made up; done\n")
-    (tmp_path / "python").write_text('#!/bin/sh\necho "device=$CUDA_VISIBLE_DEVICES $*"\n')
+    (tmp_path / "python").write_text(
+        f'#!/bin/sh\n[ "$2" != inference.devices ] || exec "{sys.executable}" "$@"\n'
+        'echo "device=$CUDA_VISIBLE_DEVICES $*"\n'
+    )
     for name in ("nvidia-smi", "python"):
         (tmp_path / name).chmod(0o755)
     settings = environment(python=tmp_path / "python", data_path="d.jsonl", output_path="o", checkpoint="c", n_gpu=8)
@@ -206,7 +212,15 @@ def machine(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("visible", "index", "given"), [(None, 3, "device=3"), ("4,5", 1, "device=5"), ("GPU-a,GPU-b", 0, "device=GPU-a")]
+    ("visible", "index", "given"),
+    [
+        (None, 3, "device=3"),
+        ("4,5", 1, "device=5"),
+        ("4, 5 ,", 1, "device=5"),
+        ("GPU-a,GPU-b", 0, "device=GPU-a"),
+        ("", 1, "device="),
+        ("-1", 0, "device=-1"),
+    ],
 )
 def test_worker_i_gets_the_ith_gpu_that_its_user_may_see(machine, visible, index, given):
     settings = machine if visible is None else {**machine, "CUDA_VISIBLE_DEVICES": visible}
@@ -224,6 +238,18 @@ def test_a_worker_without_a_gpu_takes_nobody_elses(machine):
     done = run("bash", REPO / "inference" / "infer.sh", 2, env={**machine, "CUDA_VISIBLE_DEVICES": "4,5"}, check=False)
     assert done.returncode == 2
     assert "CUDA_VISIBLE_DEVICES=4,5 names 2" in done.stderr
+    assert done.stdout == ""
+
+
+def test_no_visible_gpu_is_one_worker_on_the_processors(machine, tmp_path):
+    """``CUDA_VISIBLE_DEVICES=`` hides the machine's eight GPUs."""
+    data = write_jsonl(tmp_path / "d.jsonl", [])
+    settings = {**machine, "n_gpu": "", "CUDA_VISIBLE_DEVICES": "", "data_path": str(data), "checkpoint": str(tmp_path)}
+    done = run(
+        "bash", REPO / "inference" / "infer_and_eval_example.sh", env={**settings, "output_path": str(tmp_path / "o")}
+    )
+    assert "(vllm, 1 worker(s)," in done.stdout
+    assert (tmp_path / "o" / "worker_0.log").read_text().startswith("device= -m inference.inference_vllm")
 
 
 def test_setup_finds_the_finished_environment_at_once(clone):
@@ -232,6 +258,55 @@ def test_setup_finds_the_finished_environment_at_once(clone):
     done = run("bash", "scripts/setup.sh", "--print-python", "vllm", cwd=clone, env={**environment(), "PATH": path})
     assert os.path.realpath(done.stdout.strip()) == os.path.realpath(sys.executable)
     assert not (clone / ".venv").exists()
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """``setup(*arguments)`` in an environment whose uv only notes what it is asked to install, and what that lists."""
+    venv = tmp_path / "venv"
+    (venv / "bin").mkdir(parents=True)
+    notes = tmp_path / "notes.txt"
+    files = 'for word; do case "$word" in */requirement-first.txt | requirement.txt) cat "$word" ;; esac; done'
+    (venv / "bin" / "uv").write_text(f'#!/bin/sh\n{{ echo "uv $*"; {files}; }} >> "{notes}"\n')
+    (venv / "bin" / "python").symlink_to(sys.executable)
+    (tmp_path / "nvcc").write_text("#!/bin/sh\n")
+    for path in (venv / "bin" / "uv", tmp_path / "nvcc"):
+        path.chmod(0o755)
+    settings = {**environment(venv=venv), "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONDONTWRITEBYTECODE": ""}
+
+    def setup(*arguments, **more):
+        notes.unlink(missing_ok=True)
+        done = run("bash", REPO / "scripts" / "setup.sh", *arguments, env={**settings, **more}, check=False)
+        return done, notes.read_text() if notes.exists() else ""
+
+    return setup
+
+
+def test_the_gpu_set_up_gives_inference_without_building_flash_attn(recorded):
+    done, installed = recorded("--gpu")
+    assert done.returncode == 0, done.stderr
+    assert "flash_attn==" not in installed and "--no-build-isolation" not in installed
+    assert "vllm==0.10.0" in installed and "ms-swift==3.12.6" in installed
+    assert "bash scripts/setup.sh --flash-attn adds it" in done.stderr
+    assert recorded("--gpu")[1] == ""  # finished
+
+
+def test_flash_attn_is_a_step_of_its_own_into_the_same_environment(recorded):
+    done, installed = recorded("--flash-attn", MAX_JOBS="4")
+    assert done.returncode == 0, done.stderr
+    first, _, built = installed.partition("--no-build-isolation")
+    assert "flash_attn==" not in first and "vllm==0.10.0" in first  # the GPU environment comes before, without it
+    assert "flash_attn==2.8.1" in built
+    assert "many minutes" in done.stderr and "MAX_JOBS" in done.stderr
+    assert recorded("--flash-attn")[1] == "" and recorded("--gpu")[1] == ""
+
+
+def test_flash_attn_without_a_compiler_is_refused_in_one_line(recorded, tmp_path):
+    (tmp_path / "nvcc").unlink()
+    path = [folder for folder in os.environ["PATH"].split(":") if not (Path(folder) / "nvcc").exists()]
+    done, installed = recorded("--flash-attn", CUDA_HOME=str(tmp_path), PATH=":".join(path))
+    assert done.returncode == 2 and installed == ""
+    assert len(done.stderr.splitlines()) == 1 and "nvcc" in done.stderr
 
 
 def test_settings_of_the_template_are_those_of_the_issue():

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from inference.arguments import add_model_arguments, check_model
 from inference.checkpoint_files import CheckpointRefused
+from inference.devices import VARIABLE, device_of
 from inference.images import add_image_root_argument
 from inference.terminal import plain_output
 from scripts.build_vec_cot.records import read_rows, write_rows
@@ -67,13 +68,14 @@ def sample(module: str, options: list[str], n_gpu: int) -> None:
     if n_gpu == 1 or "openai" in options:  # an endpoint is asked many questions at once by one process
         run(module, *options)
         return
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(n_gpu)))).split(",")
-    if len(visible) < n_gpu:
-        raise SystemExit(f"--n_gpu {n_gpu}: CUDA_VISIBLE_DEVICES names {len(visible)}")
+    try:
+        devices = [device_of(index) for index in range(n_gpu)]
+    except ValueError as error:
+        raise SystemExit(f"--n_gpu {n_gpu}: {error}") from None
     print(f"\n== {module.rpartition('.')[2]}, {n_gpu} workers", flush=True)
     workers = [
-        start(module, *options, "--index", index, "--n_shards", n_gpu, CUDA_VISIBLE_DEVICES=visible[index])
-        for index in range(n_gpu)
+        start(module, *options, "--index", index, "--n_shards", n_gpu, **({VARIABLE: device} if device else {}))
+        for index, device in enumerate(devices)
     ]
     try:
         failed = [index for index, worker in enumerate(workers) if worker.wait()]

@@ -28,7 +28,7 @@ from pathlib import Path
 from inference.arguments import engine_settings, finite_number
 from inference.checkpoint_files import CheckpointRefused
 from inference.doubts import most_frequent_error
-from inference.engines import load_engine
+from inference.engines import EngineFailed, load_engine
 from inference.inference_vllm import infer_share
 from inference.prompts import recognition_prompt
 from inference.response import normal_label, read_response
@@ -159,7 +159,7 @@ def main(arguments: list[str] | None = None) -> None:
             write_rows(Path(args.output_path) / f"{name}.jsonl", rows)
     except CheckpointRefused as error:
         parser.exit(2, f"{error}\n")
-    except (OSError, ValueError, ShardBusy) as error:
+    except (OSError, ValueError, ShardBusy, EngineFailed) as error:
         sys.exit(f"measuring the confidence failed: {type(error).__name__}: {explain(error)}")
     say_notices(files["confidence"])
     print(f"read {len(items)} = measured {len(files['confidence'])} + failed {len(files['error'])}")

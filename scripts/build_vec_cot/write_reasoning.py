@@ -28,7 +28,7 @@ from typing import Any
 from inference.arguments import engine_settings
 from inference.checkpoint_files import CheckpointRefused
 from inference.doubts import most_frequent_error
-from inference.engines import load_engine
+from inference.engines import EngineFailed, load_engine
 from inference.inference_vllm import infer_share
 from inference.response import reasoning_steps
 from inference.results import ShardBusy, read_results
@@ -163,7 +163,7 @@ def main(arguments: list[str] | None = None) -> None:
             write_rows(Path(args.output_path) / f"{name}.jsonl", rows)
     except CheckpointRefused as error:
         parser.exit(2, f"{error}\n")
-    except (OSError, ValueError, ShardBusy) as error:
+    except (OSError, ValueError, ShardBusy, EngineFailed) as error:
         sys.exit(f"writing the reasoning failed: {type(error).__name__}: {explain(error)}")
     say_notices(files["reasoning"])
     reasons = Counter(row["reason"] for row in files["rejected"]).most_common()

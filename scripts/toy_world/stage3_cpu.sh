@@ -50,6 +50,7 @@ export VERL_USE_EXTERNAL_MODULES=scripts.toy_world.verl_cpu
 export PYTHONPATH="$repo${PYTHONPATH:+:$PYTHONPATH}"
 export OMP_NUM_THREADS="$threads" OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
 export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0 RAY_USAGE_STATS_ENABLED=0 RAY_DEDUP_LOGS=0
-export VLLM_ENABLE_V1_MULTIPROCESSING=0 VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=all VLLM_NO_USAGE_STATS=1
+variables="$("${python:-python3}" -m inference.vllm_cpu)"
+while IFS= read -r variable; do export "${variable?}"; done <<< "$variables"
 export HF_HUB_OFFLINE=1 HYDRA_FULL_ERROR=1
 exec bash "$repo/train/step3_example.sh"

@@ -1,0 +1,117 @@
+"""What a process died of, from its log: the one line that matters, not the forty around it.
+
+    python -m inference.root_cause infer_results/my_run/worker_0.log
+
+prints the last words of the process whose output that file is. vLLM's engine runs in processes of its own; when one
+of them dies, its parent knows no more than "See root cause above". What is above is the child's traceback, in
+the same log, each line under the child's name: ``OwnLog`` reads it there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from inference.terminal import plain_output, printable
+
+COLOUR = re.compile(r"\x1b\[[\d;]*m")
+CHILD = re.compile(r"(?:\(\S+ pid=\d+\) )+")  # "(EngineCore_DP0 pid=123) ": how vLLM begins a child's lines
+LOGGED = re.compile(r"[A-Z]+ \d\d-\d\d \d\d:\d\d:\d\d \[\S+\] ")  # "ERROR 11-26 20:31:05 [core.py:708] "
+TRACEBACK = "Traceback (most recent call last):"
+ELSEWHERE = re.compile(r"root cause|stack trace", re.IGNORECASE)  # an error that only says that there is another one
+LAST_WORDS = "inference failed: "
+LONGEST = 1000
+
+
+def exceptions(text: str) -> Iterator[tuple[str, str]]:
+    """(child's name and pid, empty for the log's own process; the exception's line) of each traceback, in order."""
+    inside: set[str] = set()
+    for line in COLOUR.sub("", text).splitlines():
+        found = CHILD.match(line)
+        process = found[0] if found else ""
+        line = LOGGED.sub("", line[len(process) :], count=1)
+        if line.startswith(TRACEBACK):
+            inside.add(process)
+        elif process in inside and line and not line[0].isspace():
+            inside.discard(process)
+            yield process.strip(), line.strip()
+
+
+def child_cause(text: str) -> str | None:
+    """The exception that a child of the log's process died of; None when the log has none.
+
+    The first child to die takes its parents along: what these say comes later.
+    """
+    found = [(process, line) for process, line in exceptions(text) if process and not ELSEWHERE.search(line)]
+    if not found:
+        return None
+    process = found[0][0]
+    line = [line for other, line in found if other == process][-1]
+    return f"{line} {process}"
+
+
+def engine_cause(error: BaseException, text: str) -> str:
+    """What an engine died of: the exception of its own process in the log ``text``, otherwise ``error``.
+
+    Where ``error`` refers to a cause that no traceback gives (a library ended the process), the last line follows.
+    """
+    if cause := child_cause(text):
+        return printable(cause)[:LONGEST]
+    known = f"{type(error).__name__}: {error}"
+    last = last_line(text)
+    return f"{known} The last line before that: {printable(last)}" if last and ELSEWHERE.search(known) else known
+
+
+def last_line(text: str) -> str:
+    """The last line of a log that says anything."""
+    lines = (line.strip() for line in reversed(COLOUR.sub("", text).splitlines()))
+    return next(filter(None, lines), "")
+
+
+def last_words(text: str) -> str:
+    """What the log's own process says it ended with; libraries may chat on after that."""
+    said = [line for line in text.splitlines() if line.startswith(LAST_WORDS)]
+    raised = [line for process, line in exceptions(text) if not process]
+    return printable([*raised, *said][-1] if raised or said else last_line(text))[:LONGEST]
+
+
+class OwnLog:
+    """What this process and its children write from now on, as far as it goes into a file (Linux)."""
+
+    def __init__(self):
+        self.begin = {}  # (device, inode) → (descriptor, size): both streams may go into one file
+        for descriptor in (1, 2):
+            try:
+                status = os.fstat(descriptor)
+            except OSError:  # closed
+                continue
+            if stat.S_ISREG(status.st_mode):
+                self.begin.setdefault((status.st_dev, status.st_ino), (descriptor, status.st_size))
+
+    def text(self) -> str:
+        """All of it, empty where it goes to a terminal or a pipe."""
+        written = []
+        for descriptor, size in self.begin.values():
+            try:
+                with open(f"/proc/self/fd/{descriptor}", "rb") as handle:
+                    handle.seek(size)
+                    written.append(handle.read().decode("utf-8", "replace"))
+            except OSError:
+                continue
+        return "\n".join(written)
+
+
+def main() -> None:
+    plain_output()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("log", type=Path)
+    args = parser.parse_args()
+    print(last_words(args.log.read_text(encoding="utf-8", errors="replace")) or "it said nothing")
+
+
+if __name__ == "__main__":
+    main()
