@@ -22,9 +22,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
@@ -36,12 +35,17 @@ from inference.storage import explain
 from inference.terminal import plain_output
 from scripts.samples import BrokenSample, Sample, plain, read_samples
 
+if TYPE_CHECKING:
+    import datasets
+
 DATA_SOURCE = "emocaliber"  # the name that train/cus_reward.py is registered under in verl
 ROWS_A_GROUP = 256  # held in memory at once; embedded images are large
 
 
 def verl_features(embed: bool) -> datasets.Features:
     """verl's columns. An image has bytes or an address, never both: verl refuses that."""
+    import datasets
+
     string, integer = datasets.Value("string"), datasets.Value("int64")
     image = {"bytes": datasets.Value("binary")} if embed else {"image": string}
     return datasets.Features(
