@@ -22,8 +22,7 @@ QUESTION = "Which emotion? one of [anger, awe]"
 ANSWER = "<think>a</think><answer>awe</answer>"
 
 SFT = """
-import json, pathlib, sys
-options = dict(zip(sys.argv[1::2], sys.argv[2::2]))  # those before the first option of two words
+import pathlib, sys
 words = sys.argv
 def value(name): return words[words.index(name) + 1]
 folder = pathlib.Path(value("--output_dir"), "checkpoint-4")
@@ -197,22 +196,22 @@ def test_attention_is_flash_attn_where_it_is_installed_else_sdpa_and_the_plan_sa
 
 
 WORLD = """
-from accelerate import PartialState
-state = PartialState()
-print("rank", state.process_index, "of", state.num_processes, "on", state.device)
+import torch
+torch.distributed.init_process_group("gloo")
+counted = torch.ones(1)
+torch.distributed.all_reduce(counted)
+print("rank", torch.distributed.get_rank(), "of", int(counted))
 """
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_on_cpu_as_many_processes_train_as_the_plan_says(rows, tmp_path, processes):
+def test_on_cpu_two_processes_are_two_and_the_plan_says_so(rows, tmp_path):
     (tmp_path / "swift" / "cli").mkdir(parents=True)
     (tmp_path / "swift" / "__init__.py").touch()
     (tmp_path / "swift" / "cli" / "sft.py").write_text(WORLD)
-    data = write_jsonl(tmp_path / "data.jsonl", rows)
-    done = swift(tmp_path, data, tmp_path / "out", cpu_processes=processes)
-    assert f"{processes} device(s) × 1 machine(s) × 2 × 1 accumulated = batch {2 * processes}," in done.stdout
+    done = swift(tmp_path, write_jsonl(tmp_path / "data.jsonl", rows), tmp_path / "out", cpu_processes=2)
+    assert "2 device(s) × 1 machine(s) × 2 × 1 accumulated = batch 4," in done.stdout
     ranks = sorted(line for line in done.stdout.splitlines() if line.startswith("rank"))
-    assert ranks == [f"rank {rank} of {processes} on cpu" for rank in range(processes)]
+    assert ranks == ["rank 0 of 2", "rank 1 of 2"]
 
 
 # --- stage 3 -----------------------------------------------------------------------------------------

@@ -46,14 +46,15 @@ gpu=(--torch_dtype bfloat16 --attn_impl "$attn_impl" --gradient_checkpointing tr
   --gradient_checkpointing_kwargs '{"use_reentrant": false}')
 if [[ "$use_cpu" == true ]]; then
   # Not by accelerate, whose `launch --cpu` starts one process however many it is asked for.
-  launcher=(torch.distributed.run --standalone --local_addr 127.0.0.1 --nproc_per_node "$cpu_processes")
+  launcher=(-m torch.distributed.run --standalone --local_addr 127.0.0.1 --nproc_per_node "$cpu_processes")
+  ((cpu_processes > 1)) || launcher=()
   precision=(--torch_dtype float32 --gradient_checkpointing false)
   export ACCELERATE_USE_CPU=true
 elif [[ "$train_type" == lora ]]; then
-  launcher=(accelerate.commands.launch --num_processes "$n_gpu" --num_machines 1 --mixed_precision bf16 --dynamo_backend no)
+  launcher=(-m accelerate.commands.launch --num_processes "$n_gpu" --num_machines 1 --mixed_precision bf16 --dynamo_backend no)
   precision=("${gpu[@]}")
 else
-  launcher=(accelerate.commands.launch --config_file "$repo/train/fsdp_offload.json"
+  launcher=(-m accelerate.commands.launch --config_file "$repo/train/fsdp_offload.json"
     --num_processes "$((n_gpu * nnodes))" --num_machines "$nnodes"
     --machine_rank "$node_rank" --main_process_ip "$master_addr" --main_process_port "$master_port")
   precision=("${gpu[@]}")
@@ -79,4 +80,4 @@ options=(
 exec "$python" "$repo/train/launch.py" --stage "$stage" --checkout "$swift_path" --print "$print_command" \
   --overwrite "$overwrite" --resume_anyway "$resume_anyway" \
   --allow_pickle "$allow_pickle" --trust_remote_code "$trust_remote_code" \
-  -- "$python" -m "${launcher[@]}" swift/cli/sft.py "${options[@]}"
+  -- "$python" ${launcher[@]+"${launcher[@]}"} swift/cli/sft.py "${options[@]}"
