@@ -16,9 +16,10 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ log = logging.getLogger("inference")
 
 REFUSE, OVERWRITE, RESUME_ANYWAY = "refuse", "overwrite", "resume_anyway"
 CHOICES = (
-    "take another output_path, or start anew (overwrite=true, --overwrite), "
+    "take another output folder, or start anew (overwrite=true, --overwrite), "
     "or mix them knowingly (resume_anyway=true, --resume_anyway)"
 )
 
@@ -158,24 +159,30 @@ def _check_free(folder: Path, n_shards: int | None) -> None:
             raise ShardBusy(f"{folder} is being written by another run (pid {pid}, {path.stem})")
 
 
-def _adopt(folder: Path, description: Description, on_change: str) -> None:
+Outputs = Callable[[Path], Iterable[Path]]  # what a run has left in a folder
+
+
+def _adopt(folder: Path, description: Description, on_change: str, outputs: Outputs = shard_paths) -> None:
     """Make ``run.json`` and ``description`` agree, or refuse."""
     if on_change == OVERWRITE:
-        for path in (*shard_paths(folder), folder / RUN_FILE):
-            path.unlink(missing_ok=True)
+        for path in (*outputs(folder), folder / RUN_FILE):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
     run, changed = None, []
-    inferred = any(path.stat().st_size for path in shard_paths(folder))
+    made = any(path.stat().st_size for path in outputs(folder))
     try:
         run = read_run(folder)
         if run is not None:
             changed = compare(run["identity"], description.identity)
-        elif inferred:
+        elif made:
             changed = [f"the results there have no {RUN_FILE}: what they were made from is not known"]
     except RunChanged as error:
         if on_change != RESUME_ANYWAY:
             raise
         changed = [str(error)]
-    if changed and not inferred:
+    if changed and not made:
         run, changed = None, []  # a start that was refused, or failed, before the first result
     if changed and on_change == REFUSE:
         raise RunChanged(f"{folder} has results of another run: {'; '.join(changed)}; {CHOICES}")
@@ -194,10 +201,17 @@ def _adopt(folder: Path, description: Description, on_change: str) -> None:
     _write(folder, content)
 
 
-def prepare(folder: str | Path, description: Description, on_change: str = REFUSE, alone: bool = True) -> None:
+def prepare(
+    folder: str | Path,
+    description: Description,
+    on_change: str = REFUSE,
+    alone: bool = True,
+    outputs: Outputs = shard_paths,
+) -> None:
     """Before the workers of a run start: nobody else works there, and ``run.json`` says what they will do.
 
-    ``alone=False`` does not mind who works there: for who only reads the results.
+    ``alone=False`` does not mind who works there: for who only reads the results. ``outputs`` gives what the
+    run leaves there, which ``overwrite`` deletes.
 
     Raises:
         ShardBusy: when anybody writes there.
@@ -209,7 +223,7 @@ def prepare(folder: str | Path, description: Description, on_change: str = REFUS
     with locked(folder):
         if alone:
             _check_free(folder, None)
-        _adopt(folder, description, on_change)
+        _adopt(folder, description, on_change, outputs)
 
 
 @contextmanager

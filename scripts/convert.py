@@ -7,7 +7,9 @@
 Reads every layout of ``scripts.samples``. Images stay files, named by absolute paths (verl: file://
 addresses, because it drops a row with a bare path without a word); ``--embed`` puts verl's images
 into the parquet file instead. The pixel budget goes along with each of verl's images, because its
-loader resizes by it. Rows that cannot be used go to <target>.errors.jsonl with the reason: read =
+loader resizes by it. ms-swift gets messages and images alone: it takes other columns for its own (objects,
+label, channel, …) or stumbles on their types, and loses rows. They go to <target>.columns.jsonl, each with
+the number of its line. Rows that cannot be used go to <target>.errors.jsonl with the reason: read =
 written + failed. Exit status 1 when there are any.
 """
 
@@ -20,9 +22,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
@@ -34,12 +35,17 @@ from inference.storage import explain
 from inference.terminal import plain_output
 from scripts.samples import BrokenSample, Sample, images_in, plain, read_samples, reward_problem
 
+if TYPE_CHECKING:
+    import datasets
+
 DATA_SOURCE = "emocaliber"  # the name that train/cus_reward.py is registered under in verl
 ROWS_A_GROUP = 256  # held in memory at once; embedded images are large
 
 
 def verl_features(embed: bool) -> datasets.Features:
     """verl's columns. An image has bytes or an address, never both: verl refuses that."""
+    import datasets
+
     string, integer = datasets.Value("string"), datasets.Value("int64")
     image = {"bytes": datasets.Value("binary")} if embed else {"image": string}
     return datasets.Features(
@@ -87,17 +93,20 @@ class Images:
 
 
 def swift_row(sample: Sample, images: Images) -> dict[str, Any]:
-    """ms-swift's form; the row's other keys are kept.
+    """ms-swift's form: turns and image alone (``other_columns`` are kept elsewhere).
 
     Raises:
         ImageError, ValueError: when the row cannot be trained on.
     """
     if sample.answer is None:
         raise ValueError("messages: expected the assistant's answer as the last turn")
-    replaced = ("messages", "conversations", "images", "image")
-    others = {key: value for key, value in sample.raw.items() if key not in replaced}
     turns = [*sample.messages, {"role": "assistant", "content": sample.answer}]
-    return {"messages": turns, "images": [str(images.path(sample.images[0]))], **others}
+    return {"messages": turns, "images": [str(images.path(sample.images[0]))]}
+
+
+def other_columns(raw: dict[str, Any]) -> dict[str, Any]:
+    """What ``swift_row`` leaves out."""
+    return {key: raw[key] for key in raw if key not in ("messages", "conversations", "images", "image")}
 
 
 def verl_row(sample: Sample, images: Images, split: str, budget: PixelBudget, embed: bool) -> dict[str, Any]:
@@ -161,16 +170,23 @@ class Writer:
             stack.callback(self._flush)
         else:
             self.lines = stack.enter_context(atomic_write(target))
+            self.columns_path = target.with_name(target.name + ".columns.jsonl")
+            self.columns = stack.enter_context(atomic_write(self.columns_path))
+            self.columns_count = 0
 
     def _flush(self) -> None:
         if self.group:
             self.parquet.write_table(pa.Table.from_pylist(self.group, schema=self.schema))
             self.group = []
 
-    def write(self, row: dict[str, Any]) -> None:
+    def write(self, row: dict[str, Any], others: dict[str, Any]) -> None:
+        """``others``: the columns that stand beside the target; parquet's has its own."""
         self.count += 1
         if self.schema is None:
             self.lines.write(to_line(row, plain) + "\n")
+            if others:
+                self.columns.write(to_line({"line": self.count, **others}, plain) + "\n")
+                self.columns_count += 1
             return
         self.group.append(row)
         if len(self.group) >= ROWS_A_GROUP:
@@ -201,7 +217,7 @@ def convert(args: argparse.Namespace) -> tuple[Counter[str], str]:
                     row = swift_row(sample, images)
                 else:
                     row = verl_row(sample, images, args.split, budget, args.embed)
-                yield sample.line_number, row, "", None
+                yield sample.line_number, row, "", sample.raw
             except (ImageError, ValueError) as error:
                 yield sample.line_number, None, f"{args.source}, line {sample.line_number}: {error}", sample.raw
 
@@ -221,15 +237,21 @@ def convert(args: argparse.Namespace) -> tuple[Counter[str], str]:
                 row = {"error": error, "row": raw}
                 errors.write(to_line(row, plain) + "\n")
             elif chosen is None or line_number in chosen:
-                target.write(row)
+                target.write(row, other_columns(raw))
                 counts["written"] += 1
             elif rest:
-                rest.write(row)
+                rest.write(row, other_columns(raw))
                 counts["rest"] += 1
             else:
                 counts["left out"] += 1
     if not counts["failed"]:
         errors_path.unlink()
+    if args.form == "swift":
+        for writer in filter(None, (target, rest)):
+            if writer.columns_count:
+                counts["other columns"] += writer.columns_count
+            else:
+                writer.columns_path.unlink()
     return counts, first_error
 
 
@@ -256,6 +278,9 @@ def main(arguments: list[str] | None = None) -> int:
         parser.exit(2, f"{args.source}: cannot be converted: {explain(error)}\n")
     others = "".join(f" + {name} {counts[name]}" for name in ("rest", "left out") if counts[name])
     print(f"{args.target}: read {counts['read']} = written {counts['written']}{others} + failed {counts['failed']}")
+    if counts["other columns"]:
+        count = counts["other columns"]
+        print(f"other columns of {count} rows, which ms-swift does not read: {args.target}.columns.jsonl")
     if counts["failed"]:
         print(f"the failed rows and why: {args.target}.errors.jsonl; the first: {first_error}", file=sys.stderr)
     return int(counts["failed"] > 0)

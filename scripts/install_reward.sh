@@ -33,28 +33,32 @@ end="    # emocaliber: end"
 init="$target/__init__.py"
 if $undo; then
   rm -f -- "$target/cus_reward.py"
-  sed "/^$begin\$/,/^$end\$/d" "$init" > "$init.new" && mv -- "$init.new" "$init"
+  sed "/^$begin\r*\$/,/^$end\r*\$/d" "$init" > "$init.new" && mv -- "$init.new" "$init"
   echo "Took cus_reward.py out of $target"
   exit 0
 fi
-cp -- "$repo/train/cus_reward.py" "$target/cus_reward.py"
 if ! grep -qF "$begin" "$init"; then
   first='    if data_source == "openai/gsm8k":'
-  grep -qF "$first" "$init" || {
-    echo "$init is not the verl that is known here (0.6 to 0.8): no line $first" >&2
-    exit 2
-  }
+  # Git may have checked the file out with CRLF: its line ends are kept.
   awk -v first="$first" -v begin="$begin" -v end="$end" '
-    $0 == first {
-      print begin
-      print "    if data_source == \"emocaliber\":"
-      print "        from . import cus_reward"
-      print ""
-      print "        return cus_reward.compute_score(solution_str, ground_truth, data_source, extra_info)"
-      print end
+    { line = $0; cr = sub(/\r$/, "", line) ? "\r" : "" }
+    line == first && !found {
+      found = 1
+      print begin cr
+      print "    if data_source == \"emocaliber\":" cr
+      print "        from . import cus_reward" cr
+      print cr
+      print "        return cus_reward.compute_score(solution_str, ground_truth, data_source, extra_info)" cr
+      print end cr
     }
     { print }
-  ' "$init" > "$init.new"
+    END { exit !found }
+  ' "$init" > "$init.new" || {
+    rm -f -- "$init.new"
+    echo "$init is not the verl that is known here (0.4 to 0.9): expected a line $first" >&2
+    exit 2
+  }
   mv -- "$init.new" "$init"
 fi
+cp -- "$repo/train/cus_reward.py" "$target/cus_reward.py"
 echo "cus_reward.py is in $target"

@@ -188,11 +188,13 @@ def test_stage_1_registers_that_module_with_ms_swift(with_code, toy_data, tmp_pa
     image = str(next((toy_data.parent / "images").rglob("*.png")))
     data = write_jsonl(tmp_path / "rows.jsonl", [{"messages": list(message), "images": [image]}] * 2)
     shutil.copytree(REPO / "train", tmp_path / "train")
-    script = tmp_path / "train" / "sft.sh"  # a copy without the check before the start
-    script.write_text(script.read_text().replace('"$python" -m inference.checkpoint_files', "true"))
+    script = tmp_path / "train" / "launch.py"  # a copy without the check before the start
+    text = script.read_text()
+    assert "        check_checkpoint(" in text
+    script.write_text(text.replace("        check_checkpoint(", "        ("))
     settings = {"dataset": data, "model": with_code, "output_dir": tmp_path / "out", "use_cpu": "true", "max_steps": 1,
                 "batch_size": 1, "accumulation": 1, "workers": 0, "split_dataset_ratio": 0, "MIN_PIXELS": 3136,
-                "MAX_PIXELS": 12544, "trust_remote_code": str(trusted).lower()}  # fmt: skip
+                "MAX_PIXELS": 12544, "trust_remote_code": str(trusted).lower(), "PYTHONPATH": REPO}  # fmt: skip
     environment = {**os.environ, "python": sys.executable, **{name: str(value) for name, value in settings.items()}}
     done = run("bash", tmp_path / "train" / "step1_example.sh", env=environment, check=False)
     if trusted:

@@ -358,6 +358,48 @@ def test_rows_that_cannot_be_used_are_kept_with_their_reason(folder, tmp_path, c
     assert f"{source}, line 3, field 'task': expected a task name, got 7" in second["error"]
 
 
+ODD_COLUMNS = {  # of row i
+    "objects in all rows": lambda i: {"objects": ["dog", "tree"]},
+    "objects in half of the rows": lambda i: {"objects": ["dog"]} if i % 2 else {},
+    "columns of other trainings": lambda i: {
+        "channel": "web", "label": "joy", "loss": 1, "margin": "x", "rejected_response": "no", "system": "s",
+        "query": "q", "response": "r", "solution": "s", "videos": [], "audios": [], "tools": "",
+        "id": i if i % 2 else f"img_{i}",
+    },
+    "other types after 10 MB, which a loader guesses from": lambda i: {
+        "note": None if i < 60 else "checked by hand",
+        "id": "2019-03-04" if i < 60 else f"img_{i}",
+        "meta": {"source": "EmoSet"} if i < 60 else {"source": "FI", "url": "x"},
+        **({} if i < 60 else {"late": 1}),
+    },
+}  # fmt: skip
+
+COUNT_BY_SWIFT = """
+import sys
+from swift.llm import load_dataset
+for path in sys.argv[1:]:
+    train, _ = load_dataset(path, split_dataset_ratio=0, num_proc=1)
+    print("rows", len(train), all(row["images"] and row["messages"] for row in train))
+"""
+
+
+def test_ms_swift_reads_every_row_whatever_the_other_columns_which_are_kept_beside(folder, tmp_path, capsys):
+    targets = []
+    for name, columns in ODD_COLUMNS.items():
+        answer = ANSWER.replace("<analysis>", "<analysis>" + "x " * (100_000 if "10 MB" in name else 10))
+        turns = [{"role": "user", "content": "<image>" + QUESTION}, {"role": "assistant", "content": answer}]
+        plain_row = {"messages": turns, "images": ["good.png"]}
+        source = write_jsonl(folder / f"{name}.jsonl", [{**plain_row, **columns(i)} for i in range(64)])
+        targets.append(tmp_path / f"{name}.jsonl")
+        assert convert("swift", source, targets[-1]) == 0
+        assert f"{targets[-1]}.columns.jsonl" in capsys.readouterr().out
+        kept = {row.pop("line"): row for row in read_jsonl(f"{targets[-1]}.columns.jsonl")}
+        assert [kept.get(i + 1, {}) for i in range(64)] == [columns(i) for i in range(64)]
+        assert all(row.keys() == {"messages", "images"} for row in read_jsonl(targets[-1]))
+    done = run(sys.executable, "-c", COUNT_BY_SWIFT, *targets, env={**os.environ, "USE_HF": "1"})
+    assert [line for line in done.stdout.splitlines() if line.startswith("rows")] == ["rows 64 True"] * len(targets)
+
+
 @pytest.mark.parametrize("form", ["swift", "verl"])
 def test_a_source_that_is_not_there_leaves_no_file_behind(tmp_path, form, capsys):
     with pytest.raises(SystemExit, match="2"):

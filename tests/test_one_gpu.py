@@ -57,6 +57,16 @@ def test_the_readmes_estimates_are_what_the_command_computes():
         assert line in readme
 
 
+def test_the_estimates_give_what_was_measured_and_a_slower_card_is_not_faster(monkeypatch):
+    from scripts import budget
+
+    assert budget.adapter_seconds(1, budget.H100) == pytest.approx(0.85)
+    assert budget.adapter_seconds(86_067, budget.SMALL) / 3600 > 20.3
+    monkeypatch.setattr(budget, "PROMPT_TOKENS", budget.MEASURED_PROMPT_TOKENS)
+    assert 8032 / budget.sampling_seconds(8032, budget.H100, 256) == pytest.approx(23.5)
+    assert 1 / budget.sampling_seconds(1, budget.H100, 1) == pytest.approx(0.587, rel=0.03)
+
+
 @pytest.mark.long
 def test_adapters_are_trained_and_merged_into_a_model_folder_for_the_next_stage(tmp_path):
     from safetensors.torch import load_file

@@ -187,9 +187,11 @@ def install(*arguments, check=True):
     return run("bash", REPO / "scripts" / "install_reward.sh", *arguments, check=check)
 
 
-def test_installed_into_verl_its_default_reward_calls_it_and_undo_restores_every_byte(verl_copy):
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
+def test_installed_into_verl_its_default_reward_calls_it_and_undo_restores_every_byte(verl_copy, line_end):
     folder = verl_copy / "verl" / "utils" / "reward_score"
-    before = (folder / "__init__.py").read_bytes()
+    before = (folder / "__init__.py").read_bytes().replace(b"\n", line_end)
+    (folder / "__init__.py").write_bytes(before)
     install(verl_copy)
     once = (folder / "__init__.py").read_bytes()
     install(verl_copy)
@@ -211,6 +213,17 @@ def test_installed_into_verl_its_default_reward_calls_it_and_undo_restores_every
     install("--undo", verl_copy)
     assert (folder / "__init__.py").read_bytes() == before
     assert not (folder / "cus_reward.py").exists()
+
+
+def test_an_unknown_verl_is_refused_and_left_as_it_was(verl_copy):
+    folder = verl_copy / "verl" / "utils" / "reward_score"
+    path = folder / "__init__.py"
+    path.write_text(path.read_text().replace('data_source == "openai/gsm8k"', "data_source in GSM8K"))
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    done = install(verl_copy, check=False)
+    assert done.returncode == 2
+    assert "is not the verl that is known here (0.4 to 0.9): expected a line" in done.stderr
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
 
 
 def test_installing_where_no_verl_is_says_so(tmp_path):

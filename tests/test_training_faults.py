@@ -138,9 +138,17 @@ def test_a_template_resumes_from_the_newest_checkpoint_that_is_whole(tmp_path, t
     assert f"passing over {half}" in done.stderr
 
 
+RUN = """
+import sys
+from pathlib import Path
+from train.launch import run_trainer
+sys.exit(run_trainer(sys.argv[2:], Path(sys.argv[1])))
+"""
+
+
 def launch(output, *command):
-    words = [sys.executable, REPO / "train" / "launch.py", output, *command]
-    return subprocess.Popen(list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    words = [sys.executable, "-c", RUN, output, *command]
+    return subprocess.Popen(list(map(str, words)), cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_a_template_that_is_told_to_end_ends_its_trainer(tmp_path):

@@ -39,39 +39,20 @@ max_steps="${max_steps:-null}"                                           # null:
 seed="${seed:-null}"                                                     # order of the prompts; null: not fixed
 save_freq="${save_freq:-100}"
 test_freq="${test_freq:-10}"
+attn_impl="${attn_impl:-}"                                               # empty: flash_attn where it is installed, else sdpa
 verl_args="${verl_args:-}"                                               # more overrides, as one string of words
 trust_remote_code="${trust_remote_code:-false}"                          # true: run Python code that comes with the model
 allow_pickle="${allow_pickle:-false}"                                    # true: load weights that are pickled (*.bin, *.pt)
-print_config="${print_config:-false}"
+overwrite="${overwrite:-false}"                                          # true: start anew in a folder that has been trained in
+resume_anyway="${resume_anyway:-false}"                                  # true: go on there with another model, data or settings
+print_config="${print_config:-false}"                                    # true: what verl would run with; starts nothing
 
-stop() { echo "stage 3: $1" >&2; exit 2; }
+# shellcheck source-path=SCRIPTDIR source=../scripts/process_environment.sh
 source "$repo/scripts/process_environment.sh"
-if [[ "$print_config" != true ]]; then
-  [[ -d "$model" ]] || stop "no folder at model=$model. Set model to the cold-start model's folder."
-  allowed=()
-  [[ "$allow_pickle" != true ]] || allowed+=(--allow_pickle)
-  [[ "$trust_remote_code" != true ]] || allowed+=(--trust_remote_code)
-  PYTHONPATH="$repo${PYTHONPATH:+:$PYTHONPATH}" "$python" -m inference.checkpoint_files "$model" ${allowed[@]+"${allowed[@]}"}
-  [[ -s "$dataset" ]] || stop "no file at dataset=$dataset. Set dataset to the parquet file of training prompts."
-  [[ -s "$validation" ]] || stop "no file at validation=$validation. Set validation to a parquet file of prompts."
-fi
-[[ -s "$reward_path" ]] || stop "no file at reward_path=$reward_path."
-if [[ -n "$verl_path" ]]; then
-  [[ -f "$verl_path/verl/trainer/main_ppo.py" ]] || stop "no verl/trainer/main_ppo.py in verl_path=$verl_path"
-  verl_path="$(realpath -- "$verl_path")"
-  export PYTHONPATH="$verl_path${PYTHONPATH:+:$PYTHONPATH}"
-fi
-if [[ "$logger" == *wandb* && "$print_config" != true && -z "${WANDB_API_KEY:-}${WANDB_MODE:-}" ]] &&
-  ! grep -qs wandb "${NETRC:-$HOME/.netrc}"; then
-  stop "logger=$logger, but wandb has no key. Set WANDB_API_KEY, or WANDB_MODE=offline, or logger='[\"console\"]'."
-fi
-"$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("verl") is None)' ||
-  stop "$python has no verl. Run bash scripts/setup.sh and set python=.venv/bin/python, or set verl_path."
-
 python="$(bash "$repo/scripts/python_for_ray.sh" "$python")"
 
 # Absolute: Ray's workers have another working directory.
-for name in model dataset validation output_dir reward_path ${rollout_data:+rollout_data}; do
+for name in model dataset validation output_dir reward_path ${rollout_data:+rollout_data} ${verl_path:+verl_path}; do
   printf -v "$name" '%s' "$(realpath -ms -- "${!name}")"
 done
 
@@ -96,6 +77,7 @@ overrides=(
   data.image_key=images
   "actor_rollout_ref.model.path=$(quoted "$model")"
   actor_rollout_ref.model.trust_remote_code="$([[ "$trust_remote_code" == true ]] && echo True || echo False)"
+  ++actor_rollout_ref.model.override_config.attn_implementation="$attn_impl"
   actor_rollout_ref.model.use_remove_padding=False
   actor_rollout_ref.model.use_fused_kernels=True
   actor_rollout_ref.model.enable_gradient_checkpointing=True
@@ -142,32 +124,7 @@ fi
 read -r -a more <<< "$verl_args"
 overrides+=(${more[@]+"${more[@]}"})
 
-if [[ "$print_config" == true ]]; then
-  exec "$python" -m verl.trainer.main_ppo "${overrides[@]}" --cfg job
-fi
-
-# The plan, before anything heavy starts.
-rows="$("$python" -c 'import sys, pyarrow.parquet as p; print(p.ParquetFile(sys.argv[1]).metadata.num_rows)' "$dataset")" ||
-  stop "dataset=$dataset is not a parquet file. Make it with python -m scripts.convert verl."
-epoch_steps=$((rows / batch_size)) # verl drops the last, smaller batch of an epoch
-steps=$((epoch_steps * epochs))
-[[ "$max_steps" == null ]] || steps="$max_steps"
-((steps > 0)) || stop "$rows prompts in $dataset are less than one batch of batch_size=$batch_size."
-echo "Stage 3: $rows prompts of $dataset"
-echo "  $n_gpu device(s) × $nnodes machine(s); $batch_size prompts × $rollouts responses a step, learning rate $learning_rate"
-echo "  $steps steps (fewer if prompts are over $max_prompt_length tokens), validation every $test_freq"
-echo "  checkpoints in $output_dir, $((steps / save_freq)) of them: every $save_freq steps; and the last step's"
-mkdir -p "$output_dir"
-# verl resumes from the step that this file names. It is written when that step's checkpoint is complete; a kill
-# or a full disk in just that moment leaves it empty, and verl would not start.
-latest="$output_dir/latest_checkpointed_iteration.txt"
-if [[ -e "$latest" && ! "$(cat "$latest")" =~ ^[0-9]+$ ]]; then
-  newest="$(find "$output_dir" -mindepth 2 -maxdepth 2 -path '*/global_step_*/data.pt' | sort -V | tail -n 1)"
-  newest="${newest%/data.pt}"
-  if [[ -n "$newest" ]]; then echo "${newest##*_}" > "$latest"; else rm "$latest"; fi
-fi
-if [[ -e "$latest" ]]; then
-  echo "  resuming from step $(cat "$latest")"
-fi
-cd "$output_dir" # Ray puts the working directory before everything else in the paths of its workers
-exec "$python" "$repo/train/launch.py" "$output_dir" "$python" -m verl.trainer.main_ppo "${overrides[@]}"
+exec "$python" "$repo/train/launch.py" --stage 3 --checkout "$verl_path" --print "$print_config" \
+  --overwrite "$overwrite" --resume_anyway "$resume_anyway" \
+  --allow_pickle "$allow_pickle" --trust_remote_code "$trust_remote_code" \
+  -- "$python" -m verl.trainer.main_ppo "${overrides[@]}"

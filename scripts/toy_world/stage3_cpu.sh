@@ -17,7 +17,7 @@ export learning_rate="${learning_rate:-1.2e-4}" kl_coefficient="${kl_coefficient
 warmup_steps="${warmup_steps:-8}"
 export max_prompt_length="${max_prompt_length:-144}" max_response_length="${max_response_length:-80}"
 export save_freq="${save_freq:-20}" test_freq="${test_freq:-10}"
-export logger="${logger:-[\"console\"]}"
+export logger="${logger:-[\"console\"]}" attn_impl="${attn_impl:-sdpa}"
 threads="${threads:-2}"
 
 cpu=(
@@ -27,8 +27,7 @@ cpu=(
   +ray_kwargs.ray_init.include_dashboard=False
   +ray_kwargs.ray_init._node_ip_address=127.0.0.1
   +ray_kwargs.ray_init.object_store_memory=500000000
-  # float32 and torch's own attention; no CUDA graphs, no memory to hand back and forth.
-  +actor_rollout_ref.model.override_config.attn_implementation=sdpa
+  # float32; no CUDA graphs, no memory to hand back and forth.
   ++actor_rollout_ref.actor.fsdp_config.dtype=float32
   ++actor_rollout_ref.ref.fsdp_config.dtype=float32
   ++actor_rollout_ref.ref.fsdp_config.model_dtype=fp32

@@ -15,12 +15,12 @@ repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)"
 # Settings. The environment beats what stands here.
 work="${work:-$repo/output/toy_world}"
 seed="${seed:-0}"
-stage1_samples="${stage1_samples:-19200}"       # 600 steps of 32
-stage2_samples="${stage2_samples:-9600}"        # 300 steps of 32
+stage1_samples="${stage1_samples:-19200}"       # 1200 steps of 16
+stage2_samples="${stage2_samples:-9600}"        # 600 steps of 16
 stage3_samples="${stage3_samples:-1440}"       # 45 steps of 32 prompts, 4 responses each
 validation_samples="${validation_samples:-160}" # prompts that stage 3 is validated on
 test_samples="${test_samples:-60}"              # a task
-sft_batch_size="${sft_batch_size:-32}"          # of stages 1 and 2, over all processes
+sft_batch_size="${sft_batch_size:-16}"          # of stages 1 and 2, over all processes
 stage3_start="${stage3_start:-}"                # model folder that stage 3 starts from; empty: stage 2's result
 threads="${threads:-2}"                         # cores to use; 1 leaves room for a second run
 ship="${ship:-false}"

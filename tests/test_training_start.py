@@ -1,0 +1,342 @@
+"""What a training does before it trains: data, output folder, settings and processes, for all three stages.
+
+A stand-in takes the trainer's place where only its start matters; what the real ones do is tested elsewhere.
+"""
+
+import importlib.util
+import json
+import os
+import shutil
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import REPO, TOY_CHECKPOINT, read_jsonl, run, write_jsonl
+from PIL import Image
+
+from train.data import BadData, check_parquet
+from train.launch import Refused, Verl
+
+QUESTION = "Which emotion? one of [anger, awe]"
+ANSWER = "<think>a</think><answer>awe</answer>"
+
+SFT = """
+import pathlib, sys
+words = sys.argv
+def value(name): return words[words.index(name) + 1]
+folder = pathlib.Path(value("--output_dir"), "checkpoint-4")
+print("trained", sum(1 for _ in open(value("--dataset"))), "from", value("--model"))
+if "--fail" not in words:
+    folder.mkdir(exist_ok=True)
+    (folder / "optimizer.pt").touch()
+    (folder / "trainer_state.json").write_text("{}")
+sys.exit("--fail" in words)
+"""
+
+MAIN_PPO = """
+import pathlib, sys
+values = dict(word.partition("=")[::2] for word in sys.argv[1:])
+folder = pathlib.Path(values["trainer.default_local_dir"].strip("'"))
+(folder / "global_step_2").mkdir(exist_ok=True)
+(folder / "global_step_2" / "data.pt").touch()
+(folder / "latest_checkpointed_iteration.txt").write_text("2")
+print("trained")
+"""
+
+
+@pytest.fixture(scope="module")
+def stand_ins(tmp_path_factory):
+    """A folder with stand-ins of ms-swift and verl; verl's own reward.py tells which key it reads."""
+    folder = tmp_path_factory.mktemp("stand-ins")
+    files = {"swift/cli/sft.py": SFT, "verl/trainer/main_ppo.py": MAIN_PPO}
+    for name, code in {**files, "swift/__init__.py": "", "verl/__init__.py": ""}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(code)
+    installed = importlib.util.find_spec("verl").submodule_search_locations[0]
+    (folder / "verl" / "trainer" / "ppo").mkdir()
+    shutil.copy(f"{installed}/trainer/ppo/reward.py", folder / "verl" / "trainer" / "ppo")
+    return folder
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """Eight rows of stage 1 with an image each."""
+    made = []
+    for i in range(8):
+        Image.new("RGB", (84, 84), (i, 0, 0)).save(tmp_path / f"{i}.png")
+        turns = [{"role": "user", "content": "<image>" + QUESTION}, {"role": "assistant", "content": ANSWER}]
+        made.append({"messages": turns, "images": [f"{i}.png"]})
+    return made
+
+
+def template(stage, stand_ins, check=True, **settings):
+    named = {
+        "python": sys.executable, "model": TOY_CHECKPOINT, "n_gpu": 1, "batch_size": 2, "accumulation": 1,
+        "split_dataset_ratio": 0, "swift_path": stand_ins, "verl_path": stand_ins, "logger": '["console"]', **settings,
+    }  # fmt: skip
+    environment = {**os.environ, **{name: str(value) for name, value in named.items()}}
+    return run("bash", REPO / "train" / f"step{stage}_example.sh", env=environment, check=check)
+
+
+def swift(stand_ins, dataset, output, check=True, **settings):
+    # On CPU with one process, so that nothing but the template and the stand-in runs.
+    settings = {"use_cpu": "true", **settings}
+    return template(1, stand_ins, check, dataset=dataset, output_dir=output, **settings)
+
+
+def test_rows_with_columns_that_ms_swift_stumbles_on_are_trained_whole(stand_ins, rows, tmp_path):
+    odd = [{**row, "objects": ["dog"], "id": i if i % 2 else f"img_{i}"} for i, row in enumerate(rows)]
+    done = swift(stand_ins, write_jsonl(tmp_path / "odd.jsonl", odd), tmp_path / "out")
+    assert f"Stage 1: 8 rows of {tmp_path}/odd.jsonl" in done.stdout and "trained 8" in done.stdout
+    trained = read_jsonl(tmp_path / "out" / "dataset.jsonl")
+    assert [row["images"] for row in trained] == [[str(tmp_path / f"{i}.png")] for i in range(8)]
+    assert all(row.keys() == {"messages", "images"} for row in trained)
+
+
+@pytest.mark.parametrize("form", ["a JSON array", "parquet"])
+def test_the_plan_counts_the_rows_of_every_form(stand_ins, rows, tmp_path, form):
+    data = tmp_path / ("data.json" if form == "a JSON array" else "data.parquet")
+    if form == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), data)
+    else:
+        data.write_text(json.dumps(rows, indent=1))
+    done = swift(stand_ins, data, tmp_path / "out")
+    assert "Stage 1: 8 rows of" in done.stdout and "\n  4 steps\n" in done.stdout and "trained 8" in done.stdout
+
+
+def test_rows_over_the_length_are_left_out_and_said(stand_ins, rows, tmp_path):
+    rows[3]["messages"][1]["content"] = ANSWER.replace("a</think>", "word " * 300 + "</think>")
+    data = write_jsonl(tmp_path / "data.jsonl", rows)
+    done = swift(stand_ins, data, tmp_path / "out", max_length=300, MIN_PIXELS=3136, MAX_PIXELS=12544)
+    assert "8 rows of" in done.stdout and "\n  1 rows left out: over 300 tokens\n" in done.stdout
+    assert "trained 7" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": ["none.png"]}, "line 3, field 'images[0]': image none.png: no such file"),
+        ({"images": []}, "line 3, field 'images': expected one image and one <image> mark"),
+        ({"messages": "text"}, "line 3, field 'messages': expected a list of turns"),
+    ],
+)
+def test_a_row_that_cannot_be_trained_on_ends_the_start_and_is_named(stand_ins, rows, tmp_path, change, message):
+    rows[2] = {**rows[2], **change}
+    done = swift(stand_ins, write_jsonl(tmp_path / "data.jsonl", rows), tmp_path / "out", check=False)
+    assert done.returncode == 2
+    assert message in done.stderr and "trained" not in done.stdout
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out" / "dataset.jsonl").exists()
+
+
+def test_a_folder_trained_for_something_else_is_refused_with_each_difference(stand_ins, rows, tmp_path):
+    data, other = write_jsonl(tmp_path / "data.jsonl", rows), write_jsonl(tmp_path / "other.jsonl", rows[:4])
+    output = tmp_path / "out"
+    swift(stand_ins, data, output)
+    refused = swift(stand_ins, other, output, check=False, learning_rate="2e-5")
+    assert refused.returncode == 2 and "trained" not in refused.stdout
+    assert refused.stderr.count("\n") == 1
+    for part in (
+        "data.sha256 was",
+        "settings.learning_rate was 1e-05, is 2e-05",
+        "overwrite=true",
+        "resume_anyway=true",
+    ):
+        assert part in refused.stderr
+    model = shutil.copytree(TOY_CHECKPOINT, tmp_path / "model")
+    (model / "config.json").write_text((model / "config.json").read_text() + "\n")
+    assert "checkpoint.sha256 was" in swift(stand_ins, data, output, check=False, model=model).stderr
+    mixed = swift(stand_ins, other, output, resume_anyway="true")
+    assert f"trained 4 from {output}/checkpoint-4" in mixed.stdout and "are mixed: data.sha256" in mixed.stderr
+    anew = swift(stand_ins, data, output, overwrite="true")
+    assert f"trained 8 from {TOY_CHECKPOINT}" in anew.stdout and "resuming" not in anew.stdout
+
+
+def test_a_finished_training_says_so_and_one_that_failed_goes_on(stand_ins, rows, tmp_path):
+    data, output = write_jsonl(tmp_path / "data.jsonl", rows), tmp_path / "out"
+    swift(stand_ins, data, output)
+    # How the batch is spread decides nothing: the same run.
+    again = swift(stand_ins, data, output, batch_size=1, accumulation=2, save_steps=7)
+    assert f"Stage 1 is finished: {output}/checkpoint-4. Nothing is left to train" in again.stdout
+    assert "trained" not in again.stdout
+    failed = tmp_path / "failed"
+    shutil.copytree(output / "checkpoint-4", failed / "checkpoint-4")
+    unknown = swift(stand_ins, data, failed, check=False)
+    assert unknown.returncode == 2 and "have no run.json" in unknown.stderr
+    assert swift(stand_ins, data, failed, check=False, resume_anyway="true", swift_args="--fail").returncode == 1
+    assert f"resuming from {failed}/checkpoint-4" in swift(
+        stand_ins, data, failed, check=False, swift_args="--fail"
+    ).stdout  # fmt: skip
+
+
+def test_a_start_that_left_no_checkpoint_binds_the_folder_to_nothing(stand_ins, rows, tmp_path):
+    data, output = write_jsonl(tmp_path / "data.jsonl", rows), tmp_path / "out"
+    assert swift(stand_ins, data, output, check=False, swift_args="--fail").returncode == 1
+    assert "trained 8" in swift(stand_ins, data, output, learning_rate="2e-5").stdout
+
+
+def test_attention_is_flash_attn_where_it_is_installed_else_sdpa_and_the_plan_says_it(stand_ins, rows, tmp_path):
+    data = write_jsonl(tmp_path / "data.jsonl", rows)
+
+    def planned(name, check=True, **settings):
+        settings = {"use_cpu": "false", "print_command": "true", "check": check, **settings}
+        return swift(stand_ins, data, tmp_path / name, **settings)
+
+    def chosen(**settings):
+        words = planned("out", **settings).stdout.splitlines()
+        return words[words.index("--attn_impl") + 1]
+
+    (tmp_path / "flash_attn").mkdir()
+    (tmp_path / "flash_attn" / "__init__.py").touch()
+    assert (chosen(), chosen(attn_impl="eager")) == ("sdpa", "eager")
+    assert (chosen(PYTHONPATH=tmp_path), chosen(PYTHONPATH=tmp_path, attn_impl="sdpa")) == ("flash_attn", "sdpa")
+    missing = planned("out", check=False, attn_impl="flash_attn")
+    assert missing.returncode == 2 and "attn_impl=flash_attn, but" in missing.stderr
+
+
+WORLD = """
+import torch
+torch.distributed.init_process_group("gloo")
+counted = torch.ones(1)
+torch.distributed.all_reduce(counted)
+print("rank", torch.distributed.get_rank(), "of", int(counted))
+"""
+
+
+def test_on_cpu_two_processes_are_two_and_the_plan_says_so(rows, tmp_path):
+    (tmp_path / "swift" / "cli").mkdir(parents=True)
+    (tmp_path / "swift" / "__init__.py").touch()
+    (tmp_path / "swift" / "cli" / "sft.py").write_text(WORLD)
+    done = swift(tmp_path, write_jsonl(tmp_path / "data.jsonl", rows), tmp_path / "out", cpu_processes=2)
+    assert "2 device(s) × 1 machine(s) × 2 × 1 accumulated = batch 4," in done.stdout
+    ranks = sorted(line for line in done.stdout.splitlines() if line.startswith("rank"))
+    assert ranks == ["rank 0 of 2", "rank 1 of 2"]
+
+
+# --- stage 3 -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    Image.new("RGB", (84, 84)).save(tmp_path / "a.png")
+    row = {
+        "data_source": "emocaliber", "prompt": [{"role": "user", "content": "<image>" + QUESTION}],
+        "images": [{"image": f"file://{tmp_path}/a.png"}], "ability": "emotion",
+        "reward_model": {"style": "rule", "ground_truth": "awe"},
+    }  # fmt: skip
+    return [json.loads(json.dumps(row)) for _ in range(4)]
+
+
+def written(path, rows):
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def renamed(rows, old, new):
+    return [{new if key == old else key: value for key, value in row.items()} for row in rows]
+
+
+def changed(rows, **changes):
+    return [*rows[:2], {**rows[2], **changes}, *rows[3:]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows, _: renamed(rows, "images", "image"), "row 1, field 'images': expected a list of images"),
+        (lambda rows, _: renamed(rows, "prompt", "messages"), "row 1, field 'prompt': expected a list of turns"),
+        (lambda rows, _: renamed(rows, "data_source", "source"), "row 1, field 'data_source': expected a text"),
+        (lambda rows, _: renamed(rows, "reward_model", "label"), "row 1, field 'reward_model': expected an object"),
+        (lambda rows, _: changed(rows, images=[]), "row 3, field 'images': expected an image for each <image>"),
+        (
+            lambda rows, _: changed(rows, prompt=[{"role": "user", "content": QUESTION}]),
+            "row 3, field 'images': expected an image for each <image> of the prompt, and one at least, got 1 for 0",
+        ),
+        (lambda rows, _: changed(rows, images=[{"image": "/none.png"}]), "row 3, field 'images[0]': expected an image"),
+        (lambda rows, _: changed(rows, images=[{"image": "a.png"}]), "field 'images[0]': expected an absolute path"),
+        (
+            lambda rows, folder: [{**row, "images": [f"{folder}/a.png"]} for row in rows],
+            "row 1, field 'images[0]': expected {\"bytes\": …} or {\"image\": \"file://…\"}",
+        ),
+        (
+            lambda rows, _: changed(rows, reward_model={"style": "rule", "ground_truth": None}),
+            "row 3, field 'reward_model.ground_truth': expected a label, got None",
+        ),
+        (lambda rows, _: changed(rows, data_source=None), "row 3, field 'data_source': expected a text, got None"),
+    ],
+)  # fmt: skip
+def test_a_parquet_file_that_verl_would_train_on_blindly_is_refused(prompts, tmp_path, change, message):
+    path = written(tmp_path / "bad.parquet", change(prompts, tmp_path))
+    with pytest.raises(BadData) as refused:
+        check_parquet(path)
+    assert str(refused.value).startswith(f"{path}, ")
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_images_by_address_by_path_and_embedded_are_good(prompts, tmp_path):
+    prompts[0]["images"] = [{"image": f"{tmp_path}/a.png"}]
+    assert check_parquet(written(tmp_path / "by_name.parquet", prompts)) == 4
+    embedded = [{**row, "images": [{"bytes": (tmp_path / "a.png").read_bytes()}]} for row in prompts]
+    assert check_parquet(written(tmp_path / "embedded.parquet", embedded)) == 4
+    assert check_parquet(written(tmp_path / "named.parquet", renamed(prompts, "images", "photo")), "photo") == 4
+
+
+def test_stage_3_checks_both_files_and_has_an_identity_and_an_end(stand_ins, prompts, tmp_path):
+    good = written(tmp_path / "good.parquet", prompts)
+    bad = written(tmp_path / "bad.parquet", renamed(prompts, "images", "image"))
+
+    def stage3(check=True, **settings):
+        named = {"dataset": good, "validation": good, "output_dir": tmp_path / "out", "batch_size": 2, **settings}
+        return template(3, stand_ins, check, **named)
+
+    for name in ("dataset", "validation"):
+        done = stage3(check=False, **{name: bad})
+        assert done.returncode == 2 and done.stderr.startswith(f"stage 3: {bad}, row 1, field 'images'")
+    done = stage3()
+    assert "Stage 3: 4 prompts of" in done.stdout and "attention sdpa" in done.stdout and "\ntrained" in done.stdout
+    again = stage3(micro_batch_size=1, test_freq=5)
+    assert f"Stage 3 is finished: {tmp_path}/out/global_step_2." in again.stdout and "trained" not in again.stdout
+    other = stage3(check=False, kl_coefficient="0.05", verl_args="algorithm.gamma=0.9")
+    assert other.returncode == 2 and other.stderr.count("\n") == 1
+    assert "settings.actor_rollout_ref.actor.kl_loss_coef was 0.01, is 0.05" in other.stderr
+    assert "settings.algorithm.gamma was None, is 0.9" in other.stderr
+    reward = shutil.copy(REPO / "train" / "cus_reward.py", tmp_path / "reward.py")
+    (tmp_path / "reward.py").write_text((tmp_path / "reward.py").read_text() + "# another\n")
+    assert "reward.sha256 was" in stage3(check=False, reward_path=reward).stderr
+    assert "\ntrained" in stage3(kl_coefficient="0.05", overwrite="true").stdout
+
+
+def test_without_a_home_folder_stage_3_still_asks_for_wandbs_key(stand_ins, prompts, tmp_path):
+    good = written(tmp_path / "good.parquet", prompts)
+    settings = {
+        "PATH": os.environ["PATH"], "python": sys.executable, "model": TOY_CHECKPOINT, "dataset": good,
+        "validation": good, "output_dir": tmp_path / "out", "verl_path": stand_ins, "NETRC": tmp_path / "none",
+    }  # fmt: skip
+    bare = {name: str(value) for name, value in settings.items()}
+    done = run("bash", REPO / "train" / "step3_example.sh", env=bare, check=False)
+    assert done.returncode == 2
+    assert "wandb has no key" in done.stderr
+
+
+def test_the_reward_goes_by_the_key_that_the_installed_verl_reads(tmp_path):
+    """A verl that takes the other key, too, would ignore it, and train on another reward."""
+    words = [
+        "python", "-m", "verl.trainer.main_ppo", "actor_rollout_ref.model.path=m", "trainer.default_local_dir=o",
+        "data.train_files=d", "data.val_files=v", "custom_reward_function.path=r.py",
+        "+custom_reward_function.reward_kwargs.rule=brier",
+    ]  # fmt: skip
+    installed = importlib.util.find_spec("verl").submodule_search_locations[0]
+    assert Verl(words, type(tmp_path)(installed)).command() == words  # 0.6
+    reader = tmp_path / "trainer" / "ppo" / "reward.py"
+    reader.parent.mkdir(parents=True)
+    reader.write_text(
+        '    reward_fn_config = config.reward.get("custom_reward_function") or {}\n'
+    )  # as 0.8 and 0.9 have it
+    assert Verl(words, tmp_path).command()[-2:] == [
+        "reward.custom_reward_function.path=r.py", "+reward.custom_reward_function.reward_kwargs.rule=brier",
+    ]  # fmt: skip
+    reader.write_text("def reward(): ...\n")
+    with pytest.raises(Refused, match=r"reward\.py: expected verl 0\.4 to 0\.9"):
+        Verl(words, tmp_path)
