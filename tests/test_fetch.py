@@ -74,8 +74,7 @@ def environment(hub, work, **variables):
     """What a user has, and neither this machine's proxy, token nor cache."""
     foreign = re.compile("HF_|HUGGING|.*PROXY$", re.IGNORECASE)
     kept = {name: value for name, value in os.environ.items() if not foreign.match(name)}
-    ours = {"HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "0", "HF_HOME": str(work / "cache")}
-    return {**kept, **ours, "HF_HUB_DISABLE_PROGRESS_BARS": "1", **variables}
+    return {**kept, "HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "0", "HF_HOME": str(work / "cache"), **variables}
 
 
 @pytest.fixture

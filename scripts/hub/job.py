@@ -12,7 +12,8 @@ import shutil
 import sys
 import time
 from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +25,10 @@ from tqdm import tqdm
 from scripts.hub.repository import FetchError, HubFile, address, explain, listing, mismatch, status_of, without_secrets
 from scripts.hub.unpack import UnpackError, is_archive, is_unpacked, unpack
 
-BARS = 50  # with more files than this to fetch, a bar for each is too much
+BAR_SECONDS = 5
 ATTEMPTS = 10  # in vain, each after twice the pause: more than the five minutes of the hub's rate limits in all
+# The library's bars, one per file, would move the cursor, which plain output does not allow.
+disable_progress_bars()
 # Paths out of the folder. The listing is checked, but the library asks for one of its own.
 OUTSIDE = ("/*", "../*", "*/../*")
 
@@ -102,8 +105,11 @@ def partial_files(jobs: Collection[Job]) -> list[Path]:
 
 
 def bytes_to_fetch(jobs: Collection[Job]) -> int:
-    partial = sum(path.stat().st_size for path in partial_files(jobs))
-    return max(0, sum(file.size for job in jobs for file in job.missing()) - partial)
+    left = sum(file.size for job in jobs for file in job.missing())
+    for path in partial_files(jobs):
+        with suppress(FileNotFoundError):  # its file is whole by now
+            left -= path.stat().st_size
+    return max(0, left)
 
 
 def size(n_bytes: int) -> str:
@@ -185,20 +191,26 @@ def download(job: Job, workers: int) -> None:
         FetchError: when the hub cannot be reached, refuses, or the disk does.
     """
     resource, in_vain, to_fetch = job.resource, 0, bytes_to_fetch([job])
-    if len(job.missing()) > BARS:
-        disable_progress_bars("huggingface_hub.http_get")
+    arguments = {
+        "repo_type": resource.kind,
+        "revision": job.commit,
+        "local_dir": job.folder,
+        "allow_patterns": [resource.only] if resource.only else None,
+        "ignore_patterns": [*OUTSIDE, *filter(None, [resource.without])],
+        "max_workers": workers,
+    }
     while True:
         try:
-            snapshot_download(
-                job.repo_id,
-                repo_type=resource.kind,
-                revision=job.commit,
-                local_dir=job.folder,
-                allow_patterns=[resource.only] if resource.only else None,
-                ignore_patterns=[*OUTSIDE, *filter(None, [resource.without])],
-                max_workers=workers,
-            )
-            return
+            with (
+                ThreadPoolExecutor(1) as pool,
+                tqdm(total=to_fetch, desc=resource.name, unit="B", unit_scale=True, disable=None) as bar,
+            ):
+                downloading = pool.submit(snapshot_download, job.repo_id, **arguments)
+                while wait([downloading], timeout=BAR_SECONDS).not_done:
+                    bar.update(to_fetch - bytes_to_fetch([job]) - bar.n)
+                downloading.result()
+                bar.update(to_fetch - bar.n)
+                return
         except (OSError, ValueError, RuntimeError) as error:  # the last: the library's other protocols, if switched on
             before, to_fetch = to_fetch, bytes_to_fetch([job])
             in_vain = 0 if to_fetch < before else in_vain + 1
