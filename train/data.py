@@ -16,13 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from inference.images import ImageError, PixelBudget, data_roots
+from inference.images import FACTOR, ImageError, PixelBudget, data_images
 from inference.json_lines import describe
 from inference.results import atomic_write, to_line
 from inference.storage import explain
+from inference.vecbench import IMAGE
 from scripts.convert import Images, swift_row
 from scripts.data_checks import Checker
-from scripts.samples import IMAGE, BrokenSample, Sample, read_samples
+from scripts.samples import BrokenSample, Sample, images_in, read_samples
 
 PARQUET_BATCH = 64  # rows held at once; embedded images are large
 TURN_TOKENS = 32  # more than a chat template adds to a turn, or to the whole for its system prompt
@@ -46,8 +47,8 @@ class Rows:
 
 def _too_long(sample: Sample, size: tuple[int, int], checker: Checker) -> bool:
     """Whether the row has more tokens than it may: most rows are short enough by their bytes alone."""
-    width, height = checker.budget.fit(*size)
-    image_tokens = width * height // 28**2
+    width, height = checker.source.budget.fit(*size)
+    image_tokens = width * height // FACTOR**2
     contents = [turn["content"] for turn in sample.messages] + [sample.answer or ""]
     most = (
         image_tokens + TURN_TOKENS + sum(len(content.encode("utf-8", "replace")) + TURN_TOKENS for content in contents)
@@ -65,9 +66,10 @@ def write_swift_rows(source: Path, target: Path, tokenizer: str, max_length: int
         BadData: when a row cannot be trained on: the first one, and how many there are. ``target`` is not written.
         OSError: when a file cannot be read or written.
     """
-    images = Images(data_roots(source), target.with_name(f"{target.stem}_images"))
-    images.source.confined = False  # the file is the user's own, and its images may lie where they do
-    checker = Checker(roots=[], budget=budget, tokenizer=tokenizer, max_length=max_length)
+    # The file is the user's own: its images may lie where they do.
+    found = data_images(source, images_in(source), budget=budget, confined=False)
+    images = Images(found, target.with_name(f"{target.stem}_images"))
+    checker = Checker(found, tokenizer=tokenizer, max_length=max_length)
     read = too_long = bad = 0
     first = ""
     with atomic_write(target) as lines:
@@ -77,7 +79,7 @@ def write_swift_rows(source: Path, target: Path, tokenizer: str, max_length: int
                 if isinstance(sample, BrokenSample):
                     raise BadData(sample.error)
                 row = swift_row(sample, images)
-                if _too_long(sample, images.source.original_size(sample.images[0]), checker):
+                if _too_long(sample, found.original_size(sample.images[0]), checker):
                     too_long += 1
                 else:
                     lines.write(to_line(row) + "\n")

@@ -28,7 +28,6 @@ from typing import Any
 REPO = Path(__file__).resolve().parent.parent
 sys.path[:] = [str(REPO), *(place for place in sys.path if place != str(REPO / "train"))]
 
-from inference.checkpoint_files import check_checkpoint  # noqa: E402
 
 # What a training leaves in its folder, and what starting anew deletes.
 CHECKPOINTS = ("checkpoint-*", "global_step_*")
@@ -288,16 +287,15 @@ class Verl:
         return {name: value for name, value in self.values().items() if not self.ASIDE.fullmatch(name)}
 
     def check_logger(self) -> None:
-        """wandb without a key would end the training after everything has been loaded."""
-        loggers = self.values().get("trainer.logger")
-        if "wandb" not in (loggers or ()) or os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_MODE"):
-            return
-        netrc = Path(os.environ.get("NETRC") or Path(os.path.expanduser("~"), ".netrc"))
-        if not netrc.is_file() or "wandb" not in netrc.read_text(encoding="utf-8", errors="replace"):
-            raise Refused(
-                "logger names wandb, but wandb has no key. "
-                "Set WANDB_API_KEY, or WANDB_MODE=offline, or logger='[\"console\"]'."
-            )
+        """wandb without a key would end the training after everything has been loaded.
+
+        Raises:
+            Refused: when a run cannot be logged.
+        """
+        from inference.wandb_run import why_not
+
+        if "wandb" in (self.values().get("trainer.logger") or ()) and (problem := why_not()):
+            raise Refused(f"{problem}; without wandb: logger='[\"console\"]'")
 
     def prepare_data(self) -> None:
         """Raises BadData: see ``train.data``."""
@@ -362,6 +360,9 @@ def check_inputs(training: Swift | Verl, args: argparse.Namespace) -> None:
     Raises:
         Refused, CheckpointRefused: naming what is missing or wrong.
     """
+    from inference.checkpoint_config import without_torch
+    from inference.checkpoint_files import check_checkpoint
+
     if not Path(training.model).is_dir() and (isinstance(training, Verl) or training.model.startswith(("/", "."))):
         kind = "the cold-start model's folder" if isinstance(training, Verl) else "a model folder or a hub name"
         raise Refused(f"no folder at model={training.model}. Set model to {kind}.")
@@ -370,7 +371,13 @@ def check_inputs(training: Swift | Verl, args: argparse.Namespace) -> None:
             raise Refused(f"no file at {name}={path}. Set {name} to {what}.")
     if Path(training.model).is_dir():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        check_checkpoint(training.model, args.allow_pickle == "true", args.trust_remote_code == "true")
+        environment = dict(os.environ)
+        without_torch()
+        try:
+            check_checkpoint(training.model, args.allow_pickle == "true", args.trust_remote_code == "true")
+        finally:  # the trainer needs it
+            os.environ.clear()
+            os.environ.update(environment)
 
 
 def outputs(folder: Path) -> list[Path]:
@@ -416,6 +423,7 @@ def start(training: Swift | Verl, args: argparse.Namespace) -> int:
         return 0
     training.prepare_data()
     if first and not (trained and on_change == REFUSE):
+        # A start that left no checkpoint binds the folder to nothing.
         prepare(folder, description, on_change if trained else OVERWRITE, outputs=outputs)
     if resumed:
         training.resume(resumed)
