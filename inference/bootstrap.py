@@ -21,7 +21,8 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-LEVEL = 0.95
+ALPHA = 0.05
+LEVEL = 1 - ALPHA
 N_RESAMPLES = 1000  # unless a command is told otherwise
 CHUNK_VALUES = 4_000_000  # numbers of a chunk of weights: 32 MB
 # More units than this are resampled in ``N_SUBSETS`` subsets of this size, a small task whole.

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from inference.bootstrap import LEVEL, Cells, drawn_together, holm, interval, resampled, two_sided_p
+from inference.bootstrap import ALPHA, LEVEL, Cells, drawn_together, holm, interval, resampled, two_sided_p
 from inference.compare_published import PUBLISHED_FOLDER, published_comparison
 from inference.confidence_metrics import ERRORS
 from inference.confidence_tables import FIGURES, apart_note, short_name
@@ -76,7 +76,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        if not self.p_holm < 1 - LEVEL:
+        if not self.p_holm < ALPHA:
             return ""
         return "better" if (self.difference > 0) == COMPARED[self.figure] else "worse"
 
@@ -170,12 +170,12 @@ def differences(table: pd.DataFrame, n_resamples: int = 2000, seed: int = 0) -> 
 def too_few_resamples(found: Sequence[Difference], n_resamples: int) -> str:
     """A line when no p can be below 0.05 after the correction, as p is at least 2 / (n_resamples + 1); else none."""
     rows = max((sum(item.figure == figure for item in found) for figure in COMPARED), default=0)
-    needed = round(2 * rows / (1 - LEVEL))
+    needed = round(2 * rows / ALPHA)  # where the smallest p, 2 / (n_resamples + 1), is below ALPHA / rows
     if n_resamples >= needed:
         return ""
     return (
         f"NOTE: {n_resamples} resamples are too few for a verdict: Holm's correction for {rows} rows needs a p below "
-        f"{(1 - LEVEL) / rows:.4f}, and p is at least 2 / {n_resamples + 1}; expected --n_resamples {needed} or more"
+        f"{ALPHA / rows:.4f}, and p is at least 2 / {n_resamples + 1}; expected --n_resamples {needed} or more"
     )
 
 

@@ -140,13 +140,13 @@ def estimate_rows(
                     }
             for figure in ("accuracy", "f1"):
                 figures[f"macro_{figure}"] = np.mean([by_task[other][figure] for other in inside], axis=0)
-        tally = tally_of(stated[index], correct[index], w)
+        tally = tally_of(stated[index], correct[index], w if len(index) else w[:1])
         figures |= confidence_metrics.all_figures(tally, n_bins)
         seen = tally_of(stated[index], correct[index], own_weights[:, index])
         for name_of_error, error in ERRORS.items():
             deviation = error.parts(tally, n_bins) - error.parts(seen, n_bins)
             figures[NOISE + name_of_error] = error.size(deviation)
-        rows.append((name, kind, figures))
+        rows.append((name, kind, {figure: np.broadcast_to(values, len(w)) for figure, values in figures.items()}))
     return rows
 
 

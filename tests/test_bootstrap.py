@@ -121,7 +121,7 @@ def all_right(n, images=None, task="FI-2"):
 
 
 def test_a_share_of_one_hundred_percent_has_an_interval_of_about_wilsons_width():
-    row = estimate(protocols.prediction_table(all_right(120)), 1000)[0]
+    row = estimate(protocols.prediction_table(all_right(120)), 500)[0]
     low, high = row.intervals["accuracy"]
     (wilson,), _ = wilson_interval([120], [120])
     assert high == 1.0
@@ -145,19 +145,19 @@ def test_a_perfect_ranking_has_an_interval_below_100_percent():
 
 def test_answers_to_one_image_count_once_where_all_are_right():
     """360 right answers to 120 images leave as much doubt as 120 right answers."""
-    single = estimate(protocols.prediction_table(all_right(120)), 1000)[0]
-    images = estimate(protocols.prediction_table(all_right(360, lambda task, i: f"{i // 3}.jpg")), 1000)[0]
-    rows = estimate(protocols.prediction_table(all_right(360)), 1000)[0]
-    assert width(images) == pytest.approx(width(single), abs=0.009)
+    single = estimate(protocols.prediction_table(all_right(120)), 400)[0]
+    images = estimate(protocols.prediction_table(all_right(360, lambda task, i: f"{i // 3}.jpg")), 400)[0]
+    rows = estimate(protocols.prediction_table(all_right(360)), 400)[0]
+    assert width(images) == pytest.approx(width(single), abs=0.012)
     assert width(rows) < 0.6 * width(images)
 
 
 def test_in_large_samples_the_unit_turned_around_changes_nothing():
     table = table_of(["EmoSet-8"], 3000)
     right = (table["truth"] == table["label"]).mean()
-    low, high = estimate(table, 1000)[0].intervals["accuracy"]
+    low, high = estimate(table, 400)[0].intervals["accuracy"]
     error = 1.96 * np.sqrt(right * (1 - right) / 3000)
-    assert (low, high) == (pytest.approx(right - error, abs=0.002), pytest.approx(right + error, abs=0.002))
+    assert (low, high) == (pytest.approx(right - error, abs=0.004), pytest.approx(right + error, abs=0.004))
 
 
 @pytest.mark.parametrize("name", ["placeholder.jpg", "", "  "])
@@ -167,9 +167,9 @@ def test_records_that_all_name_one_image_have_the_intervals_of_single_records(na
     unit, n_apart = drawn_together(table["task"], table["image"])
     assert len(set(unit)) == 160
     assert n_apart == (160 if name.strip() else 0)
-    for row, expected in zip(estimate(table, 300), estimate(apart, 300), strict=True):
+    for row, expected in zip(estimate(table, 200), estimate(apart, 200), strict=True):
         if row.n_samples:
-            assert width(row) == pytest.approx(width(expected), rel=0.25), row.name
+            assert width(row) == pytest.approx(width(expected), rel=0.3), row.name
 
 
 def test_one_image_that_most_records_name_is_no_image_to_draw_and_two_are():
@@ -190,14 +190,14 @@ def test_images_of_other_tasks_do_not_make_up_for_a_missing_one():
 def test_subsets_of_a_large_run_give_the_intervals_of_the_whole(monkeypatch):
     table = table_of(["FI-2", "FI-8", "EmoSet-8"], 700, images=lambda task, i: f"{task[:2]}{i}.jpg")
     table["confidence"] = np.random.default_rng(0).beta(5, 2, len(table))
-    whole = estimate(table, 1000)
+    whole = estimate(table, 300)
     monkeypatch.setattr(bootstrap, "MAX_UNITS", 500)
-    parts = estimate(table, 1000)
+    parts = estimate(table, 300)
     for row, expected in zip(parts, whole, strict=True):
         assert row.figures == expected.figures
         for figure in ("accuracy", "f1", "macro_f1", "ece", "brier", "roc_auc", "aurc", "smooth_ece"):
             if figure in expected.intervals:
-                assert width(row, figure) == pytest.approx(width(expected, figure), rel=0.25), (row.name, figure)
+                assert width(row, figure) == pytest.approx(width(expected, figure), rel=0.3), (row.name, figure)
 
 
 def test_an_interval_that_most_resamples_do_not_define_is_none():

@@ -186,9 +186,8 @@ def test_all_figures_of_distinct_confidences_agree_with_scikit_learn_however_clo
     assert figures["auprc"] == pytest.approx(average_precision_score(right, confidence))
     errors = np.cumsum(~right[np.argsort(-confidence)]) / np.arange(1, 501)
     assert figures["aurc"] == pytest.approx(errors.mean())
-    assert figures["coverage_at_10_risk"] == pytest.approx(
-        np.flatnonzero(errors <= 0.1).max(initial=-1) / 500 + 1 / 500
-    )
+    allowed = np.flatnonzero(errors <= 0.1) + 1
+    assert figures["coverage_at_10_risk"] == pytest.approx(allowed.max(initial=0) / 500)
     swapped = table.assign(confidence=[0.9999, 0.9996] * 250, label=["positive", "negative"] * 250)
     assert estimate(swapped)[-1].figures["roc_auc"] == 1.0
 
