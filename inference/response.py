@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -78,12 +77,13 @@ def tag_text(text: str, tag: str, newlines: bool = True) -> str | None:
     return None if span is None else text[span[0] : span[1]]
 
 
-def tag_texts(text: str, tag: str) -> Iterator[str]:
+def tag_texts(text: str, tag: str) -> list[str]:
     """The text of every ``<tag>…</tag>``, newlines allowed, each pair closed before the next is looked for."""
     opening, closing = f"<{tag}>", f"</{tag}>"
-    end = 0
+    texts, end = [], 0
     while (start := text.find(opening, end)) >= 0 and (end := text.find(closing, start + len(opening))) >= 0:
-        yield text[start + len(opening) : end]
+        texts.append(text[start + len(opening) : end])
+    return texts
 
 
 def reasoning_span(text: str) -> tuple[int, int]:
@@ -104,10 +104,19 @@ def answer_span(text: str) -> tuple[int, int] | None:
     return after and (end + after[0], end + after[1])
 
 
+_STEP_TAGS = [(f"<{step}>", f"</{step}>") for step in REASONING_STEPS]
+
+
 def has_all_steps(response: str) -> bool:
-    """Whether all five named steps are inside ``<think>``."""
+    """Whether all five named steps are inside ``<think>``, whatever is in them."""
     thought = tag_text(response, "think")
-    return thought is not None and all(tag_span(thought, step) for step in REASONING_STEPS)
+    if thought is None:
+        return False
+    for opening, closing in _STEP_TAGS:
+        start = thought.find(opening)
+        if start < 0 or thought.find(closing, start) < 0:
+            return False
+    return True
 
 
 def reasoning_steps(response: str) -> dict[str, str]:
@@ -189,7 +198,7 @@ def _labels_in(answer: str, candidates: tuple[str, ...]) -> frozenset[str]:
     return frozenset(labels[whole] for whole in pattern.findall(_with_edges(normal_form(answer))))
 
 
-def _corrected_label(answers: Iterable[str], candidates: tuple[str, ...]) -> str:
+def _corrected_label(answers: list[str], candidates: tuple[str, ...]) -> str:
     found: set[str] = set()
     for answer in answers:
         # Short answers come again and again; long ones are not worth their place in the cache.
@@ -210,7 +219,7 @@ def _number(text: str) -> float | None:
 
 def _corrected_confidence(stated: list[str]) -> tuple[float | None, str | None]:
     """(the one number from 0 to 1, None), or (None, what is stated instead)."""
-    numbers = {number for text in stated if (number := _number(text)) is not None}
+    numbers = set(map(_number, stated)) - {None}
     if len(numbers) == 1:
         return numbers.pop(), None
     return None, one_line(", ".join(dict.fromkeys(map(str.strip, stated))), 60) if stated else None
@@ -229,7 +238,7 @@ def read_response(response: str, candidates: list[str] | tuple[str, ...], with_c
     start, end = reasoning_span(lowered)
     outside = lowered[:start] + lowered[end:]
     label = _corrected_label(tag_texts(outside, "answer"), candidates)
-    confidence, unreadable = _corrected_confidence(list(tag_texts(outside, "confidence")))
+    confidence, unreadable = _corrected_confidence(tag_texts(outside, "confidence"))
     return Reading(
         _first_candidate(lowered, candidates),
         _first_candidate(tag_text(lowered, "answer", newlines=False) or lowered, _lowered(candidates)),
