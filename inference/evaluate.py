@@ -6,8 +6,8 @@
 Writes into the run's folder: ``merged.jsonl`` (every response), ``error.jsonl`` (every sample
 without one, and why), ``merged_conf.jsonl`` (with prediction, confidence, correctness),
 ``metric.log``, ``metric_conf.log``, ``thresholds.tsv``, ``metrics.json``, ``metrics.tsv`` (every
-figure with its interval) and the figures of ``inference.plots``. About three seconds for the 8,032
-samples of VECBench, a quarter of a minute for a million.
+figure with its interval) and the figures of ``inference.plots``. Lines that begin with ``CHECK:`` name
+what can be read and is doubtful all the same. A file that holds no result ends with status 2.
 """
 
 from __future__ import annotations
