@@ -186,7 +186,25 @@ def text():
         yield RecordCase(name, wrong, "(line)")
 
 
-RECORD_CASES = [*wrong_types(), *missing(), *torn(), *sizes(), *text()]
+def layouts():
+    """Turns as other tools write them, and places for an image that are too many."""
+
+    def asked(text, **changes):
+        return as_line(a_record(conversations=[{"from": "human", "value": text}], **changes))
+
+    yield RecordCase("LLaVA's turns", asked("<image>\nWhich?", image=IMAGE, id="LLaVA"), None)
+    yield RecordCase("a list of images", asked("<image>Which?", images=[IMAGE], id="images"), None)
+    yield RecordCase("two marks for one image", asked("<image>Which <image>?", image=IMAGE), "conversations")
+    for token in ("<|image_pad|>", "<|video_pad|>"):
+        record = a_record()
+        record["conversations"][0]["content"][1]["text"] = f"Which {token}?"
+        yield RecordCase(f"{token} in the question", as_line(record), "conversations[0].content[1]")
+        record["conversations"][0]["content"].pop(1)
+        record["conversations"][0]["content"][0]["text"] = f"<image>{token}"
+        yield RecordCase(f"{token} beside the image", as_line(record), "conversations[0].content[0]")
+
+
+RECORD_CASES = [*wrong_types(), *missing(), *torn(), *sizes(), *text(), *layouts()]
 
 
 def write_cases(path, cases=RECORD_CASES):

@@ -7,6 +7,7 @@ from bad_records import IMAGE, a_record
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inference.inference_vllm import result_line
 from inference.prompts import chat_messages, recognition_prompt
 from inference.vecbench import (
     GROUPS,
@@ -204,6 +205,11 @@ def test_every_layout_is_asked_the_same_and_has_the_same_image_and_label(name):
     record = parse_record(LAYOUTS[name], "f", 1)
     assert chat_messages(record) == chat_messages(parse_record(a_record(), "f", 1))
     assert (record.image, record.ground_truth, image_of(record.raw)) == (IMAGE, "awe", IMAGE)
+
+
+def test_a_result_states_the_label_under_the_name_that_evaluation_reads():
+    line = result_line(parse_record(LAYOUTS["label"], "f", 1), response="<answer>awe</answer>")
+    assert (line["ground_truth"], line["label"]) == ("awe", "awe")
 
 
 @pytest.mark.parametrize(
