@@ -6,7 +6,7 @@
 
 Reads the runs' merged.jsonl (evaluate first). Both runs must have answered the same samples;
 those that only one has are counted and left out. Both are judged in the same resamples of the
-images (``inference.bootstrap``), so that what is hard for both cancels. Writes comparison.tsv
+images (``inference.metrics.bootstrap``), so that what is hard for both cancels. Writes comparison.tsv
 and the figure ``comparison`` (``--formats png pdf svg``) into ``--output_dir`` (default:
 RUN_B/compared_with_<RUN_A>).
 """
@@ -23,14 +23,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from inference.bootstrap import ALPHA, LEVEL, Cells, drawn_together, holm, interval, resampled, two_sided_p
-from inference.compare_published import PUBLISHED_FOLDER, published_comparison
-from inference.confidence_metrics import ERRORS
-from inference.confidence_tables import FIGURES, apart_note, short_name
-from inference.estimates import estimate_rows, slices
-from inference.result_table import Results, read_file
-from inference.results import atomic_write
-from inference.terminal import plain_output
+from inference.common.terminal import plain_output
+from inference.metrics.bootstrap import ALPHA, LEVEL, Cells, drawn_together, holm, interval, resampled, two_sided_p
+from inference.metrics.calibration import ERRORS
+from inference.metrics.comparison_published import PUBLISHED_FOLDER, published_comparison
+from inference.metrics.confidence_tables import FIGURES, apart_note, short_name
+from inference.metrics.estimates import estimate_rows, slices
+from inference.metrics.results import Results, read_file
+from inference.runs.shards import atomic_write
 
 # Figures that are compared, most asked for first; True where more is better.
 COMPARED = {
@@ -222,7 +222,7 @@ def write_tsv(found: list[Difference], path: Path) -> None:
 
 def draw_comparison(found: list[Difference], path: Path, notes: list[str], formats: Sequence[str]) -> None:
     """The differences of the main figures with their intervals, in a file a format."""
-    from inference.plots_comparison import run_comparison  # matplotlib: not for the library's users
+    from inference.plots.intervals import run_comparison  # matplotlib: not for the library's users
 
     rows = []
     for figure in DRAWN:
@@ -236,7 +236,7 @@ def draw_comparison(found: list[Difference], path: Path, notes: list[str], forma
 
 
 def main() -> None:
-    from inference.plots_style import FORMATS
+    from inference.plots.style import FORMATS
 
     plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -22,10 +22,11 @@ from urllib.parse import unquote
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 
+from inference.common.paths import REPOSITORY
+from inference.common.terminal import plain_output
+from inference.data.response import REASONING_STEPS, UNKNOWN
+from inference.data.vecbench import TASKS
 from inference.predictor import Prediction, Predictor, add_predictor_arguments, load_predictor, split_labels
-from inference.response import REASONING_STEPS, UNKNOWN
-from inference.terminal import plain_output
-from inference.vecbench import TASKS
 
 # gradio makes HTTP clients when it is imported, and ends there over a SOCKS proxy that they cannot use.
 PROXIES = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
@@ -43,7 +44,7 @@ MAX_UPLOAD = "20mb"
 MAX_QUEUE = 20  # requests that may wait for the model
 OWN_LABELS = "labels of my own"
 DEFAULT_TASK = "EmoSet-8"
-EXAMPLES = Path(__file__).resolve().parent.parent / "input_data" / "toy_world" / "images" / "test"
+EXAMPLES = REPOSITORY / "input_data" / "toy_world" / "images" / "test"
 MAX_EXAMPLES = 8
 
 # Nothing but this server may be asked for anything, whatever a version of gradio would like to load.

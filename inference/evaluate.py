@@ -23,20 +23,21 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from inference import confidence_tables, protocols, tables, wandb_run
-from inference.bootstrap import N_RESAMPLES, drawn_together
-from inference.confidence_metrics import N_BINS
-from inference.confidence_sources import VERBALIZED
-from inference.doubts import most_frequent_error
-from inference.json_lines import one_line
-from inference.merged_files import write_merged, write_merged_with_confidence
+from inference.common.json_lines import one_line
+from inference.common.storage import explain
+from inference.common.terminal import plain_output
+from inference.data.doubts import most_frequent_error
+from inference.data.vecbench import read_records
+from inference.metrics import confidence_tables, protocols, tables
+from inference.metrics.bootstrap import N_RESAMPLES, drawn_together
+from inference.metrics.calibration import N_BINS
+from inference.metrics.merged_files import write_merged, write_merged_with_confidence
+from inference.metrics.result_lines import foreign_results
+from inference.metrics.results import Results, read_file, read_shards
+from inference.metrics.sources import VERBALIZED
 from inference.provenance import file_sha256, trace
-from inference.result_lines import foreign_results
-from inference.result_table import Results, read_file, read_shards
-from inference.results import atomic_write, error_of, to_line
-from inference.storage import explain
-from inference.terminal import plain_output
-from inference.vecbench import read_records
+from inference.runs import wandb_run
+from inference.runs.shards import atomic_write, error_of, to_line
 
 
 class NotResults(ValueError):
@@ -198,7 +199,7 @@ def evaluate(
 
 
 def _draw(function: str, *data) -> None:
-    getattr(importlib.import_module("inference.plots"), function)(*data)
+    getattr(importlib.import_module("inference.plots.curves"), function)(*data)
 
 
 def main() -> None:
@@ -232,7 +233,7 @@ def main() -> None:
     pool = None if args.no_plots else ProcessPoolExecutor(DRAWING_PROCESSES)
     drawn: list[Future] = []
     for _ in range(DRAWING_PROCESSES if pool else 0):
-        pool.submit(importlib.import_module, "inference.plots")
+        pool.submit(importlib.import_module, "inference.plots.curves")
 
     def draw(function: str, *data) -> None:
         drawn.append(pool.submit(_draw, function, *data))

@@ -57,7 +57,7 @@ if [[ "$engine" == openai || "$engine" == ray || ${#only_prepare[@]} -gt 0 ]]; t
 elif [[ -n "${device:-}" ]]; then
   export CUDA_VISIBLE_DEVICES="$device"
 else
-  device="$("$python" -m inference.devices --worker "$index")"
+  device="$("$python" -m inference.engines.devices --worker "$index")"
   if [[ -n "$device" ]]; then export CUDA_VISIBLE_DEVICES="$device"; fi
 fi
 if [[ -d "$checkpoint" ]]; then

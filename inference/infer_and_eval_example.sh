@@ -76,16 +76,16 @@ elif [[ -z "$n_gpu" ]]; then
   if [[ "$engine" == openai ]]; then
     n_gpu=1
   else
-    n_gpu="$("$python" -m inference.devices | wc -l)"
+    n_gpu="$("$python" -m inference.engines.devices | wc -l)"
   fi
   ((n_gpu > 0)) || n_gpu=1 # the CPU
 fi
 [[ "$n_gpu" =~ ^[1-9][0-9]*$ ]] || stop "n_gpu=$n_gpu: expected a number of at least 1."
 if [[ "$engine" != openai && "$engine" != ray && -z "${device:-}" ]]; then
-  "$python" -m inference.devices --worker "$((n_gpu - 1))" > /dev/null # there is a GPU for each, or none at all
+  "$python" -m inference.engines.devices --worker "$((n_gpu - 1))" > /dev/null # there is a GPU for each, or none at all
 fi
 
-[[ -z "$project_name" ]] || "$python" -m inference.wandb_run || stop "project_name=$project_name cannot be logged to."
+[[ -z "$project_name" ]] || "$python" -m inference.runs.wandb_run || stop "project_name=$project_name cannot be logged to."
 
 shown_url="$base_url"
 if [[ "$base_url" =~ ^([^/]*://)[^/?]*@(.*)$ ]]; then # a password in it is nobody's business
@@ -112,7 +112,7 @@ for ((index = 0; index < n_gpu; index++)); do
   bash "$cur_path/inference/infer.sh" "$index" > "$output_path/worker_$index.log" 2>&1 8>&- &
   pids+=("$!")
 done
-"$python" -m inference.progress --data_path "$data_path" --output_path "$output_path" \
+"$python" -m inference.runs.progress --data_path "$data_path" --output_path "$output_path" \
   ${limit:+--limit "$limit"} --pids "${pids[@]}"
 
 failed=()
@@ -121,7 +121,7 @@ for index in "${!pids[@]}"; do
   wait "${pids[index]}" || status=$?
   if ((status)); then
     log="$output_path/worker_$index.log"
-    failed+=("Worker $index failed (status $status): $("$python" -m inference.root_cause "$log"); its log: $log")
+    failed+=("Worker $index failed (status $status): $("$python" -m inference.runs.root_cause "$log"); its log: $log")
   fi
 done
 trap - INT TERM

@@ -4,7 +4,7 @@
         --checkpoint output/EmoCaliber --output_path infer_results/my_run --index 0 --n_shards 8
 
 Sample i belongs to the worker i mod n_shards, so every sample is inferred whatever n_shards
-is (one queue for all would end no earlier on equal GPUs: scripts/benchmark/balance.py). What any
+is (one queue for all would end no earlier on equal GPUs: scripts/maintenance/benchmark/balance.py). What any
 worker of this run has answered before is not asked again (resume by sample id); what failed is
 tried again. A record or image that cannot be used becomes an ``error`` line.
 Same command, same machine, same file: every sample has its own seed. The run's folder says in
@@ -25,33 +25,33 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from inference.arguments import (
-    add_engine_arguments,
-    check_engine_arguments,
-    check_model,
-    describe_run,
-    engine_settings,
-)
-from inference.checkpoint_config import without_torch
-from inference.checkpoint_files import CheckpointRefused
-from inference.doubts import UNMATCHABLE, most_frequent_error, record_doubts
-from inference.engines import Engine, EngineFailed, EngineSettings, Output, Request, checkpoint_notice, load_engine
-from inference.images import ImageError, ImageSource, data_images
-from inference.json_lines import one_line
-from inference.loader import ImageLoader, Loaded
-from inference.prompts import chat_messages
-from inference.redaction import redact
-from inference.results import ShardBusy, ShardWriter, finished_samples
-from inference.run_folder import (
+from inference.common.json_lines import one_line
+from inference.common.redaction import redact
+from inference.common.storage import explain
+from inference.common.terminal import start_logging
+from inference.data.doubts import UNMATCHABLE, most_frequent_error, record_doubts
+from inference.data.images import ImageError, ImageSource, data_images
+from inference.data.loader import ImageLoader, Loaded
+from inference.data.prompts import chat_messages
+from inference.data.vecbench import BrokenRecord, Record, images_in, read_records
+from inference.engines.base import Engine, EngineFailed, EngineSettings, Output, Request, checkpoint_notice, load_engine
+from inference.engines.checkpoint_config import without_torch
+from inference.engines.checkpoints import CheckpointRefused
+from inference.runs.folder import (
     OVERWRITE,
     REFUSE,
     RESUME_ANYWAY,
     open_shard,
     prepare,
 )
-from inference.storage import explain
-from inference.terminal import start_logging
-from inference.vecbench import BrokenRecord, Record, images_in, read_records
+from inference.runs.settings import (
+    add_engine_arguments,
+    check_engine_arguments,
+    check_model,
+    describe_run,
+    engine_settings,
+)
+from inference.runs.shards import ShardBusy, ShardWriter, finished_samples
 
 log = logging.getLogger("inference")
 

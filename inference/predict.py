@@ -19,12 +19,12 @@ import sys
 import textwrap
 from dataclasses import asdict
 
-from inference.engines import EngineFailed
+from inference.common.terminal import can_show, plain_output, printable
+from inference.data.response import REASONING_STEPS, UNKNOWN
+from inference.data.vecbench import TASKS
+from inference.engines.base import EngineFailed
 from inference.predictor import Prediction, add_predictor_arguments, load_predictor, split_labels
-from inference.response import REASONING_STEPS, UNKNOWN
-from inference.results import to_line
-from inference.terminal import can_show, plain_output, printable
-from inference.vecbench import TASKS
+from inference.runs.shards import to_line
 
 DEFAULT_TASK = "EmoSet-8"
 

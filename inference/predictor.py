@@ -19,15 +19,23 @@ from typing import Any
 
 from PIL import Image
 
-from inference.arguments import add_model_arguments, check_model, check_model_arguments, engine_settings
-from inference.checkpoint_files import CheckpointRefused
-from inference.engines import EngineFailed, EngineSettings, Output, Request, checkpoint_notice, load_engine, toy_limits
-from inference.images import ImageError, ImageSource, PixelBudget
-from inference.prompts import recognition_messages
-from inference.redaction import redact
-from inference.response import read_response, reasoning_steps
+from inference.common.paths import TOY_CHECKPOINT
+from inference.common.redaction import redact
+from inference.data.images import ImageError, ImageSource, PixelBudget
+from inference.data.prompts import recognition_messages
+from inference.data.response import read_response, reasoning_steps
+from inference.engines.base import (
+    EngineFailed,
+    EngineSettings,
+    Output,
+    Request,
+    checkpoint_notice,
+    load_engine,
+    toy_limits,
+)
+from inference.engines.checkpoints import CheckpointRefused
+from inference.runs.settings import add_model_arguments, check_model, check_model_arguments, engine_settings
 
-TOY_CHECKPOINT = Path(__file__).resolve().parent.parent / "scripts" / "toy_world" / "checkpoint"
 MAX_LABELS, MAX_LABEL_LENGTH = 100, 60
 
 

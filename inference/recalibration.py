@@ -26,11 +26,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from inference import metrics, protocols
-from inference.bootstrap import drawn_together
-from inference.confidence_tables import apart_note
-from inference.json_lines import describe
-from inference.recalibration_maps import (
+from inference.common.json_lines import describe
+from inference.common.storage import ending_in_one_line
+from inference.common.terminal import plain_output
+from inference.metrics import protocols, scores
+from inference.metrics.bootstrap import drawn_together
+from inference.metrics.confidence_tables import apart_note
+from inference.metrics.recalibration import (
     IDENTITY,
     METHODS,
     Recalibration,
@@ -39,11 +41,9 @@ from inference.recalibration_maps import (
     folds,
     recalibrate_held_out,
 )
-from inference.result_table import read_run
-from inference.results import atomic_write
-from inference.storage import ending_in_one_line
-from inference.tables import NOT_AVAILABLE
-from inference.terminal import plain_output
+from inference.metrics.results import read_run
+from inference.metrics.tables import NOT_AVAILABLE
+from inference.runs.shards import atomic_write
 
 __all__ = ["Recalibration", "cross_fitted", "fit_recalibration", "load_recalibration", "save_recalibration"]
 
@@ -162,13 +162,13 @@ def confidence_samples(table: pd.DataFrame) -> pd.DataFrame:
     return samples.loc[samples["confidence"].notna(), ["task", "group", "confidence", "correctness", "unit"]]
 
 
-def scores(confidence: np.ndarray, correctness: np.ndarray) -> dict[str, float | None]:
+def scores_of(confidence: np.ndarray, correctness: np.ndarray) -> dict[str, float | None]:
     """ECE, Brier score, log loss (nats) and ROC AUC of one column of confidences."""
     return {
-        "ece": metrics.expected_calibration_error(confidence, correctness),
-        "brier": metrics.brier_score(confidence, correctness),
-        "log_loss": metrics.log_loss(confidence, correctness),
-        "roc_auc": metrics.confidence_roc_auc(confidence, correctness),
+        "ece": scores.expected_calibration_error(confidence, correctness),
+        "brier": scores.brier_score(confidence, correctness),
+        "log_loss": scores.log_loss(confidence, correctness),
+        "roc_auc": scores.confidence_roc_auc(confidence, correctness),
     }
 
 
@@ -183,15 +183,15 @@ def compare_methods(samples: pd.DataFrame, n_splits: int = 5, seed: int = 0) -> 
     for name, part in (*protocols.group_slices(samples), (protocols.OVERALL, samples)):
         confidence, correctness = part["confidence"].to_numpy(), part["correctness"].to_numpy()
         splits = folds(correctness, part["unit"], n_splits, seed)
-        report[name] = {AS_STATED: scores(confidence, correctness)}
+        report[name] = {AS_STATED: scores_of(confidence, correctness)}
         for method in METHODS:
             recalibrated = recalibrate_held_out(method, confidence, correctness, splits)
-            report[name][method] = scores(recalibrated, correctness)
+            report[name][method] = scores_of(recalibrated, correctness)
             if name != protocols.OVERALL:
                 by_group[method][(samples["group"] == name).to_numpy()] = recalibrated
     correctness = samples["correctness"].to_numpy()
     stated = {AS_STATED: samples["confidence"].to_numpy()}
-    report[BY_GROUP] = {method: scores(values, correctness) for method, values in {**stated, **by_group}.items()}
+    report[BY_GROUP] = {method: scores_of(values, correctness) for method, values in {**stated, **by_group}.items()}
     return report
 
 

@@ -21,11 +21,11 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from inference.checkpoint_config import TIE, check_configuration
-from inference.checkpoint_files import check_code, check_pickle
-from inference.results import atomic_folder
-from inference.storage import explain
-from inference.terminal import plain_output
+from inference.common.storage import explain
+from inference.common.terminal import plain_output
+from inference.engines.checkpoint_config import TIE, check_configuration
+from inference.engines.checkpoints import check_code, check_pickle
+from inference.runs.shards import atomic_folder
 
 LATEST = "latest_checkpointed_iteration.txt"  # verl writes the newest step's number into it
 

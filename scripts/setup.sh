@@ -64,18 +64,18 @@ make_venv() { # the bare environment, with uv in it
 }
 
 install() { # uv pip install into the environment
-  "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --override scripts/overrides.txt "$@" >&2
+  "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --override scripts/requirements/overrides.txt "$@" >&2
 }
 
 setup() {
   local mode="$1" stamp wanted
   local -a files
   case "$mode" in
-    cpu) files=(scripts/requirements-cpu.txt scripts/requirements-cpu-nodeps.txt scripts/constraints-cpu.txt) ;;
+    cpu) files=(scripts/requirements/cpu.txt scripts/requirements/cpu-nodeps.txt scripts/requirements/constraints-cpu.txt) ;;
     gpu | flash-attn) files=(requirement.txt) ;;
-    eval) files=(scripts/requirements-eval.txt scripts/constraints-cpu.txt) ;;
+    eval) files=(scripts/requirements/eval.txt scripts/requirements/constraints-cpu.txt) ;;
   esac
-  files+=(scripts/overrides.txt)
+  files+=(scripts/requirements/overrides.txt)
   cd "$repo"
   stamp="$venv/set-up-$mode"
   wanted="$(cat -- "${files[@]}" | cksum)"
@@ -88,8 +88,8 @@ setup() {
   case "$mode" in
     cpu)
       say "installing the CPU environment: 8.5 GB on disk, about a minute on a fast network"
-      install -r scripts/requirements-cpu.txt -c scripts/constraints-cpu.txt
-      install --no-deps -r scripts/requirements-cpu-nodeps.txt
+      install -r scripts/requirements/cpu.txt -c scripts/requirements/constraints-cpu.txt
+      install --no-deps -r scripts/requirements/cpu-nodeps.txt
       local library
       for library in libnuma1:libnuma.so.1 libgomp1:libgomp.so.1; do
         need_package "${library%%:*}" "vLLM on CPU loads it" \
@@ -108,7 +108,7 @@ setup() {
       ;;
     eval)
       say "installing the evaluation environment"
-      install -r scripts/requirements-eval.txt -c scripts/constraints-cpu.txt
+      install -r scripts/requirements/eval.txt -c scripts/requirements/constraints-cpu.txt
       ;;
   esac
   if [[ -n "${PYTHONDONTWRITEBYTECODE:-}" ]]; then

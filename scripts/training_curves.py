@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from inference.metrics import confidence_roc_auc
-from inference.plots_style import Figure
-from inference.results import atomic_path
-from inference.storage import ending_in_one_line
-from inference.terminal import plain_output
+from inference.common.storage import ending_in_one_line
+from inference.common.terminal import plain_output
+from inference.metrics.scores import confidence_roc_auc
+from inference.plots.style import Figure
+from inference.runs.shards import atomic_path
 
 FIELDS = ("score", "format_score", "correctness", "brier_score", "confidence")
 

@@ -16,14 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from inference.images import FACTOR, ImageError, PixelBudget, data_images
-from inference.json_lines import describe
-from inference.results import atomic_write, to_line
-from inference.storage import explain
-from inference.vecbench import IMAGE
-from scripts.convert import Images, swift_row
-from scripts.data_checks import Checker
-from scripts.samples import BrokenSample, Sample, images_in, read_samples
+from inference.common.json_lines import describe
+from inference.common.storage import explain
+from inference.data.images import FACTOR, ImageError, PixelBudget, data_images
+from inference.data.vecbench import IMAGE
+from inference.runs.shards import atomic_write, to_line
+from scripts.data.checks import Checker
+from scripts.data.convert import Images, swift_row
+from scripts.data.samples import BrokenSample, Sample, images_in, read_samples
 
 PARQUET_BATCH = 64  # rows held at once; embedded images are large
 TURN_TOKENS = 32  # more than a chat template adds to a turn, or to the whole for its system prompt
@@ -92,7 +92,7 @@ def write_swift_rows(source: Path, target: Path, tokenizer: str, max_length: int
                 first = first or (str(error) if broken else f"{source}, line {sample.line_number}, field {error}")
         if bad:
             others = f" ({bad} of {read} rows cannot be trained on)" if bad > 1 else ""
-            raise BadData(f"{first}{others}; python -m scripts.check_data {source} --fix sorts such rows out")
+            raise BadData(f"{first}{others}; python -m scripts.data.check {source} --fix sorts such rows out")
         if read == too_long:
             raise BadData(
                 f"{source}: expected rows of at most {max_length} tokens, got {read} rows, {too_long} of them longer"
@@ -112,7 +112,7 @@ def check_parquet(path: Path, image_key: str = "images", prompt_key: str = "prom
         for number, row in _rows(parquet, [prompt_key, image_key, "reward_model", "data_source"]):
             _check_row(path, number, row, image_key, prompt_key)
     except pa.ArrowInvalid:
-        raise BadData(f"{path} is not a parquet file. Make it with python -m scripts.convert verl.") from None
+        raise BadData(f"{path} is not a parquet file. Make it with python -m scripts.data.convert verl.") from None
     except (OSError, pa.ArrowException) as error:
         raise BadData(f"{path}: cannot be read: {explain(error)}") from None
     return parquet.metadata.num_rows

@@ -155,7 +155,7 @@ class Swift:
         Raises:
             BadData, OSError: see ``train.data``.
         """
-        from inference.images import PixelBudget
+        from inference.data.images import PixelBudget
         from train.data import write_swift_rows
 
         pixels = {name.lower(): int(os.environ[name]) for name in ("MIN_PIXELS", "MAX_PIXELS") if name in os.environ}
@@ -292,7 +292,7 @@ class Verl:
         Raises:
             Refused: when a run cannot be logged.
         """
-        from inference.wandb_run import why_not
+        from inference.runs.wandb_run import why_not
 
         if "wandb" in (self.values().get("trainer.logger") or ()) and (problem := why_not()):
             raise Refused(f"{problem}; without wandb: logger='[\"console\"]'")
@@ -360,8 +360,8 @@ def check_inputs(training: Swift | Verl, args: argparse.Namespace) -> None:
     Raises:
         Refused, CheckpointRefused: naming what is missing or wrong.
     """
-    from inference.checkpoint_config import without_torch
-    from inference.checkpoint_files import check_checkpoint
+    from inference.engines.checkpoint_config import without_torch
+    from inference.engines.checkpoints import check_checkpoint
 
     if not Path(training.model).is_dir() and (isinstance(training, Verl) or training.model.startswith(("/", "."))):
         kind = "the cold-start model's folder" if isinstance(training, Verl) else "a model folder or a hub name"
@@ -385,9 +385,9 @@ def outputs(folder: Path) -> list[Path]:
 
 
 def describe_run(training: Swift | Verl) -> Any:
-    """The training's identity, as ``inference.run_folder`` keeps it."""
+    """The training's identity, as ``inference.runs.folder`` keeps it."""
     from inference.provenance import checkpoint_identity, data_identity
-    from inference.run_folder import Description, known_checkpoint_files
+    from inference.runs.folder import Description, known_checkpoint_files
 
     identity, files = checkpoint_identity(training.model, known_checkpoint_files(training.output_dir))
     parts = {"checkpoint": identity, "settings": training.settings(), "data": data_identity(training.dataset)}
@@ -404,7 +404,7 @@ def start(training: Swift | Verl, args: argparse.Namespace) -> int:
     Raises:
         Refused, BadData, RunChanged, OSError: what keeps it from starting.
     """
-    from inference.run_folder import OVERWRITE, REFUSE, RESUME_ANYWAY, Run, compare, prepare, read_run
+    from inference.runs.folder import OVERWRITE, REFUSE, RESUME_ANYWAY, Run, compare, prepare, read_run
 
     folder = training.output_dir
     folder.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 Standard library only. Reading survives every line; a file that is something else altogether (gzip,
 parquet, a JSON array) is refused as a whole, because a million broken lines would say less.
 
-    from inference.json_lines import read_lines
+    from inference.common.json_lines import read_lines
     for line_number, value, problem in read_lines("input_data/test_8k.jsonl"): ...
 """
 

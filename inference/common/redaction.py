@@ -1,6 +1,6 @@
 """Keep secrets out of what is written: log lines, error records, settings that a run notes down.
 
-    from inference.redaction import redact
+    from inference.common.redaction import redact
     log.error("%s", redact(str(error)))
 
 What is hidden: user name and password of any URL, also where HTTP's basic authentication encodes them,

@@ -1,6 +1,6 @@
 """What is shown on a terminal: text of data, models and servers without what would steer it, and without secrets.
 
-    from inference.terminal import plain_output, printable
+    from inference.common.terminal import plain_output, printable
     plain_output()                      # first line of a command's main(): all that it prints from here on
     print(printable(label))             # one line, where the text of a label must not look like several
 
@@ -15,7 +15,7 @@ import logging
 import sys
 from typing import Any, TextIO
 
-from inference.redaction import redact
+from inference.common.redaction import redact
 
 REPLACEMENT = "\ufffd"
 LINES = frozenset("\n\t")

@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 
-from inference.json_lines import one_line
-from inference.response import normal_label
-from inference.vecbench import TASK_ALIASES, TASKS, BrokenRecord, Record
+from inference.common.json_lines import one_line
+from inference.data.response import normal_label
+from inference.data.vecbench import TASK_ALIASES, TASKS, BrokenRecord, Record
 
 UNMATCHABLE = "the label is none of the candidates, so no answer counts as right"
 ODD_SPELLING = (

@@ -1,6 +1,6 @@
 """Fetch one address for a data file that nobody vouches for: http(s) only, bounded, never this network's own.
 
-    from inference.download import download
+    from inference.data.download import download
     content = download("https://example.org/photo.jpg", max_bytes=64 * 2**20, seconds=30)
 
 The address of each host is looked up once and checked, and the connection goes to that very address: a

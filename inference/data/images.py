@@ -1,6 +1,6 @@
 """Images: find, open and check them, and bring them into the pixel budget, ahead of the engine.
 
-    from inference.images import ImageSource, PixelBudget
+    from inference.data.images import ImageSource, PixelBudget
     source = ImageSource(roots=[Path("input_data")], budget=PixelBudget(200704, 451584))
     image = source.load("photos/0001.jpg")
 
@@ -32,9 +32,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from inference.download import DownloadError, download
-from inference.json_lines import one_line
-from inference.vecbench import EMBEDDED
+from inference.common.json_lines import one_line
+from inference.data.download import DownloadError, download
+from inference.data.vecbench import EMBEDDED
 
 log = logging.getLogger("inference")
 

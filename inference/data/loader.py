@@ -17,8 +17,8 @@ from itertools import islice
 
 from PIL import Image
 
-from inference.images import ImageError, ImageSource
-from inference.vecbench import Record
+from inference.data.images import ImageError, ImageSource
+from inference.data.vecbench import Record
 
 Loaded = tuple[Record, Image.Image | ImageError]
 

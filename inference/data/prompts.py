@@ -1,6 +1,6 @@
 """The prompts: what a record without a prompt of its own is asked, and how turns are rendered.
 
-from inference.prompts import recognition_prompt
+from inference.data.prompts import recognition_prompt
 recognition_prompt(["positive", "negative"], with_confidence=True)
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from inference.vecbench import Record
+from inference.data.vecbench import Record
 
 SYSTEM_PROMPT = "You are a helpful assistant."
 

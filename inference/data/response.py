@@ -4,7 +4,7 @@ Two readings stand side by side. The *published* one reproduces the published to
 letter, quirks included; the *corrected* one is what the tags mean. Each runs in time linear
 in the response's length, whatever a model writes.
 
-    from inference.response import read_response
+    from inference.data.response import read_response
     read_response("<answer>awe</answer><confidence>0.8</confidence>", ["awe", "fear"])
 """
 
@@ -15,7 +15,7 @@ import unicodedata
 from functools import lru_cache
 from typing import NamedTuple
 
-from inference.json_lines import one_line
+from inference.common.json_lines import one_line
 
 UNKNOWN = "unknown"
 

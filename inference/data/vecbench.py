@@ -3,7 +3,7 @@
 Standard library only: imported by inference, evaluation, data preparation and the toy
 world alike. A task is one row of ``TASKS``; adding a row is all it takes to add a task.
 
-    from inference.vecbench import read_records
+    from inference.data.vecbench import read_records
     for item in read_records("input_data/test_8k.jsonl"):
         ...  # a Record, or a BrokenRecord that says what is wrong with its line
 """
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from inference.json_lines import describe, read_lines
+from inference.common.json_lines import describe, read_lines
 
 MIKELS_8 = ("amusement", "anger", "awe", "contentment", "disgust", "excitement", "fear", "sadness")
 SENTIMENT_2 = ("positive", "negative")
@@ -176,7 +176,7 @@ def images_of(raw: dict[str, Any]) -> list[Any]:
 
 
 def images_in(path: str | Path) -> Iterator[str]:
-    """What each record of a VECBench file names as its image, in order, for ``inference.images.data_images``."""
+    """What each record of a VECBench file names as its image, in order, for ``inference.data.images.data_images``."""
     return (image for _, raw, _ in read_lines(path) if isinstance(raw, dict) and (image := image_of(raw)))
 
 

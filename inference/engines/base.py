@@ -20,8 +20,8 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from inference.checkpoint_files import check_checkpoint
-from inference.images import PixelBudget
+from inference.data.images import PixelBudget
+from inference.engines.checkpoints import check_checkpoint
 
 NOTICE_FILE = "notice.txt"
 IDLE_SECONDS = 0.005  # until an engine that has nothing to do asks for requests again
@@ -100,7 +100,7 @@ class Output:
     ``image_tokens`` is counted in the prompt that the engine really processed; an endpoint
     does not tell it (None), but its ``prompt_tokens`` includes them. Everything but
     ``other_responses`` is about ``response``; the two log-probabilities are explained in
-    ``inference.token_probabilities``. vllm and transformers count the end-of-turn token in the
+    ``inference.engines.token_probabilities``. vllm and transformers count the end-of-turn token in the
     mean; an endpoint does if it lists that token (a vLLM server does).
     """
 
@@ -218,19 +218,19 @@ def load_engine(name: str, settings: EngineSettings) -> Engine:
     if name != "openai":
         check_checkpoint(settings.checkpoint, settings.allow_pickle, settings.trust_remote_code)
     if name == "vllm":
-        from inference.engine_vllm import VllmEngine
+        from inference.engines.vllm import VllmEngine
 
         return VllmEngine(settings)
     if name == "transformers":
-        from inference.engine_transformers import TransformersEngine
+        from inference.engines.hf import TransformersEngine
 
         return TransformersEngine(settings)
     if name == "openai":
-        from inference.engine_openai import OpenAIEngine
+        from inference.engines.openai import OpenAIEngine
 
         return OpenAIEngine(settings)
     if name == "ray":
-        from inference.engine_ray import RayEngine
+        from inference.engines.ray import RayEngine
 
         return RayEngine(settings)
     raise ValueError(f"expected the engine vllm, transformers, openai or ray, got {name!r}")

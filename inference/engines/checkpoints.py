@@ -1,11 +1,11 @@
 """What a checkpoint is, before anything loads it: whole, of this transformers' kind, and data alone.
 
-    python -m inference.checkpoint_files output/EmoCaliber           # exit status 2 and one line, if it cannot be run
-    python -m inference.checkpoint_files FOLDER --allow_pickle --trust_remote_code
+    python -m inference.engines.checkpoints output/EmoCaliber      # exit status 2 and one line, if it cannot be run
+    python -m inference.engines.checkpoints FOLDER --allow_pickle --trust_remote_code
 
 Weights that are cut off, a Git LFS pointer in their place, a shard that is missing, a folder of adapters or of
-verl's shards: each is named with what to do, from the files' heads and sizes alone. ``inference.checkpoint_config``
-compares what the installed transformers reads with config.json.
+verl's shards: each is named with what to do, from the files' heads and sizes alone.
+``inference.engines.checkpoint_config`` compares what the installed transformers reads with config.json.
 
 Pickled weights and Python code of a checkpoint are refused unless asked for: a pickle can run any code while it is
 read, and so does what ``auto_map`` names. The engines ask here before they load, the templates of training before
@@ -23,8 +23,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from inference.checkpoint_config import AGAIN, CheckpointRefused, check_configuration, read_json, without_torch
-from inference.terminal import plain_output
+from inference.common.terminal import plain_output
+from inference.engines.checkpoint_config import AGAIN, CheckpointRefused, check_configuration, read_json, without_torch
 
 OTHER_FILES = ("*.json", "*.txt", "*.jinja", "*.model", "*.py")  # what engines read beside the weights
 CUSTOM_GENERATE = "custom_generate/generate.py"  # transformers up to 5.16 copies it before anybody is asked

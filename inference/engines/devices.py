@@ -1,7 +1,7 @@
 """Which GPUs a start may use, and which of them is a worker's: the one reading of CUDA_VISIBLE_DEVICES.
 
-    python -m inference.devices               # prints them, one per line; nothing where there is none
-    python -m inference.devices --worker 3    # prints worker 3's; nothing where there is none; 2 if there are fewer
+    python -m inference.engines.devices               # prints them, one per line; nothing where there is none
+    python -m inference.engines.devices --worker 3    # prints worker 3's; 2 if there are fewer
 
 Not set, the variable leaves all GPUs that nvidia-smi lists. Set, it is read as CUDA reads it: names separated
 by commas, up to the first one that can be no device; so an empty value and -1 are no GPU at all. Standard

@@ -14,8 +14,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from transformers import AutoModelForImageTextToText, LogitsProcessor
 
-from inference.checkpoint_files import CheckpointRefused
-from inference.engines import (
+from inference.engines.base import (
     IDLE_SECONDS,
     EngineFailed,
     EngineSettings,
@@ -26,7 +25,8 @@ from inference.engines import (
     sample_seed,
     take_ready,
 )
-from inference.token_probabilities import response_log_probabilities, token_texts
+from inference.engines.checkpoints import CheckpointRefused
+from inference.engines.token_probabilities import response_log_probabilities, token_texts
 
 BATCH = 16
 

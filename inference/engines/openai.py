@@ -35,11 +35,11 @@ from urllib.request import proxy_bypass_environment
 import openai
 from PIL import Image
 
-from inference.engines import IDLE_SECONDS, EngineSettings, Output, Request, sample_seed, take_ready
-from inference.json_lines import decode_line, describe, one_line
-from inference.redaction import redact
-from inference.response import tag_text
-from inference.token_probabilities import response_log_probabilities, texts_of_bytes
+from inference.common.json_lines import decode_line, describe, one_line
+from inference.common.redaction import redact
+from inference.data.response import tag_text
+from inference.engines.base import IDLE_SECONDS, EngineSettings, Output, Request, sample_seed, take_ready
+from inference.engines.token_probabilities import response_log_probabilities, texts_of_bytes
 
 log = logging.getLogger("inference")
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import ray
 
-from inference.engines import EngineSettings, Output, Request, load_engine
+from inference.engines.base import EngineSettings, Output, Request, load_engine
 
 
 class EngineActor:

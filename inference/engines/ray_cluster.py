@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from pathlib import Path
+
+from inference.common.paths import REPOSITORY
 
 # Read by a local cluster when it starts; one that is there has settings of its own.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -19,7 +20,6 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.job_config import JobConfig
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "HF_ENDPOINT", "OMP_NUM_THREADS", "OMP_WAIT_POLICY")
 OBJECT_STORE = 512 << 20  # bytes, of a local cluster
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Hashable, Iterable
 
-from inference.engines import Request
+from inference.engines.base import Request
 
 MAX_DEATHS = 3  # of workers that had the request; the last time it was alone
 GROUP = 8  # suspects of one death are sent in groups of an eighth of what a worker takes

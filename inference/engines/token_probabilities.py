@@ -4,7 +4,7 @@ Confidences that cost no second inference, to compare with the one that the mode
 log-probabilities are natural logarithms of the model's own distribution (raw logits, temperature
 1), whatever temperature the tokens were sampled at: so figures of greedy and sampled runs compare.
 
-    from inference.token_probabilities import response_log_probabilities
+    from inference.engines.token_probabilities import response_log_probabilities
     response_log_probabilities(["<answer>", "a", "we", "</answer>", None], [-0.1, -0.2, -0.3, 0.0, 0.0])
     # (-0.12, -0.5)
 
@@ -19,7 +19,7 @@ import codecs
 import math
 from collections.abc import Iterable, Sequence
 
-from inference.response import answer_span
+from inference.data.response import answer_span
 
 DECIMALS = 6  # float32 gives no more; the engines' last bits depend on the batch
 

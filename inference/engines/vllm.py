@@ -22,8 +22,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from inference.devices import use_indices
-from inference.engines import (
+from inference.engines.base import (
     IDLE_SECONDS,
     EngineFailed,
     EngineSettings,
@@ -34,9 +33,10 @@ from inference.engines import (
     sample_seed,
     take_ready,
 )
-from inference.root_cause import OwnLog, engine_cause
-from inference.token_probabilities import response_log_probabilities, token_texts
-from inference.vllm_cpu import cpu_variables
+from inference.engines.devices import use_indices
+from inference.engines.token_probabilities import response_log_probabilities, token_texts
+from inference.engines.vllm_cpu import cpu_variables
+from inference.runs.root_cause import OwnLog, engine_cause
 
 use_indices()
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")

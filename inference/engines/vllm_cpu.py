@@ -1,8 +1,8 @@
 """What vLLM needs in its environment on a machine without a GPU, by the version that is installed.
 
-    variables="$(python -m inference.vllm_cpu)"     # NAME=VALUE lines, for a shell
+    variables="$(python -m inference.engines.vllm_cpu)"     # NAME=VALUE lines, for a shell
 
-``inference.engine_vllm`` sets them for its own process; vLLM reads all of them when an engine starts, not when it is
+``inference.engines.vllm`` sets them for its own process; vLLM reads all of them when an engine starts, not when it is
 imported. What the environment names already has precedence.
 """
 

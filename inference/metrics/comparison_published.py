@@ -13,14 +13,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from inference import confidence_metrics
-from inference.bootstrap import LEVEL, Cells, resampled
-from inference.confidence_metrics import ERRORS
-from inference.estimates import NOISE, OVERALL, f1_by_class, figure_interval, opposites, slices, tally_of
-from inference.protocols import Row
-from inference.tables import read_table
+from inference.common.paths import REPOSITORY
+from inference.metrics import calibration
+from inference.metrics.bootstrap import LEVEL, Cells, resampled
+from inference.metrics.calibration import ERRORS
+from inference.metrics.estimates import NOISE, OVERALL, f1_by_class, figure_interval, opposites, slices, tally_of
+from inference.metrics.protocols import Row
+from inference.metrics.tables import read_table
 
-PUBLISHED_FOLDER = Path(__file__).resolve().parent.parent / "infer_results" / "emocaliber_published"
+PUBLISHED_FOLDER = REPOSITORY / "infer_results" / "emocaliber_published"
 NAMES = {"accuracy": "Acc", "f1": "F1", "ece": "ECE", "brier": "Brier", "roc_auc": "ROC AUC"}
 
 
@@ -43,12 +44,12 @@ def _published_figures(cells: Cells, weights: np.ndarray) -> dict[tuple[str, str
         figures = {"accuracy": w @ correct / w.sum(axis=1), "f1": f1_by_class(truth[index], predicted[index], w)}
         tally, seen = (tally_of(stated[index], correct, of) for of in (w, cells.weights[:, index]))
         if kind == "group" and tally.n.all():
-            figures["accuracy"] = confidence_metrics.accuracy(tally)
-            gaps, gaps_seen = (confidence_metrics.gap_shares(part, published=True) for part in (tally, seen))
+            figures["accuracy"] = calibration.accuracy(tally)
+            gaps, gaps_seen = (calibration.gap_shares(part, published=True) for part in (tally, seen))
             figures["ece"] = ERRORS["ece"].size(gaps)
             figures[f"{NOISE}ece"] = ERRORS["ece"].size(gaps - gaps_seen)
-            figures["brier"] = confidence_metrics.brier_score(tally)
-            figures["roc_auc"] = confidence_metrics.roc_auc(tally)
+            figures["brier"] = calibration.brier_score(tally)
+            figures["roc_auc"] = calibration.roc_auc(tally)
         found |= {(name, figure): values for figure, values in figures.items()}
     return found
 

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from inference.bootstrap import LEVEL
-from inference.confidence_metrics import N_BINS
-from inference.confidence_sources import VERBALIZED, source_rows
-from inference.protocols import Row, corrected_rows
-from inference.tables import NOT_AVAILABLE
+from inference.metrics.bootstrap import LEVEL
+from inference.metrics.calibration import N_BINS
+from inference.metrics.protocols import Row, corrected_rows
+from inference.metrics.sources import VERBALIZED, source_rows
+from inference.metrics.tables import NOT_AVAILABLE
 
 # figure → (what it is, number format, factor): percentages where it is a share or a probability.
 FIGURES = {

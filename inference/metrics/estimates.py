@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from inference import confidence_metrics
-from inference.bootstrap import Cells, interval, resampled
-from inference.confidence_metrics import ERRORS, N_BINS, Tally
-from inference.vecbench import GROUPS, TASKS, group_of
+from inference.data.vecbench import GROUPS, TASKS, group_of
+from inference.metrics import calibration
+from inference.metrics.bootstrap import Cells, interval, resampled
+from inference.metrics.calibration import ERRORS, N_BINS, Tally
 
 OVERALL = "Overall"
 
@@ -141,7 +141,7 @@ def estimate_rows(
             for figure in ("accuracy", "f1"):
                 figures[f"macro_{figure}"] = np.mean([by_task[other][figure] for other in inside], axis=0)
         tally = tally_of(stated[index], correct[index], w if len(index) else w[:1])
-        figures |= confidence_metrics.all_figures(tally, n_bins)
+        figures |= calibration.all_figures(tally, n_bins)
         seen = tally_of(stated[index], correct[index], own_weights[:, index])
         for name_of_error, error in ERRORS.items():
             deviation = error.parts(tally, n_bins) - error.parts(seen, n_bins)
@@ -216,7 +216,7 @@ def estimate(
         tally = tally_of(stated, np.zeros(len(index)), weights[:, index])
         if tally.n.sum():
             single = Tally(tally.value, tally.count[0], tally.correct[0])
-            row.figures["ece_if_calibrated"] = confidence_metrics.ece_if_calibrated(single, n_bins)
+            row.figures["ece_if_calibrated"] = calibration.ece_if_calibrated(single, n_bins)
         for (other, figure), value in point.items():
             if other != name or figure.startswith(NOISE) or not np.isfinite(value):
                 continue

@@ -15,8 +15,8 @@ from typing import IO
 
 import pandas as pd
 
-from inference.result_table import Results
-from inference.results import atomic_path, to_line
+from inference.metrics.results import Results
+from inference.runs.shards import atomic_path, to_line
 
 LINES_AT_ONCE = 1024  # written together
 

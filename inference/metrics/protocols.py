@@ -1,8 +1,8 @@
-"""The two protocols: from one table of predictions to rows of metrics.
+"""The two protocols: from one table of predictions to rows of scores.
 
 ``published_*`` reproduce the published tables, quirks included; ``corrected_rows`` is what
 the metrics mean. All take the table that ``prediction_table`` makes (one row a sample) and
-return rows of fractions; ``inference.tables`` turns them into text.
+return rows of fractions; ``inference.metrics.tables`` turns them into text.
 
     table = prediction_table(results)
     rows = published_rows(table)
@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import precision_recall_fscore_support
 
-from inference import metrics
-from inference.confidence_metrics import N_BINS
-from inference.doubts import label_doubt
-from inference.estimates import OVERALL, Estimate, estimate
-from inference.response import UNKNOWN, Reading, normal_label, read_response
-from inference.vecbench import GROUPS, TASKS, canonical_task, group_of, image_of
+from inference.data.doubts import label_doubt
+from inference.data.response import UNKNOWN, Reading, normal_label, read_response
+from inference.data.vecbench import GROUPS, TASKS, canonical_task, group_of, image_of
+from inference.metrics import scores
+from inference.metrics.calibration import N_BINS
+from inference.metrics.estimates import OVERALL, Estimate, estimate
 
 MAX_MATRIX_LABELS = 1000  # a million cells; as many labels as samples, as bad data may have, would fill the memory
 
@@ -126,7 +126,7 @@ def _correct(part: pd.DataFrame, truth: str = "truth", label: str = "label") -> 
 
 def _prediction_row(name: str, kind: str, part: pd.DataFrame, label: str) -> Row:
     truth, predicted = part["published_truth"].to_numpy(), part[label].to_numpy()
-    return Row(name, kind, len(part), metrics.accuracy(truth, predicted), metrics.weighted_f1(truth, predicted))
+    return Row(name, kind, len(part), scores.accuracy(truth, predicted), scores.weighted_f1(truth, predicted))
 
 
 def _without_unreadable(table: pd.DataFrame) -> pd.DataFrame:
@@ -157,22 +157,22 @@ def published_confidence_rows(table: pd.DataFrame) -> list[Row]:
                 _correct(scored, "published_truth", "published_label"),
             )
             row.accuracy = float(correct.mean())
-            row.roc_auc = metrics.confidence_roc_auc(confidence, correct)
+            row.roc_auc = scores.confidence_roc_auc(confidence, correct)
             if row.roc_auc is not None:  # the published table prints all three or none
-                row.ece = metrics.published_calibration_error(confidence, correct)
-                row.brier = metrics.brier_score(confidence, correct)
+                row.ece = scores.published_calibration_error(confidence, correct)
+                row.brier = scores.brier_score(confidence, correct)
         rows.append(row)
     return [*rows, overall]
 
 
 def published_thresholds(table: pd.DataFrame) -> dict[str, list[dict[str, float]]]:
-    """group → accuracy, F1 and coverage for t = 0.1 … 0.9 (see ``metrics.threshold_analysis``)."""
+    """group → accuracy, F1 and coverage for t = 0.1 … 0.9 (see ``scores.threshold_analysis``)."""
     table = _without_unreadable(table)
     analysis = {}
     for group, part in group_slices(table):
         scored = part[part["published_confidence"].notna()]
         columns = (scored[name].to_numpy() for name in ("published_truth", "published_label", "published_confidence"))
-        analysis[group] = metrics.threshold_analysis(*columns, n_total=len(part))
+        analysis[group] = scores.threshold_analysis(*columns, n_total=len(part))
     return analysis
 
 
@@ -234,9 +234,9 @@ def label_reports(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def calibration_curves(table: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
-    """group → ``metrics.calibration_bins`` under the corrected protocol."""
+    """group → ``scores.calibration_bins`` under the corrected protocol."""
     curves = {}
     for group, part in group_slices(table):
         scored = part[part["confidence"].notna()]
-        curves[group] = metrics.calibration_bins(scored["confidence"].to_numpy(), _correct(scored))
+        curves[group] = scores.calibration_bins(scored["confidence"].to_numpy(), _correct(scored))
     return curves

@@ -1,6 +1,6 @@
 """Maps from a stated confidence to the probability of being right, fitted after the fact.
 
-    from inference.recalibration_maps import cross_fitted, fit_recalibration
+    from inference.metrics.recalibration import cross_fitted, fit_recalibration
     honest = fit_recalibration("isotonic", confidence, correctness).apply(confidence)
 
 A confidence enters temperature and Platt scaling by its logit, after it was moved into
@@ -25,7 +25,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from inference.confidence_metrics import clip_confidence
+from inference.metrics.calibration import clip_confidence
 
 MIN_SAMPLES = 10
 # Histogram binning: at most so many bins, each of at least MIN_SAMPLES samples on average.

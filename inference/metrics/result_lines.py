@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from inference.confidence_sources import add_sources
-from inference.json_lines import BYTE_ORDER_MARK, decode_line, describe
-from inference.protocols import prediction_table
-from inference.results import error_of
-from inference.vecbench import RecordError, canonical_task, check_labels, content_id
+from inference.common.json_lines import BYTE_ORDER_MARK, decode_line, describe
+from inference.data.vecbench import RecordError, canonical_task, check_labels, content_id
+from inference.metrics.protocols import prediction_table
+from inference.metrics.sources import add_sources
+from inference.runs.shards import error_of
 
 PIECE_BYTES = 8 * 2**20
 

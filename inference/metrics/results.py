@@ -24,11 +24,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from inference.confidence_sources import add_sources
-from inference.doubts import Doubts, task_doubt
-from inference.json_lines import decode_line, refuse_other_formats
-from inference.protocols import prediction_table
-from inference.result_lines import (
+from inference.common.json_lines import decode_line, refuse_other_formats
+from inference.data.doubts import Doubts, task_doubt
+from inference.data.vecbench import unique_id
+from inference.metrics.protocols import prediction_table
+from inference.metrics.result_lines import (
     Piece,
     PieceResult,
     candidates_of,
@@ -38,8 +38,8 @@ from inference.result_lines import (
     pieces_of,
     read_piece,
 )
-from inference.results import SHARD_PATTERN, is_result, shard_paths, to_line
-from inference.vecbench import unique_id
+from inference.metrics.sources import add_sources
+from inference.runs.shards import SHARD_PATTERN, is_result, shard_paths, to_line
 
 CUT_OFF = "the response was cut off at the limit of new tokens; raise max_new_tokens and infer anew (overwrite=true)"
 NO_CONFIDENCE = "the stated confidence is not one plain number from 0 to 1"

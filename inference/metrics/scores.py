@@ -4,7 +4,7 @@ Every function takes one value a sample and returns a fraction (not a percentage
 nats); None stands for "not defined" (no sample, one class only). scikit-learn and SciPy have the F1 score, the area
 under the ROC curve and the Wilson interval; ``confidence_metrics`` has what is also resampled.
 
-    from inference.metrics import expected_calibration_error
+    from inference.metrics.scores import expected_calibration_error
     expected_calibration_error([0.9, 0.8], [1, 0])
 """
 
@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score, roc_auc_score
 
-from inference import confidence_metrics
-from inference.confidence_metrics import Tally
+from inference.metrics import calibration
+from inference.metrics.calibration import Tally
 
 THRESHOLDS = tuple(round(0.1 * step, 1) for step in range(1, 10))
 
@@ -50,7 +50,7 @@ def weighted_f1(truth: Sequence[str], predicted: Sequence[str]) -> float | None:
 def calibration_bins(
     confidence: ArrayLike, correctness: ArrayLike, n_bins: int = 10, published: bool = False
 ) -> dict[str, np.ndarray]:
-    """Equal-width bins [k / n_bins, (k + 1) / n_bins) over [0, 1], the last one closed (``confidence_metrics.bin_of``).
+    """Equal-width bins [k / n_bins, (k + 1) / n_bins) over [0, 1], the last one closed (``calibration.bin_of``).
 
     Args:
         confidence: (n,) in [0, 1].
@@ -64,7 +64,7 @@ def calibration_bins(
     confidence = np.asarray(confidence, dtype=float)
     correctness = np.asarray(correctness, dtype=float)
     edges = np.linspace(0.0, 1.0, n_bins + 1) if published else np.arange(n_bins + 1) / n_bins
-    bin_index = confidence_metrics.bin_of(confidence, n_bins, published)
+    bin_index = calibration.bin_of(confidence, n_bins, published)
     inside = bin_index >= 0
     count = np.bincount(bin_index[inside], minlength=n_bins)
     with np.errstate(invalid="ignore"):
@@ -82,7 +82,7 @@ def calibration_bins(
 def expected_calibration_error(confidence: ArrayLike, correctness: ArrayLike, n_bins: int = 10) -> float | None:
     """ECE as ``confidence_metrics`` defines it."""
     tally = Tally.of(confidence, correctness)
-    return float(confidence_metrics.expected_calibration_error(tally, n_bins)) if tally.n else None
+    return float(calibration.expected_calibration_error(tally, n_bins)) if tally.n else None
 
 
 def published_calibration_error(confidence: ArrayLike, correctness: ArrayLike, n_bins: int = 10) -> float | None:
@@ -90,7 +90,7 @@ def published_calibration_error(confidence: ArrayLike, correctness: ArrayLike, n
     confidence, correctness = np.asarray(confidence, dtype=float), np.asarray(correctness, dtype=float)
     if not len(confidence):
         return None
-    index = confidence_metrics.bin_of(confidence, n_bins, published=True)
+    index = calibration.bin_of(confidence, n_bins, published=True)
     error = 0.0
     for inside in (index == k for k in range(n_bins)):
         if inside.any():
@@ -111,7 +111,7 @@ def brier_score(confidence: ArrayLike, correctness: ArrayLike) -> float | None:
 def log_loss(confidence: ArrayLike, correctness: ArrayLike) -> float | None:
     """Mean negative logarithm of the probability given to what happened, as ``confidence_metrics`` defines it."""
     tally = Tally.of(confidence, correctness)
-    return float(confidence_metrics.log_loss(tally)) if tally.n else None
+    return float(calibration.log_loss(tally)) if tally.n else None
 
 
 def confidence_roc_auc(confidence: ArrayLike, correctness: ArrayLike) -> float | None:

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from inference.confidence_metrics import N_BINS
-from inference.estimates import Estimate, estimate
-from inference.response import UNKNOWN, read_response
+from inference.data.response import UNKNOWN, read_response
+from inference.metrics.calibration import N_BINS
+from inference.metrics.estimates import Estimate, estimate
 
 VERBALIZED = "verbalized"
 

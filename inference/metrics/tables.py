@@ -1,6 +1,6 @@
 """How numbers look as text: the two published tables to the byte, and the corrected one.
 
-from inference.tables import published_table
+from inference.metrics.tables import published_table
 print(published_table(rows))
 """
 
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from inference.estimates import OVERALL
-from inference.metrics import THRESHOLDS
-from inference.protocols import Row
-from inference.vecbench import GROUPS
+from inference.data.vecbench import GROUPS
+from inference.metrics.estimates import OVERALL
+from inference.metrics.protocols import Row
+from inference.metrics.scores import THRESHOLDS
 
 NOT_AVAILABLE = "N/A"
 

@@ -4,7 +4,7 @@ Each takes the table of ``protocols.prediction_table`` (columns task, group, tru
 confidence), a path without suffix, and the formats; it returns the files it wrote. An answer is
 right when ``label`` equals ``truth`` (corrected protocol).
 
-    from inference.plots_confidence import reliability_diagram
+    from inference.plots.confidence import reliability_diagram
     reliability_diagram(table, "infer_results/my_run/reliability", formats=("png", "pdf"))
 
 ``python -m inference.plots`` draws them, and all others, for a run.
@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from inference import metrics
-from inference.confidence_metrics import Tally, area_under_risk_coverage
-from inference.plots_style import (
+from inference.metrics import scores
+from inference.metrics.calibration import Tally, area_under_risk_coverage
+from inference.plots.style import (
     FAINT,
     MIN_BIN_COUNT,
     PANEL_STYLES,
@@ -59,10 +59,10 @@ def with_confidence(part: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def reliability_bins(part: pd.DataFrame) -> dict[str, np.ndarray]:
-    """``metrics.calibration_bins`` of the samples, and 95 % Wilson intervals: ``interval_low``, ``interval_high``."""
-    bins = metrics.calibration_bins(*with_confidence(part))
+    """``scores.calibration_bins`` of the samples, and 95 % Wilson intervals: ``interval_low``, ``interval_high``."""
+    bins = scores.calibration_bins(*with_confidence(part))
     right = np.nan_to_num(bins["correctness"] * bins["count"])
-    bins["interval_low"], bins["interval_high"] = metrics.wilson_interval(right, bins["count"])
+    bins["interval_low"], bins["interval_high"] = scores.wilson_interval(right, bins["count"])
     return bins
 
 
@@ -104,7 +104,7 @@ def _draw_reliability(panel: Axes, counts: Axes, name: str, part: pd.DataFrame) 
     panel.plot(x[filled & ~firm], y[filled & ~firm], linestyle="", fillstyle="none", **look)
     confidence, right = with_confidence(part)
     missing = f", {len(part) - len(right):,} without confidence" if len(right) < len(part) else ""
-    ece = metrics.expected_calibration_error(confidence, right)
+    ece = scores.expected_calibration_error(confidence, right)
     head_panel(panel, name, f"ECE {100 * ece:.1f} %, n = {len(right):,}{missing}")
     bars = counts.bar(
         edges, bins["count"][filled], widths, align="edge", color=colour, edgecolor="white", linewidth=0.6
@@ -149,12 +149,12 @@ def _draw_risk(panel: Axes, name: str, part: pd.DataFrame) -> None:
     accuracy = float(right.mean())
     panel.axhline(100 * (1 - accuracy), **ALL_ANSWERS)
     shares = np.linspace(0.005, 1, 200)
-    panel.fill_between(100 * shares, 100 * metrics.best_risk(accuracy, shares), **BEST_POSSIBLE)
+    panel.fill_between(100 * shares, 100 * scores.best_risk(accuracy, shares), **BEST_POSSIBLE)
     if part["confidence"].isna().all():
         head_panel(panel, name, f"AURC N/A, all answers {100 * (1 - accuracy):.1f} %, n = {len(part):,}")
         say_in_panel(panel, "no confidence stated")
         return
-    coverage, risk = metrics.risk_coverage_curve(part["confidence"], right)
+    coverage, risk = scores.risk_coverage_curve(part["confidence"], right)
     # Level up to the first point: part of a group of equal confidence has the risk of the group.
     panel.plot([0, *100 * coverage], [100 * risk[0], *100 * risk], color=colour, linestyle=line, linewidth=1.5)
     if len(coverage) <= MAX_RISK_POINTS:
@@ -171,7 +171,7 @@ def risk_coverage(
     """Error rate of the answers kept against the share kept, from the most confident down.
 
     One point for each distinct confidence, as equal ones cannot be told apart
-    (``metrics.risk_coverage_curve``); answers without a confidence are kept last. Dotted: the error
+    (``scores.risk_coverage_curve``); answers without a confidence are kept last. Dotted: the error
     rate of all answers; grey: below the best possible order of the same answers. AURC is that of
     ``confidence_metrics``, over the answers with a confidence. Points are drawn for up to 40 distinct
     values, beyond that the line alone.

@@ -1,6 +1,6 @@
 """Confusion matrices: which label is taken for which, a figure a task.
 
-    from inference.plots_labels import confusion_matrices
+    from inference.plots.confusion import confusion_matrices
     confusion_matrices(table, "infer_results/my_run/confusion", formats=("png", "pdf"))
 
 ``python -m inference.plots`` draws them, and all others, for a run.
@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from inference.json_lines import one_line
-from inference.plots_style import FAINT, Axes, check_formats, drawable, new_figure, save_figure, styled
-from inference.protocols import label_order
-from inference.response import UNKNOWN
-from inference.vecbench import TASKS
+from inference.common.json_lines import one_line
+from inference.data.response import UNKNOWN
+from inference.data.vecbench import TASKS
+from inference.metrics.protocols import label_order
+from inference.plots.style import FAINT, Axes, check_formats, drawable, new_figure, save_figure, styled
 
 # From white to dark blue: lightness alone tells the values apart, in grey as well.
 COLOUR_MAP = "Blues"

@@ -18,14 +18,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from inference import protocols
-from inference.bootstrap import N_RESAMPLES
-from inference.confidence_sources import available_sources
-from inference.confidence_tables import rows_by_source, source_points
-from inference.plots_comparison import confidence_sources
-from inference.plots_confidence import confidence_histograms, reliability_diagram, risk_coverage
-from inference.plots_labels import confusion_matrices
-from inference.plots_style import (
+from inference.common.storage import explain
+from inference.common.terminal import plain_output
+from inference.metrics import protocols
+from inference.metrics.bootstrap import N_RESAMPLES
+from inference.metrics.confidence_tables import rows_by_source, source_points
+from inference.metrics.results import read_run
+from inference.metrics.sources import available_sources
+from inference.plots.confidence import confidence_histograms, reliability_diagram, risk_coverage
+from inference.plots.confusion import confusion_matrices
+from inference.plots.intervals import confidence_sources
+from inference.plots.style import (
     FORMATS,
     HATCHES,
     METADATA,
@@ -37,10 +40,7 @@ from inference.plots_style import (
     drawable,
     matplotlib,
 )
-from inference.result_table import read_run
-from inference.results import atomic_path
-from inference.storage import explain
-from inference.terminal import plain_output
+from inference.runs.shards import atomic_path
 
 # Only what concerns the file: these two figures keep matplotlib's own type sizes.
 FILE_SETTINGS = ("pdf.fonttype", "svg.fonttype", "svg.hashsalt")
@@ -186,7 +186,3 @@ def main() -> None:
         sys.exit(f"cannot draw: {explain(error)}")
     for path in written:
         print(path)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Dot-and-interval figures: the differences of two runs, and several confidences side by side.
 
-    from inference.plots_comparison import run_comparison
+    from inference.plots.intervals import run_comparison
     rows = [("EmoSet-8", "accuracy", 1.2, -0.4, 2.9), ("Overall", "accuracy", 0.8, 0.1, 1.5)]
     run_comparison(rows, "infer_results/my_run/comparison", "change from A to B (points)")
 
@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from inference.plots_style import FAINT, Axes, MaxNLocator, new_figure, save_figure, say_in_panel, styled
-from inference.protocols import OVERALL
-from inference.vecbench import GROUPS
+from inference.data.vecbench import GROUPS
+from inference.metrics.protocols import OVERALL
+from inference.plots.style import FAINT, Axes, MaxNLocator, new_figure, save_figure, say_in_panel, styled
 
 Row = tuple[str, str, float | None, float | None, float | None]
 

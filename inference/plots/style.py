@@ -4,7 +4,7 @@ Colours are Okabe and Ito's (2008), distinct for colour-blind eyes; line styles,
 hatches keep things apart in grey. Figures are 7 inches wide, the text of a page; type is 8 to 10
 points there. PDF and SVG keep text as text, and the same data give the same bytes.
 
-    from inference.plots_style import new_figure, save_figure, styled
+    from inference.plots.style import new_figure, save_figure, styled
 
 Only this module imports matplotlib, whatever MPLBACKEND says; all others take its parts from here.
 """
@@ -24,10 +24,10 @@ from typing import Any
 
 import pandas as pd
 
-from inference.protocols import OVERALL, group_slices
-from inference.results import atomic_path
-from inference.terminal import plain
-from inference.vecbench import GROUPS
+from inference.common.terminal import plain
+from inference.data.vecbench import GROUPS
+from inference.metrics.protocols import OVERALL, group_slices
+from inference.runs.shards import atomic_path
 
 # A notebook passes its own backend on to its child processes, where it may not be installed: that would end the import.
 # Figures are written to files here, whatever the backend; it is kept for windows that the caller may draw.

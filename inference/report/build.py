@@ -22,21 +22,21 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from inference.confidence_sources import SOURCES, VERBALIZED
-from inference.images import ImageError, ImageSource, add_image_root_argument, data_images
-from inference.json_lines import decode_line, read_lines
-from inference.redaction import redact
-from inference.report_tables import escape, pictures_html, tables_html
-from inference.response import REASONING_STEPS, reasoning_steps
-from inference.result_table import Results, read_file
-from inference.results import atomic_write, to_line
-from inference.run_folder import RunChanged, read_run
-from inference.storage import explain
-from inference.terminal import plain_output
-from inference.thumbnails import make_thumbnails
-from inference.vecbench import GROUPS, TASKS, canonical_task, content_id, group_of, image_of, images_in
+from inference.common.json_lines import decode_line, read_lines
+from inference.common.redaction import redact
+from inference.common.storage import explain
+from inference.common.terminal import plain_output
+from inference.data.images import ImageError, ImageSource, add_image_root_argument, data_images
+from inference.data.response import REASONING_STEPS, reasoning_steps
+from inference.data.vecbench import GROUPS, TASKS, canonical_task, content_id, group_of, image_of, images_in
+from inference.metrics.results import Results, read_file
+from inference.metrics.sources import SOURCES, VERBALIZED
+from inference.report.tables import escape, pictures_html, tables_html
+from inference.report.thumbnails import make_thumbnails
+from inference.runs.folder import RunChanged, read_run
+from inference.runs.shards import atomic_write, to_line
 
-PAGE = Path(__file__).with_name("report_page")
+PAGE = Path(__file__).with_name("page")
 SCRIPTS = ("sample.js", "page.js")  # in the order in which they run
 THUMBNAIL_BLOCK = 200  # small copies in one script element: the page decodes a block when it shows one of it
 MAX_SHOWN = 200  # characters of an image's path
@@ -296,7 +296,3 @@ def main() -> None:
     seconds, megabytes = time.monotonic() - start, path.stat().st_size / 1e6
     print(f"report: {path}")
     print(f"{n_samples} samples, {megabytes:.1f} MB, made in {seconds:.1f} s", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    main()

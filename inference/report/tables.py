@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from inference.bootstrap import LEVEL
-from inference.confidence_tables import FIGURES
+from inference.metrics.bootstrap import LEVEL
+from inference.metrics.confidence_tables import FIGURES
 
 # The columns of a table; all other figures of its rows stand in the table below it.
 MAIN_COLUMNS = {

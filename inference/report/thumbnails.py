@@ -1,6 +1,6 @@
 """Small copies of a run's images for its report: made in parallel, kept for the next report.
 
-    from inference.thumbnails import make_thumbnails
+    from inference.report.thumbnails import make_thumbnails
     found = make_thumbnails(ImageSource([Path("input_data")]), ["a.jpg"], 128, Path("my_run/thumbnails.json"), 4)
     found["a.jpg"]      # a data URL, or an ImageError that says why there is none
 
@@ -24,8 +24,8 @@ from pathlib import Path
 from PIL import Image, features
 from tqdm import tqdm
 
-from inference.images import ImageError, ImageSource
-from inference.results import atomic_write
+from inference.data.images import ImageError, ImageSource
+from inference.runs.shards import atomic_write
 
 QUALITY = 60  # about 3 kB for a photograph of 128 pixels
 

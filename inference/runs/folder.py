@@ -25,10 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inference.common.redaction import redact
+from inference.data.vecbench import describe
 from inference.provenance import RUN_FILE, json_sha256, now, surroundings
-from inference.redaction import redact
-from inference.results import SHARD_PATTERN, ShardBusy, ShardWriter, atomic_write, shard_path, shard_paths
-from inference.vecbench import describe
+from inference.runs.shards import SHARD_PATTERN, ShardBusy, ShardWriter, atomic_write, shard_path, shard_paths
 
 log = logging.getLogger("inference")
 

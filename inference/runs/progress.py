@@ -1,6 +1,6 @@
 """One progress view over all workers of a run, from their shards on disk.
 
-    python -m inference.progress --data_path data.jsonl --output_path infer_results/my_run --pids 101 102
+    python -m inference.runs.progress --data_path data.jsonl --output_path infer_results/my_run --pids 101 102
 
 Counts the samples that have a line in any shard until every named process has ended. On a
 terminal it is a bar; in a log, a line now and then. It only watches: exit status 0.
@@ -15,8 +15,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from inference.results import shard_paths
-from inference.terminal import plain_output
+from inference.common.terminal import plain_output
+from inference.runs.shards import shard_paths
 
 
 def count_lines(path: Path) -> int:

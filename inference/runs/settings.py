@@ -15,12 +15,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from inference.checkpoint_files import check_checkpoint
-from inference.engines import EngineSettings, checkpoint_notice
-from inference.images import PixelBudget, add_image_root_argument
+from inference.common.redaction import redact
+from inference.data.images import PixelBudget, add_image_root_argument
+from inference.engines.base import EngineSettings, checkpoint_notice
+from inference.engines.checkpoints import check_checkpoint
 from inference.provenance import checkpoint_identity, data_identity
-from inference.redaction import redact
-from inference.run_folder import Description, known_checkpoint_files
+from inference.runs.folder import Description, known_checkpoint_files
 
 
 def finite_number(text: str) -> float:

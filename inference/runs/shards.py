@@ -4,7 +4,7 @@ A run's folder holds ``shard_<index>_of_<n>.jsonl``. A line is the record's own 
 ``sample_id``, ``position`` and either ``response`` (with token counts) or ``error``. A torn
 last line (the process was killed while writing) is dropped and inferred again.
 
-    from inference.results import finished_samples, merge_shards
+    from inference.runs.shards import finished_samples, merge_shards
     merged = merge_shards("infer_results/my_run")
 """
 
@@ -20,8 +20,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from inference.storage import naming
-from inference.vecbench import read_lines
+from inference.common.storage import naming
+from inference.data.vecbench import read_lines
 
 
 class ShardBusy(RuntimeError):

@@ -1,6 +1,6 @@
 """Weights & Biases: whether a run can be logged there, asked before any work, and the logging itself.
 
-    python -m inference.wandb_run          # exit status 2 and one line when it cannot
+    python -m inference.runs.wandb_run          # exit status 2 and one line when it cannot
 
 The key is WANDB_API_KEY's or that of ``wandb login`` (in ~/.netrc, or the file that NETRC names). WANDB_MODE=offline or
 disabled needs none.
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from inference.terminal import plain_output
+from inference.common.terminal import plain_output
 
 WITHOUT_A_KEY = ("offline", "disabled", "dryrun")
 

@@ -23,16 +23,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-from inference.arguments import add_model_arguments, check_model
-from inference.checkpoint_files import CheckpointRefused
-from inference.devices import VARIABLE, device_of
-from inference.images import add_image_root_argument
-from inference.terminal import plain_output
+from inference.common.paths import REPOSITORY
+from inference.common.terminal import plain_output
+from inference.data.images import add_image_root_argument
+from inference.engines.checkpoints import CheckpointRefused
+from inference.engines.devices import VARIABLE, device_of
+from inference.runs.settings import add_model_arguments, check_model
 from scripts.build_vec_cot.records import read_rows, write_rows
 from scripts.build_vec_cot.stages import PUBLISHED_ROWS
 
-REPO = Path(__file__).resolve().parents[2]
-TOY_CHECKPOINT = REPO / "scripts" / "toy_world" / "checkpoint"
+TOY_CHECKPOINT = REPOSITORY / "scripts" / "toy_world" / "checkpoint"
 TOY_MODEL = f"--checkpoint {shlex.quote(str(TOY_CHECKPOINT))} --min_pixels 3136 --max_pixels 12544 --max_new_tokens 128"
 # The toy model cannot follow a teacher's prompt. It is asked its own question, and its answers are
 # kept where they equal the label.
@@ -41,7 +41,7 @@ TOY_TEACHER = f"{TOY_MODEL} --teacher_prompt recognition --min_words 10"
 
 def start(module: str, *options: object, **environment: str) -> subprocess.Popen:
     """A command of this repository in the working directory of the caller; paths stay the caller's."""
-    search = os.pathsep.join(filter(None, (str(REPO), os.environ.get("PYTHONPATH"))))
+    search = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
     # PYTHONSAFEPATH: a module of the same name in the working directory would come first (Python 3.11 and later).
     own = {"PYTHONPATH": search, "PYTHONSAFEPATH": "1"}
     known = {"VLLM_LOGGING_LEVEL": "WARNING", **os.environ, **own, **environment}

@@ -12,7 +12,7 @@ in ms-swift's form:
      "images": ["/absolute/path.jpg"], "ground_truth": "awe", "candidates": […], "task": "EmoSet-8", "id": "…"}
 
 Stage 1 has no confidence. Stage 3 has no assistant's turn: the model finds its own answers;
-``python -m scripts.convert verl`` makes verl's parquet of it.
+``python -m scripts.data.convert verl`` makes verl's parquet of it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from inference.prompts import recognition_prompt
-from inference.storage import explain
-from inference.terminal import plain_output
+from inference.common.storage import explain
+from inference.common.terminal import plain_output
+from inference.data.prompts import recognition_prompt
 from scripts.build_vec_cot.records import NOTICES, read_rows, say_notices, write_rows
 from scripts.build_vec_cot.verify import compose
 

@@ -25,18 +25,18 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from inference.arguments import engine_settings, finite_number
-from inference.checkpoint_files import CheckpointRefused
-from inference.doubts import most_frequent_error
-from inference.engines import EngineFailed, load_engine
+from inference.common.storage import explain
+from inference.common.terminal import start_logging
+from inference.data.doubts import most_frequent_error
+from inference.data.prompts import recognition_prompt
+from inference.data.response import normal_label, read_response
+from inference.data.vecbench import BrokenRecord, Record
+from inference.engines.base import EngineFailed, load_engine
+from inference.engines.checkpoints import CheckpointRefused
 from inference.inference_vllm import infer_share
-from inference.prompts import recognition_prompt
-from inference.response import normal_label, read_response
-from inference.results import ShardBusy, error_of, read_results, shard_paths
-from inference.run_folder import Description, open_shard, prepare
-from inference.storage import explain
-from inference.terminal import start_logging
-from inference.vecbench import BrokenRecord, Record
+from inference.runs.folder import Description, open_shard, prepare
+from inference.runs.settings import engine_settings, finite_number
+from inference.runs.shards import ShardBusy, error_of, read_results, shard_paths
 from scripts.build_vec_cot.records import say_notices, write_rows
 from scripts.build_vec_cot.sampling import (
     MAX_QUESTIONS,

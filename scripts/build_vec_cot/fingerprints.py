@@ -25,7 +25,7 @@ from scipy.fft import dctn
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from inference.images import PixelBudget
+from inference.data.images import PixelBudget
 
 MAX_BITS = 8
 MAX_LEVELS = 3.0

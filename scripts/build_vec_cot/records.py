@@ -13,10 +13,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from inference.images import ImageError, ImageSource, data_images
-from inference.results import atomic_write, to_line
-from inference.terminal import printable
-from inference.vecbench import (
+from inference.common.terminal import printable
+from inference.data.images import ImageError, ImageSource, data_images
+from inference.data.vecbench import (
     BrokenRecord,
     Record,
     RecordError,
@@ -26,6 +25,7 @@ from inference.vecbench import (
     read_records,
     unique_id,
 )
+from inference.runs.shards import atomic_write, to_line
 
 NOTICES = ("notice", "model_notice")
 

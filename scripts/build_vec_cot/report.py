@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from inference.plots_style import Figure, MaxNLocator, drawable, matplotlib
-from inference.results import atomic_path, atomic_write
-from inference.storage import explain
-from inference.terminal import plain_output
-from inference.vecbench import TASKS
+from inference.common.storage import explain
+from inference.common.terminal import plain_output
+from inference.data.vecbench import TASKS
+from inference.plots.style import Figure, MaxNLocator, drawable, matplotlib
+from inference.runs.shards import atomic_path, atomic_write
 from scripts.build_vec_cot.confidence import HIGHEST, LOWEST, STEP
 from scripts.build_vec_cot.records import notices_in, read_rows
 from scripts.build_vec_cot.stages import STAGES, quotas

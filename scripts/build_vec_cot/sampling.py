@@ -15,12 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from inference.arguments import add_engine_arguments, check_engine_arguments, decisive_settings
-from inference.images import ImageSource, PixelBudget
+from inference.data.images import ImageSource, PixelBudget
+from inference.data.vecbench import BrokenRecord, Record
 from inference.provenance import checkpoint_identity
-from inference.results import read_results, shard_paths
-from inference.run_folder import Description, known_checkpoint_files
-from inference.vecbench import BrokenRecord, Record
+from inference.runs.folder import Description, known_checkpoint_files
+from inference.runs.settings import add_engine_arguments, check_engine_arguments, decisive_settings
+from inference.runs.shards import read_results, shard_paths
 from scripts.build_vec_cot.records import read_labelled
 
 MAX_QUESTIONS = 10_000  # a record: its questions' places in a shard stay, when more are asked later

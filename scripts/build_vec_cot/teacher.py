@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from inference.prompts import recognition_prompt
-from inference.vecbench import Record
+from inference.data.prompts import recognition_prompt
+from inference.data.vecbench import Record
 
 LABEL_TEMPLATE = """\
 People say that this image evokes {label}, out of [{candidates}]. Write down how a careful viewer who knows nothing \

@@ -23,7 +23,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from inference.response import REASONING_STEPS, reasoning_steps, tag_text
+from inference.data.response import REASONING_STEPS, reasoning_steps, tag_text
 
 SECTIONS = ("think", *REASONING_STEPS, "answer")
 

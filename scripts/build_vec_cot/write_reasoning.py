@@ -25,17 +25,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from inference.arguments import engine_settings
-from inference.checkpoint_files import CheckpointRefused
-from inference.doubts import most_frequent_error
-from inference.engines import EngineFailed, load_engine
+from inference.common.storage import explain
+from inference.common.terminal import start_logging
+from inference.data.doubts import most_frequent_error
+from inference.data.response import reasoning_steps
+from inference.data.vecbench import BrokenRecord, Record
+from inference.engines.base import EngineFailed, load_engine
+from inference.engines.checkpoints import CheckpointRefused
 from inference.inference_vllm import infer_share
-from inference.response import reasoning_steps
-from inference.results import ShardBusy, read_results
-from inference.run_folder import Description, open_shard, prepare
-from inference.storage import explain
-from inference.terminal import start_logging
-from inference.vecbench import BrokenRecord, Record
+from inference.runs.folder import Description, open_shard, prepare
+from inference.runs.settings import engine_settings
+from inference.runs.shards import ShardBusy, read_results
 from scripts.build_vec_cot.records import say_notices, write_rows
 from scripts.build_vec_cot.sampling import (
     MAX_QUESTIONS,

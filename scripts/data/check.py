@@ -1,11 +1,11 @@
 """Check test and training files before anything expensive reads them.
 
-    python -m scripts.check_data input_data/test_8k.jsonl
-    python -m scripts.check_data input_data/VEC-CoT/stage2_43k_w_conf.jsonl --expect stage2 \\
+    python -m scripts.data.check input_data/test_8k.jsonl
+    python -m scripts.data.check input_data/VEC-CoT/stage2_43k_w_conf.jsonl --expect stage2 \\
         --tokenizer Qwen/Qwen2.5-VL-7B-Instruct
-    python -m scripts.check_data stage1.jsonl --fix --output_dir checked
+    python -m scripts.data.check stage1.jsonl --fix --output_dir checked
 
-Reads every layout of ``scripts.samples``, a window of rows at a time, and opens every image, in
+Reads every layout of ``scripts.data.samples``, a window of rows at a time, and opens every image, in
 parallel. Prints what is wrong by task, with the first rows of each kind, and the counts beside the
 published ones; rows that name the data set they come from (``source``, ``dataset``) are counted by it,
 too. What is unusual but makes no row bad stands below as remarks. ``--fix`` writes good rows as they
@@ -31,14 +31,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from inference.images import PixelBudget, add_image_root_argument, data_images
-from inference.json_lines import describe, one_line, refuse_other_formats
-from inference.results import atomic_path, atomic_write, to_line
-from inference.storage import explain
-from inference.terminal import plain_output
-from inference.vecbench import TASKS
-from scripts.data_checks import EXPECTATIONS, Checker
-from scripts.samples import BrokenSample, Sample, images_in, plain, read_samples
+from inference.common.json_lines import describe, one_line, refuse_other_formats
+from inference.common.storage import explain
+from inference.common.terminal import plain_output
+from inference.data.images import PixelBudget, add_image_root_argument, data_images
+from inference.data.vecbench import TASKS
+from inference.runs.shards import atomic_path, atomic_write, to_line
+from scripts.data.checks import EXPECTATIONS, Checker
+from scripts.data.samples import BrokenSample, Sample, images_in, plain, read_samples
 
 WINDOW = 512  # rows read ahead and checked together: what is held in memory
 SHOWN = 3  # rows named for each kind of problem

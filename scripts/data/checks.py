@@ -1,6 +1,6 @@
 """What makes a row of test or training data bad; each check in one place.
 
-from scripts.data_checks import Checker
+from scripts.data.checks import Checker
 Checker(ImageSource([Path("input_data")])).problems(sample)   # [("image", "no such file …"), …]
 """
 
@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from inference.images import FACTOR, ImageError, ImageSource
-from inference.json_lines import describe, one_line
-from inference.response import REASONING_STEPS, UNKNOWN, normal_label, read_response, reasoning_steps, tag_text
-from inference.vecbench import IMAGE, TASKS, RecordError, parse_record
+from inference.common.json_lines import describe, one_line
+from inference.data.images import FACTOR, ImageError, ImageSource
+from inference.data.response import REASONING_STEPS, UNKNOWN, normal_label, read_response, reasoning_steps, tag_text
+from inference.data.vecbench import IMAGE, TASKS, RecordError, parse_record
 from scripts.build_vec_cot.stages import PUBLISHED_ROWS
-from scripts.samples import Sample, reward_problem
+from scripts.data.samples import Sample, reward_problem
 
 SMALLEST_SIDE = FACTOR  # pixels; below it an image is less than one image token high or wide
 LARGEST_AREA = 50_000_000  # pixels

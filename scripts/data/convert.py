@@ -1,10 +1,10 @@
 """Training data for the frameworks: VEC-CoT and VECBench rows to ms-swift's JSON lines or verl's parquet.
 
-    python -m scripts.convert swift input_data/VEC-CoT/stage1_86k.jsonl stage1.jsonl      # stages 1, 2
-    python -m scripts.convert verl input_data/VEC-CoT/stage3_14k.jsonl stage3.parquet     # stage 3
-    python -m scripts.convert verl stage3_14k.jsonl stage3_val.parquet --subset 512 --rest stage3_train.parquet
+    python -m scripts.data.convert swift input_data/VEC-CoT/stage1_86k.jsonl stage1.jsonl      # stages 1, 2
+    python -m scripts.data.convert verl input_data/VEC-CoT/stage3_14k.jsonl stage3.parquet     # stage 3
+    python -m scripts.data.convert verl stage3_14k.jsonl stage3_val.parquet --subset 512 --rest stage3_train.parquet
 
-Reads every layout of ``scripts.samples``. Images stay files, named by absolute paths (verl: file://
+Reads every layout of ``scripts.data.samples``. Images stay files, named by absolute paths (verl: file://
 addresses, because it drops a row with a bare path without a word); ``--embed`` puts verl's images
 into the parquet file instead. The pixel budget goes along with each of verl's images, because its
 loader resizes by it. ms-swift gets messages and images alone: it takes other columns for its own (objects,
@@ -28,12 +28,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from inference.images import ImageError, ImageSource, PixelBudget, add_image_root_argument, data_images
-from inference.prompts import SYSTEM_PROMPT
-from inference.results import atomic_path, atomic_write, to_line
-from inference.storage import explain
-from inference.terminal import plain_output
-from scripts.samples import BrokenSample, Sample, images_in, plain, read_samples, reward_problem
+from inference.common.storage import explain
+from inference.common.terminal import plain_output
+from inference.data.images import ImageError, ImageSource, PixelBudget, add_image_root_argument, data_images
+from inference.data.prompts import SYSTEM_PROMPT
+from inference.runs.shards import atomic_path, atomic_write, to_line
+from scripts.data.samples import BrokenSample, Sample, images_in, plain, read_samples, reward_problem
 
 if TYPE_CHECKING:
     import datasets

@@ -1,8 +1,8 @@
 """Fetch the benchmark, the training data and the models from the Hugging Face hub, checked file by file.
 
-    python -m scripts.fetch                          # what there is, from where; asks nobody
-    python -m scripts.fetch vecbench --dry_run       # how large it is
-    python -m scripts.fetch vecbench emocaliber      # or: all
+    python -m scripts.data.fetch                          # what there is, from where; asks nobody
+    python -m scripts.data.fetch vecbench --dry_run       # how large it is
+    python -m scripts.data.fetch vecbench emocaliber      # or: all
 
 Sizes come first, and nothing starts when the disk is too small. Downloads go on where they
 stopped, every file is checked against the hub's checksum, and archives of images are unpacked
@@ -24,13 +24,13 @@ import signal
 import sys
 from pathlib import Path
 
-from inference.images import ImageError, data_images
-from inference.terminal import plain_output
+from inference.common.terminal import plain_output
+from inference.data.images import ImageError, data_images
 
 try:
-    from scripts.hub.job import Resource, check_sizes, fetch, plan, target_folder
-    from scripts.hub.repository import FetchError, without_secrets
-    from scripts.samples import Sample, read_samples
+    from scripts.data.hub.job import Resource, check_sizes, fetch, plan, target_folder
+    from scripts.data.hub.repository import FetchError, without_secrets
+    from scripts.data.samples import Sample, read_samples
 except ImportError as error:  # the environment for evaluation alone does not have it
     raise SystemExit(f"{error.name} is missing: bash scripts/setup.sh --cpu (or --gpu), or pip install it") from None
 

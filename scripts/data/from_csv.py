@@ -1,7 +1,7 @@
 """Your own data: a folder of images and a CSV file become test records and training files.
 
-    python -m scripts.from_csv my_images/labels.csv --output_dir input_data/mine
-    python -m scripts.from_csv labels.csv --image_dir photos --labels joy fear neutral --test_share 0.2
+    python -m scripts.data.from_csv my_images/labels.csv --output_dir input_data/mine
+    python -m scripts.data.from_csv labels.csv --image_dir photos --labels joy fear neutral --test_share 0.2
 
 The CSV file has a header with ``path`` and ``label``, optionally ``task`` and ``id``, separated by commas,
 semicolons or tabs; a path is relative to ``--image_dir``, by default the CSV file's folder. The labels of a
@@ -30,15 +30,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn
 
-from inference.images import FACTOR, ImageError, ImageSource, PixelBudget, add_image_root_argument, data_images
-from inference.json_lines import describe, invalid_byte, one_line, refuse_binary
-from inference.prompts import recognition_prompt
-from inference.results import atomic_write, to_line
-from inference.storage import ending_in_one_line
-from inference.terminal import plain_output
-from inference.vecbench import MAX_ID, MAX_NAME, RecordError, check_text
-from scripts.convert import main as convert_main
-from scripts.samples import reward_problem
+from inference.common.json_lines import describe, invalid_byte, one_line, refuse_binary
+from inference.common.storage import ending_in_one_line
+from inference.common.terminal import plain_output
+from inference.data.images import FACTOR, ImageError, ImageSource, PixelBudget, add_image_root_argument, data_images
+from inference.data.prompts import recognition_prompt
+from inference.data.vecbench import MAX_ID, MAX_NAME, RecordError, check_text
+from inference.runs.shards import atomic_write, to_line
+from scripts.data.convert import main as convert_main
+from scripts.data.samples import reward_problem
 
 MAX_FIELD = 1 << 24  # characters; csv's own limit would end the whole file
 

@@ -1,6 +1,6 @@
 """Real photographs as VECBench records: the pictures that scikit-image and scikit-learn ship.
 
-    python -m scripts.photographs --output_dir input_data/photographs
+    python -m scripts.data.photographs --output_dir input_data/photographs
     data_path=input_data/photographs/test.jsonl max_new_tokens=192 bash inference/infer_and_eval_example.sh
 
 For checking the path of real JPEG and PNG files (300 to 2,000 pixels wide, colour, grey and
@@ -17,11 +17,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from inference.prompts import recognition_prompt
-from inference.results import atomic_write, to_line
-from inference.storage import ending_in_one_line
-from inference.terminal import plain_output
-from inference.vecbench import TASKS
+from inference.common.storage import ending_in_one_line
+from inference.common.terminal import plain_output
+from inference.data.prompts import recognition_prompt
+from inference.data.vecbench import TASKS
+from inference.runs.shards import atomic_write, to_line
 
 NOTICE = "photographs of scikit-image and scikit-learn with placeholder labels: no accuracy can be read off them"
 FOLDERS = {"skimage": "data", "sklearn": "datasets/images"}

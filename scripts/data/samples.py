@@ -1,10 +1,10 @@
 """Rows of training and test files in every layout met in practice, read as one thing.
 
-    from scripts.samples import read_samples
+    from scripts.data.samples import read_samples
     for sample in read_samples("input_data/VEC-CoT/stage1_86k.jsonl"): ...
 
 Files: JSON lines, a JSON array, parquet. Turns and image are read as inference reads them
-(``inference.vecbench.read_conversation``). Reading streams: a file of any
+(``inference.data.vecbench.read_conversation``). Reading streams: a file of any
 length needs the memory of a few rows. What cannot be read becomes a ``BrokenSample``; nothing is
 dropped.
 """
@@ -21,10 +21,10 @@ from typing import Any, NoReturn
 
 import pyarrow.parquet as pq
 
-from inference.json_lines import describe, invalid_byte, one_line, read_lines, refuse_binary, too_deep
-from inference.prompts import recognition_messages
-from inference.response import tag_text
-from inference.vecbench import (
+from inference.common.json_lines import describe, invalid_byte, one_line, read_lines, refuse_binary, too_deep
+from inference.data.prompts import recognition_messages
+from inference.data.response import tag_text
+from inference.data.vecbench import (
     IMAGE,
     MAX_NAME,
     TASKS,
@@ -208,7 +208,7 @@ def parse_sample(raw: Any, source: str, line_number: int) -> Sample:
 
 
 def images_in(path: str | Path) -> Iterator[str]:
-    """What each readable row of a file names as its image, in order, for ``inference.images.data_images``."""
+    """What each readable row of a file names as its image, in order, for ``inference.data.images.data_images``."""
     return (item.images[0] for item in read_samples(path) if isinstance(item, Sample))
 
 

@@ -1,6 +1,6 @@
 """What each stage costs on 8 × H100 and on one 24 GB card: estimates beside what was measured on one H100.
 
-    python -m scripts.budget            # the table of the README
+    python -m scripts.maintenance.budget            # the table of the README
 
 Operations come from the model's published dimensions (two per parameter and token forward, four
 backward, two more for recomputed activations), times from the cards' data sheets and a share of the
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from inference.terminal import plain_output
+from inference.common.terminal import plain_output
 from scripts.build_vec_cot.stages import PUBLISHED_ROWS
 
 # Qwen2.5-VL-7B, from its published configuration.

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Fuzz the parsers: bash scripts/fuzz.sh [seconds a target]     (all targets: six times as long)
+# Fuzz the parsers: bash scripts/maintenance/fuzz.sh [seconds a target]     (all targets: six times as long)
 #
-#   targets="images record" bash scripts/fuzz.sh 600
+#   targets="images record" bash scripts/maintenance/fuzz.sh 600
 #
 # Prints the number of executions of each target; an input that breaks one ends it and stays in the work folder
 # as crash-*. Corpora are kept there, too, and the next start goes on from them.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh script`
 set -euo pipefail
-repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
+repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)"
 
 # Settings. The environment beats what stands here.
 python="${python:-}"                  # empty: the set-up environment
@@ -27,7 +27,7 @@ export PYTHONPATH="$work/lib${PYTHONPATH:+:$PYTHONPATH}" OMP_NUM_THREADS="${OMP_
 failed=0
 for target in $targets; do
     log="$work/$target.log"
-    if ! "$python" -W ignore tests/fuzz.py "$target" "$work/$target" -max_total_time="$seconds" \
+    if ! "$python" -W ignore tests/robustness/fuzz.py "$target" "$work/$target" -max_total_time="$seconds" \
         -artifact_prefix="$work/$target-" >"$log" 2>&1; then
         echo "$target: broken by an input that is kept in $work/$target-crash-*; see $log" >&2
         failed=1

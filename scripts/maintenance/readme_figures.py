@@ -1,9 +1,9 @@
 """Draw the figures of images/: VECBench's composition, the three stages, an example prediction.
 
-    python -m scripts.figures                                      # composition and framework
-    python -m scripts.figures --example infer_results/toy_world_test_checkpoint/merged.jsonl \\
+    python -m scripts.maintenance.readme_figures                                      # composition and framework
+    python -m scripts.maintenance.readme_figures --example infer_results/toy_world_test_checkpoint/merged.jsonl \\
         --data_dir input_data/toy_world                            # an example from the toy world, too
-    python -m scripts.figures --run infer_results/toy_k5           # reliability and confidences of a run
+    python -m scripts.maintenance.readme_figures --run infer_results/toy_k5   # reliability and confidences of a run
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from pathlib import Path
 
 from PIL import Image
 
-from inference.confidence_sources import VERBALIZED, source_rows
-from inference.confidence_tables import source_points
-from inference.json_lines import read_lines
-from inference.plots import draw_sources
-from inference.plots_confidence import reliability_diagram
-from inference.plots_style import STYLES, FancyBboxPatch, Figure, MaxNLocator
-from inference.protocols import Row, corrected_rows
-from inference.response import read_response, reasoning_steps
-from inference.result_table import read_run
-from inference.terminal import plain_output
-from inference.vecbench import GROUPS, TASKS
+from inference.common.json_lines import read_lines
+from inference.common.terminal import plain_output
+from inference.data.response import read_response, reasoning_steps
+from inference.data.vecbench import GROUPS, TASKS
+from inference.metrics.confidence_tables import source_points
+from inference.metrics.protocols import Row, corrected_rows
+from inference.metrics.results import read_run
+from inference.metrics.sources import VERBALIZED, source_rows
+from inference.plots.confidence import reliability_diagram
+from inference.plots.curves import draw_sources
+from inference.plots.style import STYLES, FancyBboxPatch, Figure, MaxNLocator
 from scripts.toy_world.world import NOTICE
 
 HATCHES = dict(zip(GROUPS, ("", "//", ".."), strict=True))

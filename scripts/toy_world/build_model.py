@@ -26,9 +26,9 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
-from inference.prompts import SYSTEM_PROMPT
-from inference.response import REASONING_STEPS
-from inference.terminal import plain_output
+from inference.common.terminal import plain_output
+from inference.data.prompts import SYSTEM_PROMPT
+from inference.data.response import REASONING_STEPS
 from scripts.merge_checkpoint import tidy
 
 HIDDEN = 128

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from inference.metrics import calibration_bins
-from inference.plots_style import MIN_BIN_COUNT, Figure
-from inference.results import atomic_path
-from inference.terminal import plain_output
+from inference.common.terminal import plain_output
+from inference.metrics.scores import calibration_bins
+from inference.plots.style import MIN_BIN_COUNT, Figure
+from inference.runs.shards import atomic_path
 from scripts.toy_world.stages import MODELS, stages_table, toy_predictions
 from scripts.toy_world.world import NOTICE
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from inference.terminal import plain_output
+from inference.common.terminal import plain_output
 
 # {'loss': 0.8, …, 'global_step/max_steps': '10/600', …}
 SWIFT_STEP = re.compile(r"'global_step/max_steps': '(?P<step>\d+)/(?P<total>\d+)'")

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from inference.protocols import prediction_table
-from inference.terminal import plain_output
-from inference.vecbench import TASKS, read_lines
+from inference.common.terminal import plain_output
+from inference.data.vecbench import TASKS, read_lines
+from inference.metrics.protocols import prediction_table
 from scripts.toy_world.world import NOTICE, best_possible_accuracy
 
 

@@ -49,7 +49,7 @@ export VERL_USE_EXTERNAL_MODULES=scripts.toy_world.verl_cpu
 export PYTHONPATH="$repo${PYTHONPATH:+:$PYTHONPATH}"
 export OMP_NUM_THREADS="$threads" OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
 export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0 RAY_USAGE_STATS_ENABLED=0 RAY_DEDUP_LOGS=0
-variables="$("${python:-python3}" -m inference.vllm_cpu)"
+variables="$("${python:-python3}" -m inference.engines.vllm_cpu)"
 while IFS= read -r variable; do export "${variable?}"; done <<< "$variables"
 export HF_HUB_OFFLINE=1 HYDRA_FULL_ERROR=1
 exec bash "$repo/train/step3_example.sh"

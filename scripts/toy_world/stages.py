@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from inference import metrics
-from inference.results import atomic_path
-from inference.terminal import plain_output
-from inference.vecbench import GROUPS
+from inference.common.terminal import plain_output
+from inference.data.vecbench import GROUPS
+from inference.metrics import scores
+from inference.runs.shards import atomic_path
 from scripts.toy_world.report import toy_predictions
 from scripts.toy_world.world import NOTICE
 
@@ -37,9 +37,9 @@ def stage_row(table: pd.DataFrame) -> dict[str, float]:
     if len(stated):
         confidence, right = stated["confidence"].to_numpy(), stated["right"].to_numpy()
         row |= {
-            "ece": metrics.expected_calibration_error(confidence, right),
-            "brier": metrics.brier_score(confidence, right),
-            "roc_auc": metrics.confidence_roc_auc(confidence, right),
+            "ece": scores.expected_calibration_error(confidence, right),
+            "brier": scores.brier_score(confidence, right),
+            "roc_auc": scores.confidence_roc_auc(confidence, right),
             "confidence_error": (stated["confidence"] - stated["p"]).abs().mean(),
             "confidence_mean": stated["confidence"].mean(),
             "distinct": stated["confidence"].round(2).nunique(),

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import random
 
-from inference.prompts import recognition_prompt
-from inference.response import REASONING_STEPS
-from inference.vecbench import TASKS
+from inference.data.prompts import recognition_prompt
+from inference.data.response import REASONING_STEPS
+from inference.data.vecbench import TASKS
 from scripts.toy_world.world import PROTOTYPES, emotions_behind, posterior
 
 _MOUTH = {"smile": "a wide smile", "open": "an open mouth", "tight": "a tight mouth", "frown": "a deep frown"}

@@ -52,7 +52,7 @@ if [[ ! -e "$data/finished" ]]; then
   head -n "$stage3_samples" "$data/stage3.jsonl" > "$data/train.jsonl"
   tail -n "$validation_samples" "$data/stage3.jsonl" > "$data/validation.jsonl"
   for split in train validation; do
-    "$python" -m scripts.convert verl "$data/$split.jsonl" "$data/$split.parquet" --split "$split" \
+    "$python" -m scripts.data.convert verl "$data/$split.jsonl" "$data/$split.parquet" --split "$split" \
       --min_pixels "$MIN_PIXELS" --max_pixels "$MAX_PIXELS"
   done
   touch "$data/finished"

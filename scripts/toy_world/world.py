@@ -16,7 +16,7 @@ import math
 import random
 from functools import cache
 
-from inference.vecbench import TASKS, WEBEMO_7_CHILDREN
+from inference.data.vecbench import TASKS, WEBEMO_7_CHILDREN
 
 NOTICE = "toy world: generated scenes, not VECBench; numbers say nothing about real emotion recognition"
 

@@ -7,7 +7,7 @@ in the protocol, slow on hostile text, for comparison only.
 import re
 import unicodedata
 
-from inference.response import normal_form
+from inference.data.response import normal_form
 
 STEPS = ("element", "human", "context", "interaction", "analysis")
 THOUGHT = "".join(f"<{step}>x</{step}>" for step in STEPS)

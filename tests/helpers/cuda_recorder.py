@@ -2,7 +2,7 @@
 
 import os
 
-from conftest import REPO
+from tests.helpers.commands import REPO
 
 # Run by every Python that starts with this file on its path. Torch's questions to the driver go through three
 # functions; counting devices is harmless while vLLM's variable is set, for then the driver's library is asked.

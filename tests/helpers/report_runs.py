@@ -8,10 +8,10 @@ import io
 import json
 
 import numpy as np
-from conftest import run, write_jsonl
 from PIL import Image
 
-from inference.vecbench import TASKS
+from inference.data.vecbench import TASKS
+from tests.helpers.commands import run, write_jsonl
 
 NOTICE = "made up for a test: random labels, random images"
 N_IMAGES = 1004  # eight samples share one, as tasks of one source do

@@ -7,13 +7,13 @@ import random
 import re
 import time
 
-from endpoint_server import JsonHandler, completion
 from PIL import Image
 
-from inference.vecbench import MIKELS_8
+from inference.data.vecbench import MIKELS_8
 from scripts.build_vec_cot.verify import compose
 from scripts.toy_world.draw import draw_scene
 from scripts.toy_world.world import sample
+from tests.helpers.endpoint_server import JsonHandler, completion
 
 SECTIONS = {
     "element": "Warm light falls on the meadow.",

@@ -6,15 +6,15 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import read_jsonl, run, write_jsonl
 from PIL import Image
 
-from inference.prompts import recognition_prompt
-from inference.response import read_response
-from inference.results import read_results, shard_path
+from inference.data.prompts import recognition_prompt
+from inference.data.response import read_response
+from inference.runs.shards import read_results, shard_path
 from scripts.build_vec_cot import assemble, report
 from scripts.build_vec_cot.confidence import smoothed_confidence
-from scripts.samples import Sample, read_samples
+from scripts.data.samples import Sample, read_samples
+from tests.helpers.commands import read_jsonl, run, write_jsonl
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 import transformers
-from conftest import REPO, TOY_CHECKPOINT, run
 
-from inference.checkpoint_config import CheckpointRefused, check_configuration, differences, tie_difference
+from inference.engines.checkpoint_config import CheckpointRefused, check_configuration, differences, tie_difference
+from tests.helpers.commands import REPO, TOY_CHECKPOINT, run
 
 TOY = json.loads((TOY_CHECKPOINT / "config.json").read_text())
 GENERATION = int(transformers.__version__.partition(".")[0])
@@ -146,7 +146,7 @@ def test_a_tokenizer_class_of_another_version_is_named_and_no_code_recommended(t
     shutil.copytree(TOY_CHECKPOINT, tmp_path / "model")
     path = tmp_path / "model" / "tokenizer_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "tokenizer_class": "TokenizersBackend"}))
-    done = run("-m", "inference.checkpoint_files", path.parent, check=False)
+    done = run("-m", "inference.engines.checkpoints", path.parent, check=False)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"{path}: tokenizer_class is TokenizersBackend there, which transformers 4")

@@ -10,18 +10,18 @@ from collections import Counter
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import TOY_CHECKPOINT, read_jsonl, run, write_jsonl
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from inference.images import ImageSource
-from inference.vecbench import TASKS, Record, read_records
-from scripts import check_data
-from scripts.convert import main as convert_main
-from scripts.convert import stratified
-from scripts.data_checks import EXPECTATIONS, Checker
-from scripts.samples import BrokenSample, read_samples, reward_problem
+from inference.data.images import ImageSource
+from inference.data.vecbench import TASKS, Record, read_records
+from scripts.data import check
+from scripts.data.checks import EXPECTATIONS, Checker
+from scripts.data.convert import main as convert_main
+from scripts.data.convert import stratified
+from scripts.data.samples import BrokenSample, read_samples, reward_problem
+from tests.helpers.commands import TOY_CHECKPOINT, read_jsonl, run, write_jsonl
 from train.cus_reward import compute_score
 
 QUESTION = "Which emotion might this image evoke? Choose the most likely one from [joy, fear]."
@@ -79,7 +79,7 @@ def test_every_layout_reads_as_the_same_sample(folder):
 
 
 def test_a_json_array_and_a_parquet_file_with_bytes_read_alike(folder, monkeypatch):
-    monkeypatch.setattr("scripts.samples.CHUNK", 37)  # elements end in the middle of a chunk
+    monkeypatch.setattr("scripts.data.samples.CHUNK", 37)  # elements end in the middle of a chunk
     (folder / "array.json").write_text(json.dumps([row(id=i) for i in range(20)], indent=1))
     content = (folder / "good.png").read_bytes()
     table = pa.Table.from_pylist([row(images=[{"bytes": content, "path": None}], id=i) for i in range(150)])
@@ -126,7 +126,7 @@ def checked(folder):
     with open(source, "a") as handle:
         handle.write('{"messages": [torn\n')
     done = run(
-        "-m", "scripts.check_data", source, "--expect", "stage2", "--tokenizer", TOY_CHECKPOINT, "--processes", "1",
+        "-m", "scripts.data.check", source, "--expect", "stage2", "--tokenizer", TOY_CHECKPOINT, "--processes", "1",
         "--fix", "--output_dir", folder / "fixed", check=False,
     )  # fmt: skip
     return folder, source, done
@@ -146,7 +146,7 @@ def test_each_kind_of_bad_row_is_found_and_named_with_its_line(checked):
 def test_rows_are_counted_by_every_task_and_by_the_source_that_they_name(folder):
     unusual = [row(task=task, source="WebEmo", images=["nowhere.png"]) for task in TASKS]
     source = write_jsonl(folder / "sources.jsonl", [*unusual, row(source="WebEmo"), row(source="another")])
-    done = run("-m", "scripts.check_data", source, "--processes", "1", check=False)
+    done = run("-m", "scripts.data.check", source, "--processes", "1", check=False)
     lines = done.stdout.splitlines()
     assert lines[lines.index("WebEmo-7               3       2       1") + 1 :][:2] == [
         "  WebEmo               2       1       1",
@@ -159,7 +159,7 @@ def test_rows_are_counted_by_every_task_and_by_the_source_that_they_name(folder)
 def test_unusual_candidates_are_a_remark_and_make_no_row_bad(folder):
     usual = row(candidates=list(TASKS["WebEmo-7"].labels))
     source = write_jsonl(folder / "candidates.jsonl", [usual, row(candidates=["joy", "calm"])])
-    done = run("-m", "scripts.check_data", source, "--processes", "1")
+    done = run("-m", "scripts.data.check", source, "--processes", "1")
     remarks = done.stdout.partition("Remarks; they make no row bad\n")[2]
     assert remarks.startswith(
         "1 × candidates differ from the published ones (WebEmo-7 1)\n    line 2: WebEmo-7 without"
@@ -188,7 +188,7 @@ def test_good_rows_in_other_numbers_than_the_published_ones_are_told_by_the_exit
     ):
         monkeypatch.setitem(EXPECTATIONS, "test", numbers)
         monkeypatch.setattr(sys, "argv", words + more)
-        assert check_data.main() == status
+        assert check.main() == status
         assert ("differs" in capsys.readouterr().out) == bool(status)
 
 
@@ -199,7 +199,7 @@ def test_rows_that_inference_refuses_are_bad_in_a_test_file_and_a_remark_in_any_
     refused = [{**good, "candidates": None}, {**good, "task": None}, {**good, "ground_truth": None}]
     source = write_jsonl(folder / "asked.jsonl", [good, {**good, "ground_truth": None, "label": "joy"}, *refused])
     assert [isinstance(item, Record) for item in read_records(source)] == [True, True, False, False, False]
-    checked = ("-m", "scripts.check_data", source, "--processes", "1")
+    checked = ("-m", "scripts.data.check", source, "--processes", "1")
     done = run(*checked, "--expect", "test", check=False)
     assert "3 × no record for inference" in done.stdout
     assert "line 3: field 'candidates': expected a non-empty list of labels, got None" in done.stdout
@@ -211,7 +211,7 @@ def test_rows_that_inference_refuses_are_bad_in_a_test_file_and_a_remark_in_any_
 
 def test_a_test_file_that_inference_cannot_read_is_not_called_good(folder):
     (folder / "test.json").write_text(json.dumps([row(), row()], indent=1))
-    done = run("-m", "scripts.check_data", folder / "test.json", "--expect", "test", "--processes", "1", check=False)
+    done = run("-m", "scripts.data.check", folder / "test.json", "--expect", "test", "--processes", "1", check=False)
     assert done.returncode == 2 and "expected JSON lines, found a JSON array" in done.stderr
 
 
@@ -243,7 +243,7 @@ def test_labels_that_the_reward_never_counts_do_not_get_into_stage_3(folder, tmp
     wanted = "line 2: field 'ground_truth': expected one word without punctuation, which is all that the reward"
     assert f"{source}, {wanted}" in told and repr(label)[1:-1] in told
     assert pq.read_metadata(tmp_path / "out.parquet").num_rows == 1
-    done = run("-m", "scripts.check_data", source, "--expect", "stage3", "--processes", "1", "--image_root", folder,
+    done = run("-m", "scripts.data.check", source, "--expect", "stage3", "--processes", "1", "--image_root", folder,
                check=False)  # fmt: skip
     assert "1 × label that the reward cannot count" in done.stdout and "line 2: field 'ground_truth'" in done.stdout
 
@@ -258,8 +258,8 @@ def test_good_rows_of_every_layout_pass_and_parquet_stays_parquet(folder):
     content = (folder / "good.png").read_bytes()
     broken = row(images=[{"bytes": content[:99]}])
     pq.write_table(pa.Table.from_pylist([row(images=[{"bytes": content}]), broken]), folder / "embedded.parquet")
-    assert run("-m", "scripts.check_data", source, "--processes", "1").returncode == 0
-    done = run("-m", "scripts.check_data", folder / "embedded.parquet", "--processes", "1", "--fix", check=False)
+    assert run("-m", "scripts.data.check", source, "--processes", "1").returncode == 0
+    done = run("-m", "scripts.data.check", folder / "embedded.parquet", "--processes", "1", "--fix", check=False)
     assert done.returncode == 1
     (kept,) = pq.read_table(folder / "embedded.good.parquet").to_pylist()
     assert kept["images"][0]["bytes"] == content
@@ -267,14 +267,14 @@ def test_good_rows_of_every_layout_pass_and_parquet_stays_parquet(folder):
 
 def test_a_file_that_cannot_be_read_is_one_line_and_status_two(tmp_path):
     (tmp_path / "no.parquet").write_bytes(b"PAR0")
-    done = run("-m", "scripts.check_data", tmp_path / "no.parquet", tmp_path / "none.jsonl", check=False)
+    done = run("-m", "scripts.data.check", tmp_path / "no.parquet", tmp_path / "none.jsonl", check=False)
     assert done.returncode == 2
     lines = [line for line in done.stderr.splitlines() if "cannot be checked" in line]
     assert len(lines) == 2 and "Traceback" not in done.stderr
 
 
 def convert(*arguments):
-    """The exit status of scripts.convert, run in this process."""
+    """The exit status of scripts.data.convert, run in this process."""
     return convert_main([str(argument) for argument in arguments])
 
 
@@ -337,7 +337,7 @@ def test_verls_own_data_set_reads_every_converted_row_by_address_and_embedded(fo
     toy = ("--min_pixels", 3136, "--max_pixels", 12544)
     assert convert("verl", source, tmp_path / "address.parquet", *toy) == 0
     assert convert("verl", source, tmp_path / "embedded.parquet", "--embed", *toy) == 0
-    run("-m", "scripts.convert", "verl", source, tmp_path / "published.parquet")
+    run("-m", "scripts.data.convert", "verl", source, tmp_path / "published.parquet")
     rows = read_by_verl(tmp_path, *(tmp_path / f"{name}.parquet" for name in ("address", "embedded", "published")))
     n = len(layouts(folder))
     assert rows[: 2 * n] == [["emocaliber", "joy", [84, 84], 9]] * (2 * n)

@@ -10,10 +10,10 @@ from urllib.parse import quote
 
 import psutil
 import pytest
-from conftest import REPO, free_port, run, serving
 
 from inference.demo import CONTENT_SECURITY_POLICY, to_html
 from inference.predictor import Prediction
+from tests.helpers.commands import REPO, free_port, run, serving
 
 
 class Demo:

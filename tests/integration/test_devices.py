@@ -4,9 +4,9 @@ import os
 import sys
 
 import pytest
-from conftest import REPO, run
 
-from inference.devices import device_of, use_indices, visible_devices
+from inference.engines.devices import device_of, use_indices, visible_devices
+from tests.helpers.commands import REPO, run
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_the_visible_devices_are_read_as_cuda_reads_them(machine, monkeypatch, n
     if named is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
     assert visible_devices() == devices
-    assert run("-m", "inference.devices").stdout.split() == devices
+    assert run("-m", "inference.engines.devices").stdout.split() == devices
     assert device_of(0) == (devices[0] if devices else None)
 
 

@@ -4,12 +4,12 @@ import json
 import math
 
 import pytest
-from conftest import read_jsonl, run, write_jsonl
 
-from inference.doubts import ODD_SPELLING, UNMATCHABLE, label_doubt, most_frequent_error, record_doubts, task_doubt
-from inference.result_table import CUT_OFF, NO_CONFIDENCE, REPEATED, SAME_CONTENT, read_file
-from inference.results import ShardWriter, finished_samples, merge_shards, read_results
-from inference.vecbench import TASKS, read_records
+from inference.data.doubts import ODD_SPELLING, UNMATCHABLE, label_doubt, most_frequent_error, record_doubts, task_doubt
+from inference.data.vecbench import TASKS, read_records
+from inference.metrics.results import CUT_OFF, NO_CONFIDENCE, REPEATED, SAME_CONTENT, read_file
+from inference.runs.shards import ShardWriter, finished_samples, merge_shards, read_results
+from tests.helpers.commands import read_jsonl, run, write_jsonl
 
 MIKELS = list(TASKS["EmoSet-8"].labels)
 STEPS = "".join(f"<{s}>x</{s}>" for s in ("element", "human", "context", "interaction", "analysis"))

@@ -11,15 +11,15 @@ from http.server import ThreadingHTTPServer
 from typing import ClassVar
 
 import pytest
-from conftest import TOY_CHECKPOINT, TOY_PIXELS, free_port, run, serving
-from endpoint_server import JsonHandler
 
-from inference.engines import EngineSettings, Request, load_engine
-from inference.images import ImageSource
+from inference.data.images import ImageSource
+from inference.data.prompts import chat_messages
+from inference.engines.base import EngineSettings, Request, load_engine
+from inference.engines.vllm_cpu import cpu_variables
 from inference.inference_vllm import share_of
-from inference.prompts import chat_messages
-from inference.results import read_results, shard_path
-from inference.vllm_cpu import cpu_variables
+from inference.runs.shards import read_results, shard_path
+from tests.helpers.commands import TOY_CHECKPOINT, TOY_PIXELS, free_port, run, serving
+from tests.helpers.endpoint_server import JsonHandler
 
 LOG_PROBABILITIES = ("mean_log_probability", "answer_log_probability")
 KEY = "a-key-that-must-not-be-written"

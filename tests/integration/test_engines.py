@@ -7,13 +7,13 @@ import subprocess
 import sys
 
 import pytest
-from conftest import REPO, TOY_CHECKPOINT, TOY_PIXELS, lines_in, read_jsonl, run, wait_until, write_jsonl
 from cuda_recorder import CudaRecorder
 from PIL import Image
 
+from inference.data.response import read_response
 from inference.inference_vllm import main
-from inference.response import read_response
-from inference.results import read_results, shard_path
+from inference.runs.shards import read_results, shard_path
+from tests.helpers.commands import REPO, TOY_CHECKPOINT, TOY_PIXELS, lines_in, read_jsonl, run, wait_until, write_jsonl
 
 
 def infer_command(data, output, *more):
@@ -244,7 +244,7 @@ def test_settings_that_cannot_work_are_refused_in_one_line(toy_data, tmp_path, a
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photographs")
-    run("-m", "scripts.photographs", "--output_dir", folder)
+    run("-m", "scripts.data.photographs", "--output_dir", folder)
     return folder / "test.jsonl"
 
 

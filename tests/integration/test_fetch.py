@@ -15,12 +15,12 @@ import threading
 import zipfile
 
 import pytest
-from conftest import REPO, run, wait_until
-from hub_server import COMMIT, Hub, git_blob_id
 
-from scripts.fetch import main
-from scripts.hub import unpack as unpacking
-from scripts.hub.unpack import UnpackError, is_unpacked, unpack
+from scripts.data.fetch import main
+from scripts.data.hub import unpack as unpacking
+from scripts.data.hub.unpack import UnpackError, is_unpacked, unpack
+from tests.helpers.commands import REPO, run, wait_until
+from tests.helpers.hub_server import COMMIT, Hub, git_blob_id
 
 TOKEN = "hf_aSecretThatNobodyMaySee"
 RECORD = {"conversations": [{"role": "user", "content": [{"type": "image", "image": "images/1.jpg"}]}]}
@@ -82,7 +82,7 @@ def fetch(hub, tmp_path):
     """Run the command: fetch(arguments, VARIABLE=value)."""
 
     def start(*arguments, **variables):
-        command = ("-m", "scripts.fetch", *arguments, "--output_dir", tmp_path / "input data")
+        command = ("-m", "scripts.data.fetch", *arguments, "--output_dir", tmp_path / "input data")
         return run(*command, check=False, env=environment(hub, tmp_path, **variables))
 
     return start
@@ -119,7 +119,7 @@ def test_everything_listed_arrives_and_matches_its_checksum(hub, fetch, folder):
 
 def test_the_folder_can_be_named_relative_to_the_working_directory(hub, tmp_path):
     variables = environment(hub, tmp_path, PYTHONPATH=str(REPO))
-    done = run("-m", "scripts.fetch", "vecbench", cwd=tmp_path, env=variables)
+    done = run("-m", "scripts.data.fetch", "vecbench", cwd=tmp_path, env=variables)
     assert (tmp_path / "input_data/images/1.jpg").read_bytes() == IMAGE
     assert "input_data/test_8k.jsonl: 1 records" in done.stdout
 
@@ -177,7 +177,7 @@ def test_an_interrupted_download_resumes(hub, fetch, folder):
 def test_a_download_that_was_stopped_goes_on_at_the_next_start(hub, fetch, folder, tmp_path, how, whole):
     hub.add("models", "wudq/EmoCaliber", {"model.safetensors": LONG})
     hub.stalled["model.safetensors"] = (12 * 2**20, threading.Event())
-    command = [sys.executable, "-m", "scripts.fetch", "emocaliber", "--output_dir", folder]
+    command = [sys.executable, "-m", "scripts.data.fetch", "emocaliber", "--output_dir", folder]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     # A background job starts with SIGINT ignored, which would be inherited.
     ctrl_c = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
@@ -440,7 +440,7 @@ def test_interrupted_unpacking_does_not_count_as_done(tmp_path, monkeypatch):
             if len(moved) == 4:
                 raise KeyboardInterrupt
 
-        patch.setattr("scripts.hub.unpack.os.replace", break_down)
+        patch.setattr("scripts.data.hub.unpack.os.replace", break_down)
         with pytest.raises(KeyboardInterrupt):
             unpack(path, "one")
     assert not is_unpacked(path, "one")

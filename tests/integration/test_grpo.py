@@ -7,10 +7,10 @@ import sys
 
 import pandas as pd
 import pytest
-from conftest import REPO, TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run, train_shortly, write_jsonl
 
 from scripts.toy_world.follow import Follower
 from scripts.training_curves import training_curves
+from tests.helpers.commands import REPO, TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run, train_shortly, write_jsonl
 
 READ_BY_VERL = """
 import json, sys
@@ -58,7 +58,7 @@ def test_verls_own_data_set_reads_every_row_with_its_image(short_training, tmp_p
 def test_the_pixel_budget_of_the_parquet_file_reaches_verls_images(short_training, tmp_path):
     work, _ = short_training
     budget = ("--min_pixels", 200704, "--max_pixels", 451584)
-    run("-m", "scripts.convert", "verl", work / "data" / "validation.jsonl", tmp_path / "large.parquet", *budget)
+    run("-m", "scripts.data.convert", "verl", work / "data" / "validation.jsonl", tmp_path / "large.parquet", *budget)
     read = READ_BY_VERL.replace("144", "1000")
     done = run(sys.executable, "-c", read, TOY_CHECKPOINT, tmp_path / "large.parquet", tmp_path)
     rows = [json.loads(line[4:]) for line in done.stdout.splitlines() if line.startswith("row ")]
@@ -201,7 +201,7 @@ def test_the_template_refuses_what_is_no_parquet_file_or_less_than_a_batch(short
     common = {"model": str(work), "validation": str(work / "data/validation.parquet"), "logger": '["console"]'}
     done = step3(work / "data" / "train.jsonl", **common)
     assert done.returncode == 2
-    assert "train.jsonl is not a parquet file. Make it with python -m scripts.convert verl" in done.stderr
+    assert "train.jsonl is not a parquet file. Make it with python -m scripts.data.convert verl" in done.stderr
     done = step3(work / "data" / "train.parquet", **common)
     assert done.returncode == 2
     assert "8 prompts in" in done.stderr and "less than one batch of batch_size=64" in done.stderr

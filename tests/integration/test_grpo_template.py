@@ -4,8 +4,9 @@ import os
 import sys
 
 import pytest
-from conftest import REPO, run
 from omegaconf import OmegaConf
+
+from tests.helpers.commands import REPO, run
 
 TEMPLATE = REPO / "train" / "step3_example.sh"
 

@@ -6,11 +6,11 @@ from functools import partial
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import REPO, read_jsonl, run, write_jsonl
-from endpoint_server import serve
 from PIL import Image
 
-from inference.images import ImageError, data_images
+from inference.data.images import ImageError, data_images
+from tests.helpers.commands import REPO, read_jsonl, run, write_jsonl
+from tests.helpers.endpoint_server import serve
 
 NAMES = [f"images/{i:06}.png" for i in range(3)]
 COLOURS = {"right": (0, 128, 0), "other": (255, 0, 0)}
@@ -163,8 +163,8 @@ def test_check_data_convert_and_build_vec_cot_follow_the_same_rule(snapshot, in_
         said = in_elsewhere(*command).stderr.count("3 of 3 are taken from the working directory")
         return said == (0 if linked else 1)
 
-    assert says_it("-m", "scripts.check_data", data, "--processes", "1")
-    assert says_it("-m", "scripts.convert", "verl", data, tmp_path / "out.parquet")
+    assert says_it("-m", "scripts.data.check", data, "--processes", "1")
+    assert says_it("-m", "scripts.data.convert", "verl", data, tmp_path / "out.parquet")
     images = [row["images"][0]["image"] for row in pq.read_table(tmp_path / "out.parquet").to_pylist()]
     assert len(images) == 3 and all(image.startswith(f"file://{folder}/") for image in images)
     split = tmp_path / "split"

@@ -4,8 +4,9 @@ import os
 import sys
 
 import pytest
-from conftest import REPO, TOY_CHECKPOINT, run
 from omegaconf import OmegaConf
+
+from tests.helpers.commands import REPO, TOY_CHECKPOINT, run
 
 SCRIPT = REPO / "train" / "one_gpu_example.sh"
 
@@ -50,7 +51,7 @@ def test_without_a_stage_it_says_how_to_call_it():
 
 
 def test_the_readmes_estimates_are_what_the_command_computes():
-    from scripts import budget
+    from scripts.maintenance import budget
 
     readme = (REPO / "README.md").read_text(encoding="utf-8")
     for line in budget.lines():
@@ -58,7 +59,7 @@ def test_the_readmes_estimates_are_what_the_command_computes():
 
 
 def test_the_estimates_give_what_was_measured_and_a_slower_card_is_not_faster(monkeypatch):
-    from scripts import budget
+    from scripts.maintenance import budget
 
     assert budget.adapter_seconds(1, budget.H100) == pytest.approx(0.85)
     assert budget.adapter_seconds(86_067, budget.SMALL) / 3600 > 20.3

@@ -7,14 +7,14 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import TOY_CHECKPOINT, read_jsonl
 
-from inference.engines import EngineFailed, EngineSettings, Request, load_engine
-from inference.images import ImageSource, PixelBudget
+from inference.data.images import ImageSource, PixelBudget
+from inference.data.loader import ImageLoader
+from inference.data.prompts import chat_messages
+from inference.engines.base import EngineFailed, EngineSettings, Request, load_engine
 from inference.inference_vllm import Worker, share_of
-from inference.loader import ImageLoader
-from inference.prompts import chat_messages
-from inference.results import ShardWriter, finished_samples, shard_path
+from inference.runs.shards import ShardWriter, finished_samples, shard_path
+from tests.helpers.commands import TOY_CHECKPOINT, read_jsonl
 
 TOY_BUDGET = PixelBudget(3136, 12544)
 SETTINGS = EngineSettings(

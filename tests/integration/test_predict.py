@@ -6,16 +6,16 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import REPO, TOY_CHECKPOINT, run, write_jsonl
 
-from inference.engines import EngineSettings, toy_limits
-from inference.images import PixelBudget
+from inference.data.images import PixelBudget
+from inference.data.response import REASONING_STEPS, read_response
+from inference.data.vecbench import MIKELS_8, TASKS
+from inference.engines.base import EngineSettings, toy_limits
 from inference.predict import main, to_json, to_text
 from inference.predictor import Prediction, Predictor, check_candidates
 from inference.recalibration import Recalibration, fit_recalibration, load_recalibration, save_recalibration
-from inference.response import REASONING_STEPS, read_response
-from inference.results import read_results, shard_path
-from inference.vecbench import MIKELS_8, TASKS
+from inference.runs.shards import read_results, shard_path
+from tests.helpers.commands import REPO, TOY_CHECKPOINT, run, write_jsonl
 
 
 @pytest.fixture(scope="module")

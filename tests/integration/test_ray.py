@@ -14,9 +14,9 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from conftest import REPO, TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run, wait_until, write_jsonl
 
-from inference.results import read_results, shard_path
+from inference.runs.shards import read_results, shard_path
+from tests.helpers.commands import REPO, TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run, wait_until, write_jsonl
 
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # Ray would replace 127.0.0.1 by the machine's own address
 
@@ -114,7 +114,8 @@ def start(command, log):
 TOGETHER = """
 import os, time
 from pathlib import Path
-from inference import engine_ray, inference_vllm, ray_actor
+from inference import inference_vllm
+from inference.engines import ray, ray_actor
 
 LOADED = Path({folder!r})
 
@@ -126,7 +127,7 @@ class Together(ray_actor.EngineActor):
             time.sleep(0.01)
         return super().describe()
 
-engine_ray.RayEngine.actor_class = Together
+ray.RayEngine.actor_class = Together
 inference_vllm.main()
 """
 
@@ -183,7 +184,8 @@ def test_a_killed_driver_goes_on_where_it_was(cluster, alone, toy_data, tmp_path
 
 POISONED = """
 import os, signal
-from inference import engine_ray, inference_vllm, ray_actor
+from inference import inference_vllm
+from inference.engines import ray, ray_actor
 
 class Poisoned(ray_actor.EngineActor):
     def exchange(self, requests, seconds):
@@ -191,7 +193,7 @@ class Poisoned(ray_actor.EngineActor):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().exchange(requests, seconds)
 
-engine_ray.RayEngine.actor_class = Poisoned
+ray.RayEngine.actor_class = Poisoned
 inference_vllm.main()
 """
 

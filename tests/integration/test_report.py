@@ -8,11 +8,11 @@ import urllib.parse
 from contextlib import contextmanager
 
 import pytest
-import report_runs
-from conftest import read_jsonl, run
 
-from inference import report
-from inference.images import ImageSource
+from inference.data.images import ImageSource
+from inference.report import build
+from tests.helpers import report_runs
+from tests.helpers.commands import read_jsonl, run
 
 
 def make(folder, data, *more):
@@ -22,7 +22,7 @@ def make(folder, data, *more):
 
 def remake(folder, *roots, size=128, max_samples=20_000):
     """The same without a process of its own."""
-    report.make_report(folder, ImageSource(list(roots)), size, processes=1, max_samples=max_samples)
+    build.make_report(folder, ImageSource(list(roots)), size, processes=1, max_samples=max_samples)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def shown_ids(page):
 
 
 def answered(folder):
-    """(task, correct, confidence, id) of each response, from what evaluation wrote, independently of the report."""
+    """(task, correct, confidence, id) of each response, from what evaluation wrote, independently of the build."""
     rows = read_jsonl(folder / "merged_conf.jsonl")
     return [(row["task"], row["correctness"], row["confidence"], row["sample_id"]) for row in rows]
 
@@ -488,6 +488,6 @@ def test_a_folder_that_was_not_evaluated_is_one_clear_line(tmp_path):
         f"no report: {tmp_path / 'metrics.json'}: No such file or directory; evaluate the run"
     )
     (tmp_path / "metrics.json").write_text("{torn")
-    with pytest.raises(report.ReportError, match=r"metrics\.json: expected the JSON that evaluation writes"):
+    with pytest.raises(build.ReportError, match=r"metrics\.json: expected the JSON that evaluation writes"):
         remake(tmp_path)
     assert not (tmp_path / "report.html").exists()

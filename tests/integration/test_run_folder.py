@@ -5,15 +5,15 @@ import os
 import shutil
 
 import pytest
-from conftest import TOY_CHECKPOINT, TOY_PIXELS, read_jsonl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.arguments import describe_run
 from inference.inference_vllm import parse_args
 from inference.provenance import checkpoint_identity, hash_checkpoint
-from inference.results import ShardBusy, shard_path
-from inference.run_folder import OVERWRITE, RESUME_ANYWAY, Description, RunChanged, compare, open_shard, prepare
+from inference.runs.folder import OVERWRITE, RESUME_ANYWAY, Description, RunChanged, compare, open_shard, prepare
+from inference.runs.settings import describe_run
+from inference.runs.shards import ShardBusy, shard_path
+from tests.helpers.commands import TOY_CHECKPOINT, TOY_PIXELS, read_jsonl
 
 VALUES = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
 IDENTITIES = st.dictionaries(st.sampled_from("abc"), st.dictionaries(st.sampled_from("xyz"), VALUES))
@@ -68,9 +68,7 @@ def test_a_hub_revision_that_was_not_known_yet_is_no_difference():
         ("--no_logprobs", None, "settings.logprobs was True, is False"),
     ],
 )
-def test_a_changed_setting_under_a_half_finished_run_is_refused_by_name(
-    half_finished, option, value, named, note_fault
-):
+def test_a_changed_setting_under_a_half_finished_run_is_refused_by_name(half_finished, option, value, named):
     data, output = half_finished
     before = shard_path(output, 0, 1).read_bytes(), (output / "run.json").read_bytes()
     changed = described(data, output, *([option] if value is None else [option, value]))
@@ -78,19 +76,17 @@ def test_a_changed_setting_under_a_half_finished_run_is_refused_by_name(
         pass
     assert named in str(refused.value) and "overwrite" in str(refused.value) and "resume_anyway" in str(refused.value)
     assert (shard_path(output, 0, 1).read_bytes(), (output / "run.json").read_bytes()) == before
-    note_fault("other data, checkpoint or settings under a half-finished run", 1)
 
 
-def test_a_changed_data_file_is_refused(half_finished, note_fault):
+def test_a_changed_data_file_is_refused(half_finished):
     data, output = half_finished
     with open(data, "a", encoding="utf-8") as handle:
         handle.write("{}\n")
     with pytest.raises(RunChanged, match=r"data\.bytes was \d+, is \d+; data\.sha256 was"):
         prepare(output, described(data, output))
-    note_fault("other data, checkpoint or settings under a half-finished run", 1)
 
 
-def test_a_changed_checkpoint_is_refused_and_a_moved_one_is_not(half_finished, tmp_path, note_fault):
+def test_a_changed_checkpoint_is_refused_and_a_moved_one_is_not(half_finished, tmp_path):
     data, output = half_finished
     moved = tmp_path / "elsewhere" / "checkpoint"
     shutil.copytree(TOY_CHECKPOINT, moved)
@@ -102,7 +98,6 @@ def test_a_changed_checkpoint_is_refused_and_a_moved_one_is_not(half_finished, t
     was = checkpoint_identity(str(TOY_CHECKPOINT))[0]["sha256"]
     with pytest.raises(RunChanged, match=rf"checkpoint\.sha256 was '{was[:4]}.*, is '"):
         prepare(output, described(data, output, checkpoint=moved))
-    note_fault("other data, checkpoint or settings under a half-finished run", 1)
 
 
 def test_what_a_training_leaves_beside_the_weights_is_no_part_of_the_checkpoint(tmp_path):

@@ -7,7 +7,8 @@ import shutil
 import sys
 
 import pytest
-from conftest import REPO, read_jsonl, run
+
+from tests.helpers.commands import REPO, read_jsonl, run
 
 ENCODE = """
 import json, os, sys

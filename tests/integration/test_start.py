@@ -6,9 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from conftest import REPO, run
-from endpoint_server import serve
 from test_templates import TEMPLATES, environment
+
+from tests.helpers.commands import REPO, run
+from tests.helpers.endpoint_server import serve
 
 STRANGE_PACKAGES = ("inference", "swift", "accelerate", "openai", "pyarrow")
 STRANGE_FILES = ("scripts", "verl", "pandas", "ray", "train")

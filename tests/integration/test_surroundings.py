@@ -8,9 +8,10 @@ import sys
 import urllib.request
 
 import pytest
-from conftest import REPO, TOY_PIXELS, free_port, read_jsonl, run, serving, write_jsonl
-from endpoint_server import serve
 from test_templates import environment
+
+from tests.helpers.commands import REPO, TOY_PIXELS, free_port, read_jsonl, run, serving, write_jsonl
+from tests.helpers.endpoint_server import serve
 
 NOTEBOOK = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
 # Python picks the C locale up as UTF-8, unless it is kept from doing so.
@@ -44,7 +45,7 @@ def test_plots_are_drawn_whatever_mplbackend_says(results, tmp_path):
 
 
 def test_a_backend_that_is_installed_stays_the_callers():
-    code = "import os, inference.plots_style as p; print(p.matplotlib.rcParams['backend'], os.environ['MPLBACKEND'])"
+    code = "import os, inference.plots.style as p; print(p.matplotlib.rcParams['backend'], os.environ['MPLBACKEND'])"
     done = run(sys.executable, "-c", code, env={**os.environ, "MPLBACKEND": "svg"})
     assert done.stdout == "svg svg\n"
 
@@ -220,7 +221,7 @@ def test_wandb_is_asked_for_its_key_by_evaluation_too_and_offline_needs_none(res
     assert done.returncode == 2 and not output.exists()
     assert "--wandb_project p: wandb has no key" in done.stderr
     (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password " + 40 * "0")
-    assert run("-m", "inference.wandb_run", env=known, cwd=tmp_path).stderr == ""
+    assert run("-m", "inference.runs.wandb_run", env=known, cwd=tmp_path).stderr == ""
     (tmp_path / ".netrc").unlink()
     run(*words, env={**known, "WANDB_MODE": "offline"}, cwd=tmp_path)
     assert list(tmp_path.glob("wandb/offline-run-*"))

@@ -8,14 +8,14 @@ import random
 from collections import Counter
 
 import pytest
-from conftest import REPO, TOY_CHECKPOINT, read_jsonl, run
 from PIL import Image
 
-from inference.response import REASONING_STEPS, read_response, reasoning_steps
-from inference.vecbench import TASKS, read_records
+from inference.data.response import REASONING_STEPS, read_response, reasoning_steps
+from inference.data.vecbench import TASKS, read_records
 from scripts.toy_world import world
 from scripts.toy_world.draw import SIZE, draw_scene
 from scripts.toy_world.text import chain_of_thought, taught_confidence
+from tests.helpers.commands import REPO, TOY_CHECKPOINT, read_jsonl, run
 
 
 def all_cues():

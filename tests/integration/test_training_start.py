@@ -12,9 +12,9 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import REPO, TOY_CHECKPOINT, read_jsonl, run, write_jsonl
 from PIL import Image
 
+from tests.helpers.commands import REPO, TOY_CHECKPOINT, read_jsonl, run, write_jsonl
 from train.data import BadData, check_parquet
 from train.launch import Refused, Verl
 

@@ -3,10 +3,10 @@
 import os
 
 import pytest
-from conftest import run
 from packaging.version import Version
 
-from inference.vllm_cpu import cpu_variables, installed_version, unbound_threads
+from inference.engines.vllm_cpu import cpu_variables, installed_version, unbound_threads
+from tests.helpers.commands import run
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_where_nothing_leaves_them_unbound_they_get_all_cores_of_this_process():
 
 def test_a_shell_gets_the_installed_versions_values_and_those_of_its_environment(monkeypatch):
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "7")
-    lines = dict(line.split("=", 1) for line in run("-m", "inference.vllm_cpu").stdout.splitlines())
+    lines = dict(line.split("=", 1) for line in run("-m", "inference.engines.vllm_cpu").stdout.splitlines())
     assert lines == cpu_variables()
     assert lines["VLLM_CPU_KVCACHE_SPACE"] == "7"
     assert lines["VLLM_CPU_OMP_THREADS_BIND"] == unbound_threads(installed_version())

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 import torch
-from conftest import REPO, TOY_CHECKPOINT, run, write_jsonl
 from safetensors.torch import load_file, save_file
 
-from inference.checkpoint_files import CheckpointRefused, check_checkpoint
+from inference.engines.checkpoints import CheckpointRefused, check_checkpoint
+from tests.helpers.commands import REPO, TOY_CHECKPOINT, run, write_jsonl
 
 WEIGHTS = "model.safetensors"
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 16595981968\n"
@@ -229,7 +229,7 @@ def settings(**values):
             "-m", "scripts.build_vec_cot", "--data_path", "RECORDS", "--test_path", "--work", "OUTPUT", "--teacher",
             "--engine openai --base_url http://127.0.0.1:1/v1 --model_name m", "--scaffold", "--checkpoint MODEL",
         ],
-        ["-m", "inference.checkpoint_files", "MODEL"],
+        ["-m", "inference.engines.checkpoints", "MODEL"],
     ],
     ids=lambda command: command[1],
 )  # fmt: skip
@@ -291,7 +291,7 @@ def test_a_run_whose_checkpoint_was_refused_may_go_on_with_a_mended_one(cut_off,
 
 def test_weights_of_another_model_are_not_filled_up_with_random_numbers(model):
     """transformers itself only warns; vLLM refuses by itself."""
-    from inference.engines import EngineSettings, load_engine
+    from inference.engines.base import EngineSettings, load_engine
 
     config = json.loads((model / "config.json").read_text())
     config["text_config"].update(num_hidden_layers=5, layer_types=["full_attention"] * 5)

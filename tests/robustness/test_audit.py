@@ -5,7 +5,8 @@ import re
 from datetime import date
 
 import pytest
-from conftest import REPO, run
+
+from tests.helpers.commands import REPO, run
 
 AUDIT = REPO / "scripts" / "audit_dependencies.sh"
 

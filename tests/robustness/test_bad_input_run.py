@@ -8,12 +8,12 @@ import re
 from collections import Counter
 
 import pytest
-from bad_images import IMAGE_CASES, write_images
-from bad_records import IMAGE, RECORD_CASES, a_record, as_line, with_json, write_cases
-from conftest import TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run
 from PIL import Image
 
-from inference.results import read_results, shard_path
+from inference.runs.shards import read_results, shard_path
+from tests.corpora.bad_images import IMAGE_CASES, write_images
+from tests.corpora.bad_records import IMAGE, RECORD_CASES, a_record, as_line, with_json, write_cases
+from tests.helpers.commands import TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run
 
 pytestmark = pytest.mark.faults
 
@@ -110,7 +110,7 @@ def test_evaluation_counts_the_same_and_its_report_is_made(inferred, world):
 
 def test_check_data_finds_every_bad_row_and_keeps_all(world, tmp_path):
     done = run(
-        "-m", "scripts.check_data", world, "--processes", "1", "--fix", "--output_dir", tmp_path, check=False
+        "-m", "scripts.data.check", world, "--processes", "1", "--fix", "--output_dir", tmp_path, check=False
     )  # fmt: skip
     assert done.returncode == 1 and "Traceback" not in done.stderr
     good, bad = read_jsonl(tmp_path / "data.good.jsonl"), read_jsonl(tmp_path / "data.bad.jsonl")
@@ -125,7 +125,7 @@ def test_check_data_finds_every_bad_row_and_keeps_all(world, tmp_path):
 def test_convert_writes_or_names_every_row(world, tmp_path, form):
     """ms-swift's rows need an answer, which test records do not have: there all fail, and all are named."""
     target = tmp_path / ("rows.parquet" if form == "verl" else "rows.jsonl")
-    done = run("-m", "scripts.convert", form, world, target, check=False)
+    done = run("-m", "scripts.data.convert", form, world, target, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     read, written, failed = map(int, re.search(r"read (\d+) = written (\d+) \+ failed (\d+)", done.stdout).groups())
     assert read == TOTAL == written + failed

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPO, TOY_CHECKPOINT, TOY_PIXELS, run, write_jsonl
-from hub_server import Hub
 from safetensors.torch import load_file
 
-from inference.checkpoint_files import CheckpointRefused, check_checkpoint, check_code, pickled_weights, remote_code
+from inference.engines.checkpoints import CheckpointRefused, check_checkpoint, check_code, pickled_weights, remote_code
+from tests.helpers.commands import REPO, TOY_CHECKPOINT, TOY_PIXELS, run, write_jsonl
+from tests.helpers.hub_server import Hub
 
 
 class Trap:
@@ -105,7 +105,9 @@ def test_even_allowed_the_frameworks_run_no_code_of_a_pickle(engine, trapped, to
 @pytest.mark.parametrize("engine", ["vllm", "transformers"])
 def test_the_frameworks_refuse_pickles_also_where_nobody_looked_before(engine, trapped, toy_data, tmp_path):
     """As with a hub name, of whose weights nothing is known before: the check alone is left out."""
-    unchecked = "import inference.engines as e, inference.inference_vllm as i; e.check_checkpoint = print; i.main()"
+    unchecked = (
+        "import inference.engines.base as e, inference.inference_vllm as i; e.check_checkpoint = print; i.main()"
+    )
     options = infer_options(engine, trapped, toy_data, tmp_path / "run")
     done = run(sys.executable, "-c", unchecked, *options, check=False)
     assert done.returncode == 1 and "give --allow_pickle" not in done.stderr
@@ -249,7 +251,7 @@ def test_the_shipped_checkpoint_passes():
 def check_on_hub(hub, name, folder, *more):
     environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
     environment |= {"HF_ENDPOINT": hub.address, "HF_HOME": str(folder)}
-    return run("-m", "inference.checkpoint_files", name, *more, check=False, env=environment)
+    return run("-m", "inference.engines.checkpoints", name, *more, check=False, env=environment)
 
 
 def test_a_hub_model_is_looked_at_before_anything_is_loaded(tmp_path):

@@ -5,13 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import read_jsonl, run, write_jsonl
-from endpoint_server import serve
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from inference.images import ImageError, ImageSource, data_images
+from inference.data.images import ImageError, ImageSource, data_images
+from tests.helpers.commands import read_jsonl, run, write_jsonl
+from tests.helpers.endpoint_server import serve
 
 OPENED: list[str] | None = None  # the paths that this process opens, while a test looks
 
@@ -193,13 +193,13 @@ def test_inference_and_report_show_nothing_from_outside_and_say_which_option_ope
 def test_check_data_and_convert_treat_such_rows_as_bad_until_the_folder_is_allowed(world, hostile_file, tmp_path):
     data, n_good, n_bad = hostile_file
     more = ("--image_root", world / "private photos")
-    check = ("-m", "scripts.check_data", data, "--processes", "1")
+    check = ("-m", "scripts.data.check", data, "--processes", "1")
     done = run(*check, check=False)
     assert done.returncode == 1 and f"{n_bad} × image not allowed (FI-8 {n_bad})" in done.stdout
     assert run(*check, *more, check=False).returncode == 0
     for form in (("verl",), ("verl", "--embed")):
         target = tmp_path / f"{len(form)}.parquet"
-        convert = ("-m", "scripts.convert", form[0], data, target, *form[1:])
+        convert = ("-m", "scripts.data.convert", form[0], data, target, *form[1:])
         done = run(*convert, check=False)
         assert f"written {n_good} + failed {n_bad}" in done.stdout
         assert "give --image_root FOLDER" in Path(f"{target}.errors.jsonl").read_text()
@@ -219,7 +219,7 @@ def test_a_csv_file_names_images_of_its_folder_only_and_the_records_made_of_it_t
 ):
     table = world / "data" / "labels.csv"
     table.write_text(f"path,label\nimages/good.png,awe\n{world}/private photos/secret.png,fear\n", encoding="utf-8")
-    command = ("-m", "scripts.from_csv", table, "--output_dir", tmp_path / "mine", "--test_share", "0.5")
+    command = ("-m", "scripts.data.from_csv", table, "--output_dir", tmp_path / "mine", "--test_share", "0.5")
     done = run(*command, check=False)
     assert "read 2 = written 1 + failed 1" in done.stdout
     assert "give --image_root FOLDER" in (tmp_path / "mine" / "errors.jsonl").read_text()

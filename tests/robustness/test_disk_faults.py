@@ -8,14 +8,14 @@ from http.server import ThreadingHTTPServer
 from threading import Thread
 
 import pytest
-from conftest import REPO, TOY_CHECKPOINT, read_jsonl, run, write_jsonl
-from endpoint_server import serve
-from small_disk import PAGE, small_disk
 from test_endpoint_faults import command, records
-from vec_cot import Teacher
 
-from inference.results import finished_samples, shard_path
+from inference.runs.shards import finished_samples, shard_path
 from scripts.build_vec_cot.stages import PUBLISHED_ROWS
+from tests.helpers.commands import REPO, TOY_CHECKPOINT, read_jsonl, run, write_jsonl
+from tests.helpers.endpoint_server import serve
+from tests.helpers.small_disk import PAGE, small_disk
+from tests.helpers.vec_cot import Teacher
 
 FULL = "cannot be written, the disk is full. What was finished is kept: make room and start the same command again."
 N_SAMPLES = 40
@@ -96,7 +96,7 @@ def check_fill(disk, words, out, levels, status=0):
 # --- the worker ----------------------------------------------------------------------------------
 
 
-def test_a_disk_that_fills_up_under_a_worker_costs_no_finished_line(disk, data, endpoint, tmp_path, note_fault):
+def test_a_disk_that_fills_up_under_a_worker_costs_no_finished_line(disk, data, endpoint, tmp_path):
     """Full in the middle, then with room for all lines but not for their sorted copy."""
     run(*command(data, tmp_path / "whole", endpoint))
     whole = shard_path(tmp_path / "whole", 0, 1).read_bytes()
@@ -118,7 +118,7 @@ def test_a_disk_that_fills_up_under_a_worker_costs_no_finished_line(disk, data, 
     run(*words)
     assert shard.read_bytes() == whole
     assert not [path for path in out.iterdir() if path.suffix == ".tmp"]
-    note_fault("a full disk under a worker", 2, N_SAMPLES - len(finished_samples(out)))
+    assert N_SAMPLES - len(finished_samples(out)) == 0
 
 
 def test_a_disk_that_is_full_from_the_start_is_named(disk, data, endpoint):
@@ -127,7 +127,7 @@ def test_a_disk_that_is_full_from_the_start_is_named(disk, data, endpoint):
 
 
 @pytest.mark.parametrize("what", ["read-only", "a file", "a file above it"])
-def test_a_folder_that_cannot_be_written_ends_a_worker_in_one_line(disk, data, endpoint, what, note_fault):
+def test_a_folder_that_cannot_be_written_ends_a_worker_in_one_line(disk, data, endpoint, what):
     out = disk.path / "run"
     expected = "a file stands where a folder is expected"
     if what == "read-only":
@@ -141,11 +141,10 @@ def test_a_folder_that_cannot_be_written_ends_a_worker_in_one_line(disk, data, e
     assert said(done).startswith("inference failed: ") and f"{disk.path / 'run'}" in said(done)
     assert expected in said(done)
     assert "Traceback" not in done.stderr
-    note_fault("a folder that cannot be written, or vanishes", 1)
 
 
 @pytest.mark.parametrize("how", ["removed", "unmounted"])
-def test_a_folder_that_vanishes_in_the_middle_ends_the_worker_at_once(disk, data, how, note_fault):
+def test_a_folder_that_vanishes_in_the_middle_ends_the_worker_at_once(disk, data, how):
     out = disk.path / "run"
     shard = shard_path(out, 0, 1)
     with serve(seconds=0.3) as slow:
@@ -164,7 +163,6 @@ def test_a_folder_that_vanishes_in_the_middle_ends_the_worker_at_once(disk, data
     last = errors.strip().splitlines()[-1]
     assert last.startswith("inference failed: ") and str(shard) in last and "Traceback" not in errors
     assert answered < N_SAMPLES / 2  # not only after all of the work
-    note_fault("a folder that cannot be written, or vanishes", 1)
 
 
 # --- the evaluation ------------------------------------------------------------------------------
@@ -194,23 +192,21 @@ def test_a_disk_that_fills_up_under_the_figures_ends_an_evaluation_in_one_line(d
 
 
 @pytest.mark.faults
-def test_an_evaluation_after_a_full_disk_equals_an_undisturbed_one(disk, evaluated, note_fault):
+def test_an_evaluation_after_a_full_disk_equals_an_undisturbed_one(disk, evaluated):
     out = disk.path / "run"
     shutil.copytree(evaluated, out)
     full = check_fill(disk, evaluation(out), out, [pages * PAGE for pages in (0, 1, 9, 12, 30, 45, 80, 120, 200)])
     assert full >= 6
-    note_fault("a full disk under evaluation, report, data, models", full)
 
 
 @pytest.mark.faults
-def test_a_report_after_a_full_disk_equals_an_undisturbed_one(disk, evaluated, data, note_fault):
+def test_a_report_after_a_full_disk_equals_an_undisturbed_one(disk, evaluated, data):
     out = disk.path / "run"
     shutil.copytree(evaluated, out)
     run(*evaluation(out))
     words = ["-m", "inference.report", "--output_path", out, "--data_path", data, "--processes", "1"]
     full = check_fill(disk, words, out, [pages * PAGE for pages in (0, 1, 10, 100)])
     assert full >= 3
-    note_fault("a full disk under evaluation, report, data, models", full)
 
 
 @pytest.mark.faults
@@ -229,7 +225,7 @@ def test_a_read_only_folder_ends_an_evaluation_in_one_line(disk, evaluated):
 
 @pytest.mark.faults
 @pytest.mark.parametrize("form", ["swift", "verl", "verl --embed"])
-def test_a_conversion_after_a_full_disk_equals_an_undisturbed_one(disk, tmp_path, toy_data, form, note_fault):
+def test_a_conversion_after_a_full_disk_equals_an_undisturbed_one(disk, tmp_path, toy_data, form):
     rows = read_jsonl(toy_data)
     for row in rows:
         row["conversations"].append({"role": "assistant", "content": f"<answer>{row['ground_truth']}</answer>"})
@@ -237,14 +233,13 @@ def test_a_conversion_after_a_full_disk_equals_an_undisturbed_one(disk, tmp_path
     form, *more = form.split()
     target = disk.path / "out" / ("target.jsonl" if form == "swift" else "target.parquet")
     target.parent.mkdir()
-    words = ["-m", "scripts.convert", form, source, target, "--image_root", toy_data.parent, *more]
+    words = ["-m", "scripts.data.convert", form, source, target, "--image_root", toy_data.parent, *more]
     full = check_fill(disk, words, target.parent, [0, PAGE, 3 * PAGE])
     assert full >= 2
-    note_fault("a full disk under evaluation, report, data, models", full)
 
 
 @pytest.mark.faults
-def test_other_commands_end_in_one_line_on_a_full_disk(disk, toy_data, evaluated, tmp_path, note_fault):
+def test_other_commands_end_in_one_line_on_a_full_disk(disk, toy_data, evaluated, tmp_path):
     """Those that make data and figures; nothing is left under their files' names."""
     images = sorted((toy_data.parent / "images").rglob("*.png"))[:4]
     table = tmp_path / "labels.csv"
@@ -254,10 +249,10 @@ def test_other_commands_end_in_one_line_on_a_full_disk(disk, toy_data, evaluated
     out, run_folder = disk.path / "out", disk.path / "run"
     shutil.copytree(evaluated, run_folder)
     commands = [
-        ["-m", "scripts.from_csv", table, "--output_dir", out, "--image_root", toy_data.parent],
-        ["-m", "scripts.photographs", "--output_dir", out],
+        ["-m", "scripts.data.from_csv", table, "--output_dir", out, "--image_root", toy_data.parent],
+        ["-m", "scripts.data.photographs", "--output_dir", out],
         ["-m", "scripts.toy_world.generate", "--output_dir", out, "--test", "1", "--processes", "1"],
-        ["-m", "scripts.check_data", toy_data, "--fix", "--output_dir", out, "--processes", "1"],
+        ["-m", "scripts.data.check", toy_data, "--fix", "--output_dir", out, "--processes", "1"],
         ["-m", "inference.recalibration", "--output_path", run_folder, "--n_splits", "2"],
         ["-m", "inference.plots", "--output_path", run_folder],
     ]
@@ -269,11 +264,10 @@ def test_other_commands_end_in_one_line_on_a_full_disk(disk, toy_data, evaluated
         assert not [path for path in files_of(out).values() if path], words
         assert files_of(run_folder) == before, words
         shutil.rmtree(out, ignore_errors=True)
-    note_fault("a full disk under evaluation, report, data, models", len(commands))
 
 
 @pytest.mark.faults
-def test_building_vec_cot_after_a_full_disk_equals_an_undisturbed_build(disk, tmp_path, toy_data, note_fault):
+def test_building_vec_cot_after_a_full_disk_equals_an_undisturbed_build(disk, tmp_path, toy_data):
     """All steps in one command, but for stage 2's confidence; started again and again with a few pages more."""
     rows = [row for row in read_jsonl(toy_data) if row["task"] in PUBLISHED_ROWS]
     for row in rows:
@@ -304,17 +298,15 @@ def test_building_vec_cot_after_a_full_disk_equals_an_undisturbed_build(disk, tm
         run(*words)
         assert files_of(work) == whole
         teacher.shutdown()
-    note_fault("a full disk under evaluation, report, data, models", full)
 
 
 # --- checkpoints -----------------------------------------------------------------------------------
 
 
 @pytest.mark.faults
-def test_an_export_after_a_full_disk_equals_an_undisturbed_one(disk, note_fault):
+def test_an_export_after_a_full_disk_equals_an_undisturbed_one(disk):
     out = disk.path / "model"
     words = ["-m", "scripts.toy_world.export_checkpoint", "--model", TOY_CHECKPOINT, "--output_dir", out]
     disk.remount("size=16m")
     out.mkdir()
     assert check_fill(disk, words, out, [0, 2 * PAGE, 500 * PAGE]) == 3
-    note_fault("a full disk under evaluation, report, data, models", 3)

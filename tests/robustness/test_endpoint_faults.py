@@ -10,12 +10,12 @@ import sys
 import time
 
 import pytest
-from conftest import REPO, lines_in, read_jsonl, run, wait_until, write_jsonl
-from endpoint_server import CASES, completion, parsed, serve
 from PIL import Image
 
-from inference.engine_openai import choice_log_probabilities, read_completion
-from inference.results import finished_samples, shard_path
+from inference.engines.openai import choice_log_probabilities, read_completion
+from inference.runs.shards import finished_samples, shard_path
+from tests.helpers.commands import REPO, lines_in, read_jsonl, run, wait_until, write_jsonl
+from tests.helpers.endpoint_server import CASES, completion, parsed, serve
 
 # What the record of a sample without an answer says, by case.
 ERRORS = {
@@ -167,13 +167,13 @@ def test_each_try_is_bounded_as_a_whole(misbehaved):
     assert misbehaved["seconds"] < 50  # it would go on for 60 s a try
 
 
-def test_the_next_start_at_a_healthy_endpoint_completes_everything(misbehaved, note_fault):
+def test_the_next_start_at_a_healthy_endpoint_completes_everything(misbehaved):
     read, failed = len(CASES), len(ERRORS)
     assert f"read {read} = predicted {read} ({read - failed} of them before) + failed 0" in misbehaved["second"].stderr
     assert len(misbehaved["after"]) == read and not any("error" in line for line in misbehaved["after"])
     kept = [line for line in misbehaved["lines"].values() if "error" not in line]
     assert [line for line in misbehaved["after"] if line in kept] == kept
-    note_fault("an endpoint that misbehaves", len(CASES) - 1, read - len(misbehaved["after"]))  # one case is good
+    assert read - len(misbehaved["after"]) == 0
 
 
 @pytest.mark.faults
@@ -191,7 +191,7 @@ def test_evaluation_counts_what_failed(misbehaved, tmp_path):
 KILLS = 8
 
 
-def test_a_worker_killed_at_random_moments_ends_with_the_file_of_an_uninterrupted_run(tmp_path, note_fault):
+def test_a_worker_killed_at_random_moments_ends_with_the_file_of_an_uninterrupted_run(tmp_path):
     """Each kill waits for a drawn number of further lines, or for none at all, then a drawn time."""
     data = records(tmp_path, [f"Which emotion does picture {number} evoke?" for number in range(120)])
     chance = random.Random(8)
@@ -217,4 +217,4 @@ def test_a_worker_killed_at_random_moments_ends_with_the_file_of_an_uninterrupte
     assert shard.read_bytes() == shard_path(whole, 0, 1).read_bytes()
     assert json.loads(shard.read_text().splitlines()[0])["sample_id"] == "sample 0: naïve 😀"
     assert sorted(path.name for path in broken.iterdir()) == sorted(path.name for path in whole.iterdir())
-    note_fault("kill -9 of a worker at an endpoint", KILLS, 120 - len(finished_samples(broken)))
+    assert 120 - len(finished_samples(broken)) == 0

@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import REPO, TOY_CHECKPOINT, TOY_PIXELS, lines_in, read_jsonl, run, wait_until, write_jsonl
-from endpoint_server import serve
 from test_endpoint_faults import command, records
 
-from inference.results import finished_samples, shard_path
+from inference.runs.shards import finished_samples, shard_path
+from tests.helpers.commands import REPO, TOY_CHECKPOINT, TOY_PIXELS, lines_in, read_jsonl, run, wait_until, write_jsonl
+from tests.helpers.endpoint_server import serve
 
 KILLS = 10  # at each of the two temperatures
 N_SAMPLES = 108
@@ -63,9 +63,7 @@ def wait_for_lines(shard, wanted, process):
 
 @pytest.mark.faults
 @pytest.mark.parametrize("temperature", ["0", "0.7"])
-def test_vllm_killed_at_random_moments_ends_with_the_file_of_an_undisturbed_run(
-    many, whole, tmp_path, temperature, note_fault
-):
+def test_vllm_killed_at_random_moments_ends_with_the_file_of_an_undisturbed_run(many, whole, tmp_path, temperature):
     chance = random.Random(f"kills at {temperature}")
     shard = shard_path(tmp_path, 0, 1)
     words = vllm(many, tmp_path, temperature)
@@ -87,7 +85,7 @@ def test_vllm_killed_at_random_moments_ends_with_the_file_of_an_undisturbed_run(
     done = run(*words)
     assert f"read {N_SAMPLES} = predicted {N_SAMPLES} ({kept} of them before) + failed 0" in done.stderr
     assert shard.read_bytes() == whole[temperature]
-    note_fault("kill -9 of a vLLM worker", KILLS, N_SAMPLES - len(finished_samples(tmp_path)))
+    assert N_SAMPLES - len(finished_samples(tmp_path)) == 0
 
 
 def descendants(pid):
@@ -106,7 +104,7 @@ def descendants(pid):
 
 
 @pytest.mark.faults
-def test_vllms_engine_process_killed_in_the_middle_ends_the_worker_with_one_line(many, whole, tmp_path, note_fault):
+def test_vllms_engine_process_killed_in_the_middle_ends_the_worker_with_one_line(many, whole, tmp_path):
     shard = shard_path(tmp_path, 0, 1)
     words = vllm(many, tmp_path, "0.7")
     worker = start(words, VLLM_ENABLE_V1_MULTIPROCESSING="1")
@@ -125,7 +123,7 @@ def test_vllms_engine_process_killed_in_the_middle_ends_the_worker_with_one_line
     done = run(*words)
     assert f"({len(kept)} of them before) + failed 0" in done.stderr
     assert shard.read_bytes() == whole["0.7"]
-    note_fault("an engine that dies", 1, N_SAMPLES - len(finished_samples(tmp_path)))
+    assert N_SAMPLES - len(finished_samples(tmp_path)) == 0
 
 
 # --- a clock that goes backwards ---------------------------------------------------------------------
@@ -156,9 +154,7 @@ def backwards(tmp_path):
     return environment
 
 
-def test_a_worker_and_an_evaluation_with_a_clock_that_goes_backwards_give_the_same_files(
-    tmp_path, backwards, note_fault
-):
+def test_a_worker_and_an_evaluation_with_a_clock_that_goes_backwards_give_the_same_files(tmp_path, backwards):
     data = records(tmp_path, [f"Which emotion does picture {number} evoke?" for number in range(30)])
     found = {}
     with serve() as server:
@@ -174,11 +170,11 @@ def test_a_worker_and_an_evaluation_with_a_clock_that_goes_backwards_give_the_sa
             }
     assert found["backwards"] == found["forwards"]
     assert len(found["forwards"]) >= 6
-    note_fault("a clock that goes backwards", 2, 30 - len(finished_samples(tmp_path / "backwards" / "run")))
+    assert 30 - len(finished_samples(tmp_path / "backwards" / "run")) == 0
 
 
 @pytest.mark.faults
-def test_vllm_with_a_clock_that_goes_backwards_gives_the_same_file(many, whole, tmp_path, backwards, note_fault):
+def test_vllm_with_a_clock_that_goes_backwards_gives_the_same_file(many, whole, tmp_path, backwards):
     run(*vllm(many, tmp_path / "run", "0.7"), env=backwards)
     assert shard_path(tmp_path / "run", 0, 1).read_bytes() == whole["0.7"]
-    note_fault("a clock that goes backwards", 1, N_SAMPLES - len(finished_samples(tmp_path / "run")))
+    assert N_SAMPLES - len(finished_samples(tmp_path / "run")) == 0

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPO, TOY_CHECKPOINT, read_jsonl, run, write_jsonl
-from endpoint_server import serve
 from PIL import Image
+
+from tests.helpers.commands import REPO, TOY_CHECKPOINT, read_jsonl, run, write_jsonl
+from tests.helpers.endpoint_server import serve
 
 NAME = """it's a "quoted" $(touch pwned) `touch pwned` folder; & # \\n"""
 

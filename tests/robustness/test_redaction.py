@@ -7,11 +7,11 @@ import sys
 import threading
 
 import pytest
-from conftest import run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.redaction import HIDDEN, redact
+from inference.common.redaction import HIDDEN, redact
+from tests.helpers.commands import run
 
 
 @pytest.mark.parametrize("name", ["OPENAI_API_KEY", "HF_TOKEN", "WANDB_API_KEY", "CLIENT_SECRET", "db_password"])

@@ -1,15 +1,15 @@
 """A shard that is cut or damaged anywhere: what is whole is kept, the rest is inferred again, and counts add up."""
 
 import pytest
-from conftest import write_jsonl
 from PIL import Image
 
-from inference.engines import EngineSettings, Output
+from inference.data.images import ImageSource
+from inference.engines.base import EngineSettings, Output
 from inference.evaluate import missing_samples
-from inference.images import ImageSource
 from inference.inference_vllm import infer_share, parse_args, share_of
-from inference.result_table import read_shards
-from inference.results import ShardWriter, merge_shards, shard_path, to_line
+from inference.metrics.results import read_shards
+from inference.runs.shards import ShardWriter, merge_shards, shard_path, to_line
+from tests.helpers.commands import write_jsonl
 
 N = 4
 RESPONSE = "<think>naïve 😀 “é”</think><answer>awe</answer><confidence>0.8</confidence>"
@@ -68,7 +68,7 @@ def counted(data, output):
     return list(results.table["sample_id"]), [row["sample_id"] for row in missing_samples(data, results.known)]
 
 
-def test_a_shard_cut_at_any_byte_of_its_last_line_costs_that_sample_alone(data, whole, tmp_path, note_fault):
+def test_a_shard_cut_at_any_byte_of_its_last_line_costs_that_sample_alone(data, whole, tmp_path):
     ids = [f"é😀{number}" for number in range(N)]
     last = whole.rstrip(b"\n").rfind(b"\n") + 1
     shard = shard_path(tmp_path, 0, 1)
@@ -80,7 +80,7 @@ def test_a_shard_cut_at_any_byte_of_its_last_line_costs_that_sample_alone(data, 
         assert counted(data, tmp_path) == ((ids, []) if complete else (ids[:-1], ids[-1:])), place
         assert infer(data, tmp_path) == (None if complete else ids[-1:]), place
         assert shard.read_bytes() == whole, place
-    note_fault("a shard cut in its last line", len(places), N - len(counted(data, tmp_path)[0]))
+    assert N - len(counted(data, tmp_path)[0]) == 0
 
 
 DAMAGE = {
@@ -103,7 +103,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_a_damaged_line_in_the_middle_costs_what_it_damages_alone(data, whole, tmp_path, kind, note_fault):
+def test_a_damaged_line_in_the_middle_costs_what_it_damages_alone(data, whole, tmp_path, kind):
     lines = whole.splitlines(keepends=True)
     damaged = DAMAGE[kind]
     lost = [1] if damaged is not None else [1, 2]
@@ -116,7 +116,7 @@ def test_a_damaged_line_in_the_middle_costs_what_it_damages_alone(data, whole, t
     assert [result["sample_id"] for result in merge_shards(tmp_path)] == kept
     assert infer(data, tmp_path) == again
     assert shard.read_bytes() == whole
-    note_fault("a damaged line in a shard", 1, N - len(counted(data, tmp_path)[0]))
+    assert N - len(counted(data, tmp_path)[0]) == 0
 
 
 def test_a_kill_between_the_sorted_copy_and_its_name_leaves_nothing_behind(data, whole, tmp_path):

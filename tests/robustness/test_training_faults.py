@@ -11,10 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import REPO, TOY_CHECKPOINT, read_jsonl, run, wait_until
-from small_disk import PAGE, small_disk
 from test_disk_faults import check_fill
 from test_process_faults import descendants
+
+from tests.helpers.commands import REPO, TOY_CHECKPOINT, read_jsonl, run, wait_until
+from tests.helpers.small_disk import PAGE, small_disk
 
 TEMPLATE = ["bash", REPO / "train" / "step1_example.sh"]
 
@@ -64,9 +65,7 @@ def check_finished(done, output, whole):
 
 
 @pytest.mark.faults
-def test_a_stage_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(
-    ingredients, whole, tmp_path, note_fault
-):
+def test_a_stage_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(ingredients, whole, tmp_path):
     """kill -9 when the folder of checkpoint-4 is there and the trainer's state, which comes last, is not."""
     output = tmp_path / "scaffold"
     words, environment = list(map(str, TEMPLATE)), settings(ingredients, output)
@@ -80,11 +79,10 @@ def test_a_stage_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before
     done = run(*TEMPLATE, env=environment)
     assert f"passing over {output}/checkpoint-4: it is not complete" in done.stderr
     check_finished(done, output, whole)
-    note_fault("kill -9 while a training writes a checkpoint", 1)
 
 
 @pytest.mark.faults
-def test_a_stage_on_a_full_disk_keeps_its_last_checkpoint_and_goes_on_from_it(ingredients, whole, tmp_path, note_fault):
+def test_a_stage_on_a_full_disk_keeps_its_last_checkpoint_and_goes_on_from_it(ingredients, whole, tmp_path):
     """Room for one checkpoint and a half."""
     with small_disk(tmp_path / "small disk", 128) as disk:
         output, environment = disk.path / "scaffold", settings(ingredients, disk.path / "scaffold")
@@ -102,7 +100,6 @@ def test_a_stage_on_a_full_disk_keeps_its_last_checkpoint_and_goes_on_from_it(in
         assert not (output / "checkpoint-4" / "trainer_state.json").exists()
         disk.make_room()
         check_finished(run(*TEMPLATE, env=environment), output, whole)
-    note_fault("a full disk while a training writes a checkpoint", 1)
 
 
 def checkpoint(folder, name, state='{"global_step": 2}', optimizer="optimizer.pt"):
@@ -184,7 +181,17 @@ def resumed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stage 3")
     run("-m", "scripts.toy_world.generate", "--output_dir", folder, "--stage3", "8", "--seed", "3", "--processes", "1")
     parquet = folder / "stage3.parquet"
-    run("-m", "scripts.convert", "verl", folder / "stage3.jsonl", parquet, "--min_pixels", 3136, "--max_pixels", 12544)
+    run(
+        "-m",
+        "scripts.data.convert",
+        "verl",
+        folder / "stage3.jsonl",
+        parquet,
+        "--min_pixels",
+        3136,
+        "--max_pixels",
+        12544,
+    )
     output = folder / "emocaliber"
     named = {
         "python": sys.executable, "model": TOY_CHECKPOINT, "dataset": parquet, "validation": parquet,
@@ -217,20 +224,18 @@ def resumed(tmp_path_factory):
 
 
 @pytest.mark.faults
-def test_stage_3_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(resumed, note_fault):
+def test_stage_3_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(resumed):
     output, said = resumed
     assert "  resuming from step 1\n" in said
     assert f"Resuming from {output}/global_step_1" in said
     assert (output / "latest_checkpointed_iteration.txt").read_text() == "2"
     assert (output / "global_step_2" / "data.pt").exists()
-    note_fault("kill -9 while a training writes a checkpoint", 1)
 
 
 @pytest.mark.faults
-def test_merging_a_checkpoint_after_a_full_disk_equals_an_undisturbed_merge(resumed, tmp_path, note_fault):
+def test_merging_a_checkpoint_after_a_full_disk_equals_an_undisturbed_merge(resumed, tmp_path):
     with small_disk(tmp_path / "small disk", 64) as disk:
         out = disk.path / "models"
         out.mkdir()
         words = ["-m", "scripts.merge_checkpoint", resumed[0], "--output_dir", out / "merged"]
         assert check_fill(disk, words, out, [0, 2 * PAGE, 500 * PAGE]) == 3
-    note_fault("a full disk under evaluation, report, data, models", 3)

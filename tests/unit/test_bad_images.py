@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bad_images import IMAGE_CASES, PICTURE, saved, write_images
-from conftest import REPO
 from PIL import Image
 
-from inference.images import MAX_FILE_BYTES, ImageError, ImageSource, PixelBudget
-from inference.loader import ImageLoader
-from inference.vecbench import Record
+from inference.data.images import MAX_FILE_BYTES, ImageError, ImageSource, PixelBudget
+from inference.data.loader import ImageLoader
+from inference.data.vecbench import Record
+from tests.corpora.bad_images import IMAGE_CASES, PICTURE, saved, write_images
+from tests.helpers.commands import REPO
 
 BUDGET = PixelBudget(3136, 12544)
 LONGEST = 700  # characters of a message: the image's name, the folders that it was looked for in, the reason
@@ -102,7 +102,7 @@ def test_the_loader_brings_every_case_back_once(folder, source):
 BOUNDED = """
 import resource, sys, time
 from pathlib import Path
-from inference.images import ImageError, ImageSource
+from inference.data.images import ImageError, ImageSource
 source = ImageSource([Path(sys.argv[1])])
 before, start, refused = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time(), 0
 for name in sys.argv[2:]:

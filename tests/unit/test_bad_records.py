@@ -7,17 +7,17 @@ import re
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from bad_records import IMAGE, RECORD_CASES, a_record, as_line, write_cases
-from conftest import read_jsonl, run
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from inference.json_lines import MAX_DEPTH, NotJsonLines, decode_line, describe, one_line, read_lines, too_deep
-from inference.result_table import read_file
-from inference.results import to_line
-from inference.vecbench import BrokenRecord, Record, RecordError, parse_record, read_records
-from scripts.samples import BrokenSample, Sample, read_samples
+from inference.common.json_lines import MAX_DEPTH, NotJsonLines, decode_line, describe, one_line, read_lines, too_deep
+from inference.data.vecbench import BrokenRecord, Record, RecordError, parse_record, read_records
+from inference.metrics.results import read_file
+from inference.runs.shards import to_line
+from scripts.data.samples import BrokenSample, Sample, read_samples
+from tests.corpora.bad_records import IMAGE, RECORD_CASES, a_record, as_line, write_cases
+from tests.helpers.commands import read_jsonl, run
 
 LONGEST = 400  # characters of a message, the file's path included
 
@@ -135,7 +135,7 @@ def test_the_commands_say_so_and_end_with_a_status(tmp_path):
     path.write_bytes(content)
     for command in (
         ["-m", "inference.evaluate", "--input_file", path, "--output_dir", tmp_path / "out", "--no_plots"],
-        ["-m", "scripts.check_data", path, "--processes", "1"],
+        ["-m", "scripts.data.check", path, "--processes", "1"],
     ):
         done = run(*command, check=False)
         assert done.returncode in (1, 2)
@@ -274,7 +274,7 @@ def test_each_bad_row_of_a_csv_file_is_named_and_none_is_lost(tmp_path):
     # The quote that is left open takes what follows it: it stands last, and says so.
     rows = [b"path,label", b"good.png,joy", *(row for row, _ in CSV_CASES.values()), b"good.png,fear"]
     (tmp_path / "rows.csv").write_bytes(b"\xef\xbb\xbf" + b"\r\n".join(rows))
-    done = run("-m", "scripts.from_csv", tmp_path / "rows.csv", "--output_dir", tmp_path / "out", check=False)
+    done = run("-m", "scripts.data.from_csv", tmp_path / "rows.csv", "--output_dir", tmp_path / "out", check=False)
     assert done.returncode == 1
     assert f"read {1 + len(CSV_CASES)} = written 1 + failed {len(CSV_CASES)}" in done.stdout
     for item, (name, (_, field)) in zip(read_jsonl(tmp_path / "out" / "errors.jsonl"), CSV_CASES.items(), strict=True):

@@ -3,7 +3,14 @@
 import math
 
 import pytest
-from bad_responses import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inference.data.response import read_response, reasoning_steps
+from inference.metrics.protocols import prediction_table
+from inference.metrics.results import Results
+from scripts.maintenance.benchmark.reward import published_procedure
+from tests.corpora.bad_responses import (
     ANSWERS,
     CONFIDENCES,
     LABELS,
@@ -14,13 +21,6 @@ from bad_responses import (
     corrected_by_definition,
     published_by_definition,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from inference.protocols import prediction_table
-from inference.response import read_response, reasoning_steps
-from inference.result_table import Results
-from scripts.benchmark.reward import published_procedure
 from train.cus_reward import MALFORMED, compute_score
 
 

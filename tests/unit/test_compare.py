@@ -4,15 +4,20 @@ import csv
 
 import numpy as np
 import pytest
-from conftest import run, write_jsonl
 from test_bootstrap import results_of
 
-from inference import tables
 from inference.compare import comparison_text, differences, main
 from inference.compare import paired_table as paired_tables
-from inference.compare_published import PUBLISHED_FOLDER, published_comparison, published_intervals, read_published
-from inference.protocols import prediction_table, published_confidence_rows, published_rows
-from inference.vecbench import TASKS
+from inference.data.vecbench import TASKS
+from inference.metrics import tables
+from inference.metrics.comparison_published import (
+    PUBLISHED_FOLDER,
+    published_comparison,
+    published_intervals,
+    read_published,
+)
+from inference.metrics.protocols import prediction_table, published_confidence_rows, published_rows
+from tests.helpers.commands import run, write_jsonl
 
 TASKS_USED = ["FI-2", "EmoSet-8", "Artphoto-8"]
 

@@ -13,8 +13,8 @@ from sklearn.metrics import average_precision_score, brier_score_loss, log_loss,
 from torchmetrics.functional.classification import binary_calibration_error
 
 from inference import confidence_metrics as cm
-from inference.confidence_metrics import Tally
-from inference.estimates import estimate
+from inference.metrics.calibration import Tally
+from inference.metrics.estimates import estimate
 
 # Stated confidences are few and tied; probabilities of tokens are many and not.
 values = st.sampled_from([0.0, 0.05, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0]) | st.floats(0, 1)

@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from inference.confidence_sources import add_sources, available_sources, source_rows
 from inference.evaluate import evaluate
-from inference.protocols import prediction_table
-from inference.result_table import Results
+from inference.metrics.protocols import prediction_table
+from inference.metrics.results import Results
+from inference.metrics.sources import add_sources, available_sources, source_rows
 
 LABELS = ["awe", "fear", "joy"]
 

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from inference.dispatch import MAX_DEATHS, Dispatch
-from inference.engines import Request
+from inference.engines.base import Request
+from inference.engines.ray_dispatch import MAX_DEATHS, Dispatch
 
 IMAGE = Image.new("RGB", (28, 28))
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from inference import download as module
-from inference.download import DownloadError, download, is_public
-from inference.images import ImageError, ImageSource
+from inference.data.download import DownloadError, download, is_public
+from inference.data.images import ImageError, ImageSource
 
 LIMIT = 100_000
 

@@ -6,15 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import read_jsonl, run, write_jsonl
 from test_metrics import HALF_WAY
 
-from inference import protocols, tables
+from inference.data.vecbench import TASK_ALIASES, TASKS
 from inference.evaluate import evaluate
-from inference.report_tables import tables_html
-from inference.result_table import Results
-from inference.results import ShardWriter
-from inference.vecbench import TASK_ALIASES, TASKS
+from inference.metrics import protocols, tables
+from inference.metrics.results import Results
+from inference.report.tables import tables_html
+from inference.runs.shards import ShardWriter
+from tests.helpers.commands import read_jsonl, run, write_jsonl
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -4,15 +4,15 @@ import re
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run
 from PIL import Image
 
-from inference.vecbench import Record, read_records
-from scripts.from_csv import main
+from inference.data.vecbench import Record, read_records
+from scripts.data.from_csv import main
+from tests.helpers.commands import TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run
 
 
 def from_csv(*arguments):
-    """The exit status of scripts.from_csv, run in this process."""
+    """The exit status of scripts.data.from_csv, run in this process."""
     return main([str(argument) for argument in arguments])
 
 
@@ -30,7 +30,7 @@ def folder(tmp_path):
 def test_one_command_makes_records_that_the_main_job_infers(folder, tmp_path):
     output = tmp_path / "out"
     budget = ("--min_pixels", 3136, "--max_pixels", 12544)
-    done = run("-m", "scripts.from_csv", folder / "labels.csv", "--output_dir", output, *budget)
+    done = run("-m", "scripts.data.from_csv", folder / "labels.csv", "--output_dir", output, *budget)
     assert "read 20 = written 20 + failed 0" in done.stdout
     records = list(read_records(output / "records.jsonl"))
     assert all(isinstance(record, Record) for record in records)
@@ -142,7 +142,7 @@ def test_one_label_and_numbers_for_labels_are_said(folder, tmp_path, capsys):
 
 def test_a_header_without_the_columns_is_one_clear_line(tmp_path):
     (tmp_path / "x.csv").write_text("file;label\na.png;joy\n")
-    done = run("-m", "scripts.from_csv", tmp_path / "x.csv", "--output_dir", tmp_path / "out", check=False)
+    done = run("-m", "scripts.data.from_csv", tmp_path / "x.csv", "--output_dir", tmp_path / "out", check=False)
     assert done.returncode == 2
     assert "x.csv, line 1: expected columns path and label, got file;label" in done.stderr
     assert "Traceback" not in done.stderr

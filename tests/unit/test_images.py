@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from inference.images import FACTOR, ImageError, ImageSource, PixelBudget
-from inference.json_lines import one_line
-from inference.loader import ImageLoader
-from inference.vecbench import Record
+from inference.common.json_lines import one_line
+from inference.data.images import FACTOR, ImageError, ImageSource, PixelBudget
+from inference.data.loader import ImageLoader
+from inference.data.vecbench import Record
 
 PUBLISHED = PixelBudget()
 
@@ -149,7 +149,7 @@ def test_a_bad_image_is_refused_with_its_name_and_a_reason(tmp_path, source, nam
 
 def test_a_decompression_bomb_is_refused(tmp_path, source, monkeypatch):
     a_picture(200, 200).save(tmp_path / "bomb.png")
-    monkeypatch.setattr("inference.images.MAX_SOURCE_PIXELS", 1000)
+    monkeypatch.setattr("inference.data.images.MAX_SOURCE_PIXELS", 1000)
     with pytest.raises(ImageError, match="has more than 1,000 pixels"):
         source.load("bomb.png")
 

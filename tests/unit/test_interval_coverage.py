@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from inference.bootstrap import Cells, resampled
-from inference.confidence_metrics import ERRORS, Tally, accuracy, area_under_risk_coverage, brier_score
-from inference.estimates import NOISE, figure_interval, opposites, tally_of
+from inference.metrics.bootstrap import Cells, resampled
+from inference.metrics.calibration import ERRORS, Tally, accuracy, area_under_risk_coverage, brier_score
+from inference.metrics.estimates import NOISE, figure_interval, opposites, tally_of
 
 DATA_SETS = 200  # per case; 0.90 less 2.5 standard errors is 0.85
 N_RESAMPLES = 300

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, brier_score_loss, f1_score, roc_auc_score
 
-from inference import confidence_metrics, metrics
-from inference.confidence_metrics import Tally
+from inference.metrics import calibration, scores
+from inference.metrics.calibration import Tally
 
 LABELS = ["awe", "fear", "joy"]
 pairs = st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from([*LABELS, "unknown"])), min_size=1, max_size=60)
@@ -41,16 +41,16 @@ def ece_by_hand(confidence, correctness, edges, last_closed):
 @given(pairs)
 def test_accuracy_and_f1_agree_with_scikit_learn(rows):
     truth, predicted = zip(*rows, strict=True)
-    assert metrics.accuracy(truth, predicted) == pytest.approx(accuracy_score(truth, predicted))
+    assert scores.accuracy(truth, predicted) == pytest.approx(accuracy_score(truth, predicted))
     expected = f1_score(truth, predicted, average="weighted", zero_division=0)
-    assert metrics.weighted_f1(truth, predicted) == pytest.approx(expected)
+    assert scores.weighted_f1(truth, predicted) == pytest.approx(expected)
 
 
 @given(scored)
 def test_published_ece_agrees_with_its_definition(rows):
     confidence, correctness = zip(*rows, strict=True)
     expected = ece_by_hand(confidence, correctness, np.linspace(0, 1, 11), last_closed=False)
-    assert metrics.published_calibration_error(confidence, correctness) == pytest.approx(expected)
+    assert scores.published_calibration_error(confidence, correctness) == pytest.approx(expected)
 
 
 @given(st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 1)), min_size=1, max_size=60), st.integers(1, 25))
@@ -60,18 +60,18 @@ def test_ece_has_the_bins_of_exact_arithmetic(rows, n_bins):
     edges = [Fraction(k, n_bins) for k in range(n_bins + 1)]
     expected = ece_by_hand([Fraction(c, 1000) for c in thousandths], correctness, edges, last_closed=True)
     stated = [float(f"{c / 1000:.3f}") for c in thousandths]
-    assert metrics.expected_calibration_error(stated, correctness, n_bins) == pytest.approx(expected)
+    assert scores.expected_calibration_error(stated, correctness, n_bins) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("right", "wrong"), [(0.7, 0.75), (0.8, 0.85), (0.6, 0.65), (0.3, 0.35)])
 def test_confidences_of_one_decimal_bin_are_in_one_bin(right, wrong):
     """One bin with accuracy 1/2; two bins would add up the two gaps."""
     expected = abs(0.5 - (right + wrong) / 2)
-    assert metrics.expected_calibration_error([right, wrong], [1, 0]) == pytest.approx(expected)
+    assert scores.expected_calibration_error([right, wrong], [1, 0]) == pytest.approx(expected)
     tally = Tally.of([right, wrong], [1, 0])
-    assert confidence_metrics.maximum_calibration_error(tally) == pytest.approx(expected)
-    assert confidence_metrics.brier_decomposition(tally)["reliability"] == pytest.approx(expected**2)
-    bins = metrics.calibration_bins([right, wrong], [1, 0])
+    assert calibration.maximum_calibration_error(tally) == pytest.approx(expected)
+    assert calibration.brier_decomposition(tally)["reliability"] == pytest.approx(expected**2)
+    bins = scores.calibration_bins([right, wrong], [1, 0])
     assert bins["count"].max() == 2
     assert bins["low"][bins["count"].argmax()] == math.floor(10 * wrong) / 10
 
@@ -80,47 +80,47 @@ def test_a_confidence_that_was_computed_is_in_the_bin_of_its_decimal_number():
     for n in range(1, 41):
         for k in range(n + 1):
             values = [k / n, min(1.0, sum([1 / n] * k)), math.exp(math.log(k / n)) if k else 0.0]
-            assert set(confidence_metrics.bin_of(np.array(values))) == {min(9, 10 * k // n)}, (k, n)
-    assert confidence_metrics.bin_of(np.array([0.1 + 0.2, 0.2999999, 1.0, -0.1, 1.1])).tolist() == [3, 2, 9, -1, -1]
+            assert set(calibration.bin_of(np.array(values))) == {min(9, 10 * k // n)}, (k, n)
+    assert calibration.bin_of(np.array([0.1 + 0.2, 0.2999999, 1.0, -0.1, 1.1])).tolist() == [3, 2, 9, -1, -1]
 
 
 @given(scored)
 def test_brier_and_roc_auc_agree_with_scikit_learn(rows):
     confidence, correctness = zip(*rows, strict=True)
-    assert metrics.brier_score(confidence, correctness) == pytest.approx(
+    assert scores.brier_score(confidence, correctness) == pytest.approx(
         brier_score_loss(correctness, confidence, pos_label=1)
     )
     expected = roc_auc_score(correctness, confidence) if len(set(correctness)) == 2 else None
-    assert metrics.confidence_roc_auc(confidence, correctness) == pytest.approx(expected)
+    assert scores.confidence_roc_auc(confidence, correctness) == pytest.approx(expected)
 
 
 @given(scored)
 def test_every_score_lies_between_0_and_1(rows):
     confidence, correctness = zip(*rows, strict=True)
     for value in (
-        metrics.expected_calibration_error(confidence, correctness),
-        metrics.brier_score(confidence, correctness),
-        metrics.confidence_roc_auc(confidence, correctness),
+        scores.expected_calibration_error(confidence, correctness),
+        scores.brier_score(confidence, correctness),
+        scores.confidence_roc_auc(confidence, correctness),
     ):
         assert value is None or 0 <= value <= 1
 
 
 def test_f1_counts_unknown_as_a_predicted_class():
     # awe: precision 1, recall 1/2, F1 2/3; fear: 1. Weights 2/3 and 1/3.
-    assert metrics.weighted_f1(["awe", "awe", "fear"], ["awe", "unknown", "fear"]) == pytest.approx(
+    assert scores.weighted_f1(["awe", "awe", "fear"], ["awe", "unknown", "fear"]) == pytest.approx(
         2 / 3 * 2 / 3 + 1 / 3
     )
 
 
 def test_ece_by_hand():
     # bin [0.8, 0.9): accuracy 1/2, confidence 0.85, share 2/3; bin [0.2, 0.3): accuracy 0, confidence 0.2
-    value = metrics.expected_calibration_error([0.85, 0.85, 0.2], [1, 0, 0])
+    value = scores.expected_calibration_error([0.85, 0.85, 0.2], [1, 0, 0])
     assert value == pytest.approx(2 / 3 * 0.35 + 1 / 3 * 0.2)
 
 
 def test_published_ece_counts_confidence_1_in_the_denominator_only():
-    assert metrics.published_calibration_error([1.0, 0.5], [0, 0]) == pytest.approx(0.25)
-    assert metrics.expected_calibration_error([1.0, 0.5], [0, 0]) == pytest.approx(0.75)
+    assert scores.published_calibration_error([1.0, 0.5], [0, 0]) == pytest.approx(0.25)
+    assert scores.expected_calibration_error([1.0, 0.5], [0, 0]) == pytest.approx(0.75)
 
 
 def test_the_brier_score_is_the_mean_in_the_order_of_the_file():
@@ -129,18 +129,18 @@ def test_the_brier_score_is_the_mean_in_the_order_of_the_file():
     assert sum((Fraction(str(c)) - y) ** 2 for c, y in zip(confidence, correctness, strict=True)) / len(
         confidence
     ) == Fraction("0.32675")
-    score = metrics.brier_score(confidence, correctness)
+    score = scores.brier_score(confidence, correctness)
     assert (
         score
         == brier_score_loss(correctness, confidence, pos_label=1)
         == np.mean((np.array(confidence) - correctness) ** 2)
     )
     assert (repr(100 * score), f"{100 * score:.2f}") == ("32.675000000000004", "32.68")
-    assert f"{100 * metrics.brier_score(confidence[::-1], correctness[::-1]):.2f}" == "32.67"
+    assert f"{100 * scores.brier_score(confidence[::-1], correctness[::-1]):.2f}" == "32.67"
 
 
 def test_an_edge_belongs_to_the_bin_that_it_opens():
-    counts = metrics.calibration_bins([0.0, 0.1, 0.5, 0.9], [1, 1, 1, 1])["count"].tolist()
+    counts = scores.calibration_bins([0.0, 0.1, 0.5, 0.9], [1, 1, 1, 1])["count"].tolist()
     assert counts == [1, 1, 0, 0, 0, 1, 0, 0, 0, 1]
 
 
@@ -148,42 +148,42 @@ def test_published_edges_are_those_of_linspace_to_the_last_bit():
     edges = np.linspace(0, 1, 11)
     assert edges[3] > 0.3  # 0.30000000000000004: there, a confidence of 0.3 belongs to the bin below
     for published, place in ((True, 2), (False, 3)):
-        assert metrics.calibration_bins([0.3], [1], published=published)["count"].tolist().index(1) == place
+        assert scores.calibration_bins([0.3], [1], published=published)["count"].tolist().index(1) == place
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_certain_and_right_or_wrong(value):
     right = int(value)
-    assert metrics.expected_calibration_error([value] * 3, [right] * 3) == 0
-    assert metrics.expected_calibration_error([value] * 3, [1 - right] * 3) == 1
-    assert metrics.brier_score([value] * 3, [1 - right] * 3) == 1
+    assert scores.expected_calibration_error([value] * 3, [right] * 3) == 0
+    assert scores.expected_calibration_error([value] * 3, [1 - right] * 3) == 1
+    assert scores.brier_score([value] * 3, [1 - right] * 3) == 1
 
 
 def test_one_class_has_no_roc_auc():
-    assert metrics.confidence_roc_auc([0.1, 0.9], [1, 1]) is None
+    assert scores.confidence_roc_auc([0.1, 0.9], [1, 1]) is None
 
 
 def test_nothing_is_not_a_number_but_none():
-    assert metrics.accuracy([], []) is None
-    assert metrics.weighted_f1([], []) is None
-    assert metrics.expected_calibration_error([], []) is None
-    assert metrics.brier_score([], []) is None
-    assert metrics.confidence_roc_auc([], []) is None
+    assert scores.accuracy([], []) is None
+    assert scores.weighted_f1([], []) is None
+    assert scores.expected_calibration_error([], []) is None
+    assert scores.brier_score([], []) is None
+    assert scores.confidence_roc_auc([], []) is None
 
 
 def test_thresholds_keep_what_is_at_or_above():
-    rows = metrics.threshold_analysis(["a", "a", "b"], ["a", "b", "b"], [0.9, 0.5, 0.2], n_total=4)
+    rows = scores.threshold_analysis(["a", "a", "b"], ["a", "b", "b"], [0.9, 0.5, 0.2], n_total=4)
     by_threshold = {row["threshold"]: row for row in rows}
     assert by_threshold[0.2]["coverage"] == 0.75
     assert by_threshold[0.5] == {"threshold": 0.5, "accuracy": 0.5, "f1": pytest.approx(2 / 3), "coverage": 0.5}
     assert by_threshold[0.9]["accuracy"] == 1.0
-    assert metrics.threshold_analysis([], [], [], n_total=0)[0] == {
+    assert scores.threshold_analysis([], [], [], n_total=0)[0] == {
         "threshold": 0.1,
         "accuracy": None,
         "f1": None,
         "coverage": None,
     }
-    assert metrics.threshold_analysis([], [], [], n_total=3)[0] == {
+    assert scores.threshold_analysis([], [], [], n_total=3)[0] == {
         "threshold": 0.1,
         "accuracy": 0,
         "f1": 0,
@@ -192,7 +192,7 @@ def test_thresholds_keep_what_is_at_or_above():
 
 
 def test_empty_bins_are_nan_not_zero():
-    bins = metrics.calibration_bins([0.55], [1])
+    bins = scores.calibration_bins([0.55], [1])
     assert math.isnan(bins["confidence"][0])
     assert bins["correctness"][5] == 1
 
@@ -202,48 +202,48 @@ def test_log_loss_is_the_mean_negative_logarithm_of_the_clipped_confidence(rows)
     confidence, correctness = zip(*rows, strict=True)
     clipped = [min(max(c, 0.005), 0.995) for c in confidence]
     by_hand = [-math.log(c if y else 1 - c) for c, y in zip(clipped, correctness, strict=True)]
-    assert metrics.log_loss(confidence, correctness) == pytest.approx(sum(by_hand) / len(by_hand))
+    assert scores.log_loss(confidence, correctness) == pytest.approx(sum(by_hand) / len(by_hand))
 
 
 def test_log_loss_of_nothing_is_none_and_of_one_class_a_number():
-    assert metrics.log_loss([], []) is None
-    assert metrics.log_loss([1.0], [0]) == pytest.approx(-math.log(0.005))
+    assert scores.log_loss([], []) is None
+    assert scores.log_loss([1.0], [0]) == pytest.approx(-math.log(0.005))
 
 
 def test_wilson_interval_by_its_formula():
     """(p + z²/2n ± z √(p(1 − p)/n + z²/4n²)) / (1 + z²/n), z = 1.96 (Wilson, 1927)."""
     z, n, p = 1.959963984540054, 40, 0.25
     middle, half = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    low, high = metrics.wilson_interval([10, 0, 0], [40, 0, 5])
+    low, high = scores.wilson_interval([10, 0, 0], [40, 0, 5])
     assert (low[0], high[0]) == pytest.approx(((middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)))
     assert math.isnan(low[1]) and math.isnan(high[1])
     assert low[2] == 0 and 0 < high[2] < 1
 
 
 def test_equal_confidences_are_one_step_of_the_risk_coverage_curve():
-    coverage, risk = metrics.risk_coverage_curve([0.9, 0.9, 0.5, 0.5, 0.5], [1, 0, 1, 0, 0])
+    coverage, risk = scores.risk_coverage_curve([0.9, 0.9, 0.5, 0.5, 0.5], [1, 0, 1, 0, 0])
     assert coverage.tolist() == pytest.approx([0.4, 1.0])
     assert risk.tolist() == pytest.approx([0.5, 0.6])
 
 
 def test_answers_without_a_confidence_are_kept_last():
-    coverage, risk = metrics.risk_coverage_curve([math.nan, 0.0, math.nan], [0, 1, 0])
+    coverage, risk = scores.risk_coverage_curve([math.nan, 0.0, math.nan], [0, 1, 0])
     assert coverage.tolist() == pytest.approx([1 / 3, 1.0])
     assert risk.tolist() == pytest.approx([0.0, 2 / 3])
-    assert [len(part) for part in metrics.risk_coverage_curve([], [])] == [0, 0]
+    assert [len(part) for part in scores.risk_coverage_curve([], [])] == [0, 0]
 
 
 @given(scored)
 def test_the_risk_coverage_curve_ends_at_the_error_rate_and_is_never_below_the_best_possible(rows):
     confidence, correctness = zip(*rows, strict=True)
-    coverage, risk = metrics.risk_coverage_curve(confidence, correctness)
+    coverage, risk = scores.risk_coverage_curve(confidence, correctness)
     accuracy = sum(correctness) / len(correctness)
     assert (coverage[-1], risk[-1]) == (1.0, pytest.approx(1 - accuracy))
     assert np.all(np.diff(coverage) > 0)
-    assert np.all(risk >= metrics.best_risk(accuracy, coverage) - 1e-12)
+    assert np.all(risk >= scores.best_risk(accuracy, coverage) - 1e-12)
 
 
 @given(st.lists(st.integers(0, 1), min_size=1, max_size=60))
 def test_a_confidence_that_knows_the_truth_has_the_best_possible_risk(correctness):
-    coverage, risk = metrics.risk_coverage_curve(correctness, correctness)
-    assert risk == pytest.approx(metrics.best_risk(sum(correctness) / len(correctness), coverage))
+    coverage, risk = scores.risk_coverage_curve(correctness, correctness)
+    assert risk == pytest.approx(scores.best_risk(sum(correctness) / len(correctness), coverage))

@@ -7,25 +7,25 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import run, write_jsonl
 from hypothesis import given
 from hypothesis import strategies as st
 from test_evaluate import a_result, answer
 
-from inference import metrics
-from inference.plots import draw_all
-from inference.plots_comparison import confidence_sources, heights, leaves_out, run_comparison
-from inference.plots_confidence import (
+from inference.data.vecbench import TASKS
+from inference.metrics import scores
+from inference.metrics.protocols import label_reports, prediction_table
+from inference.metrics.result_lines import candidates_of
+from inference.plots.confidence import (
     confidence_histograms,
     histogram_counts,
     reliability_bins,
     reliability_diagram,
     risk_coverage,
 )
-from inference.plots_labels import confusion_counts, confusion_matrices, file_part, label_order, row_shares
-from inference.protocols import label_reports, prediction_table
-from inference.result_lines import candidates_of
-from inference.vecbench import TASKS
+from inference.plots.confusion import confusion_counts, confusion_matrices, file_part, label_order, row_shares
+from inference.plots.curves import draw_all
+from inference.plots.intervals import confidence_sources, heights, leaves_out, run_comparison
+from tests.helpers.commands import run, write_jsonl
 
 NOTICE = "made-up results: they say nothing of any model"
 BY_GROUP = pytest.mark.parametrize("draw", [reliability_diagram, risk_coverage, confidence_histograms])
@@ -151,7 +151,7 @@ def test_the_reliability_diagram_shows_the_ece_and_the_counts_of_the_tables(tabl
     (path,) = reliability_diagram(table, tmp_path / "figure", ("svg",))
     words = words_in(path)
     stated = table[table["confidence"].notna()]
-    ece = metrics.expected_calibration_error(stated["confidence"], (stated["label"] == stated["truth"]).astype(int))
+    ece = scores.expected_calibration_error(stated["confidence"], (stated["label"] == stated["truth"]).astype(int))
     missing = len(table) - len(stated)
     assert f"ECE {100 * ece:.1f} %, n = {len(stated)}, {missing} without confidence" in words
     counts = reliability_bins(table)["count"]
@@ -282,7 +282,7 @@ def test_a_table_without_a_row_has_no_confusion_matrix(tmp_path):
 
 def test_far_too_many_tasks_and_labels_are_left_out_and_said(tmp_path, monkeypatch, capsys):
     """A data file may have a task of its own in every line; and as many labels as lines."""
-    monkeypatch.setattr("inference.plots_labels.MAX_OTHER_TASKS", 2 - len(TASKS))
+    monkeypatch.setattr("inference.plots.confusion.MAX_OTHER_TASKS", 2 - len(TASKS))
 
     def result(task, label):
         return {"task": task, "ground_truth": label, "candidates": [label], "response": answer(label)}

@@ -5,11 +5,11 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from vec_cot import SECTIONS
 
-from inference.response import REASONING_STEPS
-from inference.vecbench import MIKELS_8
+from inference.data.response import REASONING_STEPS
+from inference.data.vecbench import MIKELS_8
 from scripts.build_vec_cot.verify import Limits, compose, problems
+from tests.helpers.vec_cot import SECTIONS
 
 LIMITS = Limits(5, 60)
 GOOD = compose(SECTIONS, "contentment")

@@ -4,15 +4,15 @@ import json
 
 import numpy as np
 import pytest
-from conftest import run, write_jsonl
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 from test_evaluate import a_result, answer
 
-from inference.metrics import brier_score, confidence_roc_auc, expected_calibration_error, log_loss
-from inference.protocols import prediction_table
+from inference.metrics.protocols import prediction_table
+from inference.metrics.recalibration import METHODS, folds
+from inference.metrics.scores import brier_score, confidence_roc_auc, expected_calibration_error, log_loss
 from inference.recalibration import (
     RecalibrationFileError,
     confidence_samples,
@@ -21,7 +21,7 @@ from inference.recalibration import (
     load_recalibration,
     save_recalibration,
 )
-from inference.recalibration_maps import METHODS, folds
+from tests.helpers.commands import run, write_jsonl
 
 ALL_METHODS = pytest.mark.parametrize("method", METHODS)
 STATED = [0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]

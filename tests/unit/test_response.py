@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.response import (
+from inference.data.response import (
     answer_span,
     normal_form,
     normal_label,

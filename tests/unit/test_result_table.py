@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_bootstrap import results_of
 
-from inference import result_table
-from inference.protocols import prediction_table
-from inference.result_lines import pieces_of
-from inference.result_table import REPEATED, Results, read_file, read_run, read_shards
-from inference.results import ShardWriter, to_line
-from inference.vecbench import TASKS
+from inference.data.vecbench import TASKS
+from inference.metrics import results
+from inference.metrics.protocols import prediction_table
+from inference.metrics.result_lines import pieces_of
+from inference.metrics.results import REPEATED, Results, read_file, read_run, read_shards
+from inference.runs.shards import ShardWriter, to_line
 
 GOLDEN = Path(__file__).parent / "golden" / "records.jsonl"
 
@@ -38,7 +38,7 @@ def test_pieces_are_whole_lines_and_together_the_file(size):
 def test_small_pieces_in_parallel_give_the_table_of_one_reading(monkeypatch, tmp_path):
     write_run(tmp_path, results_of(list(TASKS), 20))
     whole = read_shards(tmp_path)
-    monkeypatch.setattr(result_table, "SMALL_BYTES", 0)
+    monkeypatch.setattr(results, "SMALL_BYTES", 0)
     monkeypatch.setattr(pieces_of, "__defaults__", (5_000,))
     pieces = read_shards(tmp_path)
     pd.testing.assert_frame_equal(pieces.table, whole.table)

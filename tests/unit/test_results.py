@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from inference.results import (
+from inference.runs.shards import (
     ShardBusy,
     ShardWriter,
     atomic_write,
@@ -72,7 +72,7 @@ def test_a_folder_without_shards_is_an_error_that_names_it(tmp_path):
 
 def test_a_second_writer_of_the_same_shard_is_refused_with_the_firsts_pid(tmp_path):
     hold = (
-        "import sys, time; from inference.results import ShardWriter\n"
+        "import sys, time; from inference.runs.shards import ShardWriter\n"
         f"with ShardWriter({str(tmp_path)!r}, 0, 1): print('held', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -8,11 +8,11 @@ import sys
 import time
 
 import pytest
-from conftest import REPO, run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.benchmark.reward import published_procedure
+from scripts.maintenance.benchmark.reward import published_procedure
+from tests.helpers.commands import REPO, run
 from train.cus_reward import MALFORMED, STEPS, compute_score
 
 probabilities = st.floats(0.001, 0.999)

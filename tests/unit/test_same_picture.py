@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from vec_cot import resized, scene
 
 from scripts.build_vec_cot.fingerprints import Fingerprint, fingerprint, like_images
+from tests.helpers.vec_cot import resized, scene
 
 
 def encoded(image, kind, **options):

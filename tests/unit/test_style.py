@@ -2,7 +2,7 @@
 
 import shutil
 
-from conftest import REPO, run
+from tests.helpers.commands import REPO, run
 
 RUFF = shutil.which("ruff") or REPO / ".venv" / "bin" / "ruff"
 

@@ -6,15 +6,15 @@ import logging
 import re
 
 import pytest
-from conftest import run, write_jsonl
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from inference.json_lines import one_line
+from inference.common.json_lines import one_line
+from inference.common.terminal import LINES, PROGRESS, PlainFormatter, PlainStream, plain, printable
 from inference.predict import to_json, to_text
 from inference.predictor import Prediction
-from inference.terminal import LINES, PROGRESS, PlainFormatter, PlainStream, plain, printable
+from tests.helpers.commands import run, write_jsonl
 
 CLEAR = "\x1b[2J\x1b]0;title\x07\x9b1A\x7f\u202e\rok"  # clears, titles, moves up, deletes, turns the line round
 
@@ -75,7 +75,7 @@ def hostile(tmp_path):
 
 
 def test_checking_data_passes_no_control_characters_on(hostile):
-    done = run("-m", "scripts.check_data", hostile[0], "--processes", "1", check=False)
+    done = run("-m", "scripts.data.check", hostile[0], "--processes", "1", check=False)
     assert steers(done.stdout, LINES) + steers(done.stderr) == []
     assert one_line(f"=T{CLEAR}", 40) in done.stdout
 
@@ -87,8 +87,8 @@ def test_no_command_passes_control_characters_of_data_on(hostile, tmp_path):
     table.write_text(f'path,label,task\na.png,"x{CLEAR}","t{CLEAR}"\n', encoding="utf-8")
     evaluated = tmp_path / "out"
     commands = [
-        ("scripts.convert", "verl", data, tmp_path / "a.parquet"),
-        ("scripts.from_csv", table, "--output_dir", tmp_path / "mine"),
+        ("scripts.data.convert", "verl", data, tmp_path / "a.parquet"),
+        ("scripts.data.from_csv", table, "--output_dir", tmp_path / "mine"),
         ("scripts.build_vec_cot.split", "--data_path", data, "--test_path", "--output_dir", tmp_path / "split"),
         ("inference.evaluate", "--input_file", results, "--output_dir", evaluated, "--n_resamples", "0", "--no_plots"),
         ("inference.report", "--output_path", evaluated, "--data_path", data, "--processes", "1"),

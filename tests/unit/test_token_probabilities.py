@@ -3,11 +3,11 @@
 import math
 
 import pytest
-from conftest import TOY_CHECKPOINT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.token_probabilities import response_log_probabilities, texts_of_bytes, token_texts
+from inference.engines.token_probabilities import response_log_probabilities, texts_of_bytes, token_texts
+from tests.helpers.commands import TOY_CHECKPOINT
 
 ANSWER_TEXTS = st.text(st.sampled_from("ab é😀 <>\n"), max_size=6).filter(lambda text: "<" not in text)
 

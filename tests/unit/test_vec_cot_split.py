@@ -6,15 +6,15 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import read_jsonl, write_jsonl
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from vec_cot import labelled, resized, scene
 
-from inference.results import shard_path
+from inference.runs.shards import shard_path
 from scripts.build_vec_cot import split, stages
 from scripts.build_vec_cot.stages import PUBLISHED_ROWS, STAGES, assign_stages, quotas
+from tests.helpers.commands import read_jsonl, write_jsonl
+from tests.helpers.vec_cot import labelled, resized, scene
 
 
 def test_the_published_rows_are_the_papers():

@@ -3,13 +3,11 @@
 import json
 
 import pytest
-from bad_records import IMAGE, a_record
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.inference_vllm import result_line
-from inference.prompts import chat_messages, recognition_prompt
-from inference.vecbench import (
+from inference.data.prompts import chat_messages, recognition_prompt
+from inference.data.vecbench import (
     GROUPS,
     TASKS,
     WEBEMO_7,
@@ -23,6 +21,8 @@ from inference.vecbench import (
     parse_record,
     read_records,
 )
+from inference.inference_vllm import result_line
+from tests.corpora.bad_records import IMAGE, a_record
 
 
 def write(path, *lines):

@@ -1,6 +1,6 @@
 """The Hugging Face hub: repositories (``repository``), fetching them (``job``), archives (``unpack``).
 
-from scripts.hub.repository import fetch_file, repository
+from scripts.data.hub.repository import fetch_file, repository
 """
 
 import os

@@ -1,6 +1,6 @@
 """A resource of the hub as a job: what belongs to it, whether the disk is large enough, and doing it.
 
-from scripts.hub.job import Resource, check_sizes, fetch, plan
+from scripts.data.hub.job import Resource, check_sizes, fetch, plan
 job = plan(Resource("vecbench", "wudq/VECBench", "dataset", "the benchmark"), "wudq/VECBench", "main", folder)
 check_sizes([job], folder)
 good = fetch(job, workers=8)
@@ -22,8 +22,17 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.utils import disable_progress_bars
 from tqdm import tqdm
 
-from scripts.hub.repository import FetchError, HubFile, address, explain, listing, mismatch, status_of, without_secrets
-from scripts.hub.unpack import UnpackError, is_archive, is_unpacked, unpack
+from scripts.data.hub.repository import (
+    FetchError,
+    HubFile,
+    address,
+    explain,
+    listing,
+    mismatch,
+    status_of,
+    without_secrets,
+)
+from scripts.data.hub.unpack import UnpackError, is_archive, is_unpacked, unpack
 
 BAR_SECONDS = 5
 ATTEMPTS = 10  # in vain, each after twice the pause: more than the five minutes of the hub's rate limits in all

@@ -1,6 +1,6 @@
 """One repository of the Hugging Face hub: what it lists, how a file differs from that, each error in one line.
 
-    from scripts.hub.repository import listing, mismatch
+    from scripts.data.hub.repository import listing, mismatch
     commit, files = listing("wudq/VECBench", "dataset", "main")
     problems = [mismatch(Path("input_data") / file.path, file) for file in files]
 
@@ -26,7 +26,7 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import logging
 from huggingface_hub.utils.sha import git_hash, sha_fileobj
 
-from inference.redaction import HIDDEN, redact
+from inference.common.redaction import HIDDEN, redact
 
 logging.set_verbosity_error()  # its warnings are many lines; what ends the job is said in one, here
 

@@ -1,6 +1,6 @@
 """Archives of images become files beside them: all of an archive's files, or none.
 
-    from scripts.hub.unpack import unpack
+    from scripts.data.hub.unpack import unpack
     unpack(Path("input_data/images.zip"), checksum)    # input_data/images/…, as the archive names them
 
 ``tarfile`` with the filter of PEP 706 and ``zipfile`` keep every file inside the folder. Links and devices are
@@ -18,7 +18,7 @@ import zipfile
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from inference.results import atomic_write
+from inference.runs.shards import atomic_write
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 # Images hardly compress: what grows more than this is no archive of images but an attack on the disk.

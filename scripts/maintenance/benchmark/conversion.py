@@ -1,6 +1,6 @@
 """Speed and memory of writing stage 3's parquet file.
 
-    python -m scripts.benchmark.conversion --rows 14346 86067
+    python -m scripts.maintenance.benchmark.conversion --rows 14346 86067
 
 Made-up rows over 2,000 images of 84 px, by file name and embedded (``--embed``); rows a second of
 the whole process, start-up included.
@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from inference.prompts import recognition_prompt
-from inference.terminal import plain_output
-from inference.vecbench import TASKS
-from scripts.benchmark.measure import record, run
+from inference.common.terminal import plain_output
+from inference.data.prompts import recognition_prompt
+from inference.data.vecbench import TASKS
+from scripts.maintenance.benchmark.measure import record, run
 
 IMAGES = 2000
 
@@ -64,7 +64,7 @@ def main() -> None:
                 command = [
                     sys.executable,
                     "-m",
-                    "scripts.convert",
+                    "scripts.data.convert",
                     "verl",
                     str(source),
                     str(folder / f"{name}.parquet"),
@@ -74,7 +74,7 @@ def main() -> None:
                     "conversion",
                     f"{rows:,} rows to verl's parquet, {name}",
                     f"{rows / seconds:,.0f} rows/s ({seconds:.1f} s, {peak / 2**20:,.0f} MiB)",
-                    f"python -m scripts.benchmark.conversion --rows {rows}",
+                    f"python -m scripts.maintenance.benchmark.conversion --rows {rows}",
                 )
         finally:
             shutil.rmtree(folder)

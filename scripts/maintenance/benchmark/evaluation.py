@@ -1,7 +1,7 @@
 """Evaluation against the published procedure's three programs: whole processes, start-up included.
 
-    python -m scripts.benchmark.evaluation --rows 8032 80000 800000
-    python -m scripts.benchmark.evaluation --rows 1000000 --alone       # only ours, everything it does
+    python -m scripts.maintenance.benchmark.evaluation --rows 8032 80000 800000
+    python -m scripts.maintenance.benchmark.evaluation --rows 1000000 --alone       # only ours, everything it does
 
 Made-up results (``made_up``). Compared twice: tables alone (ours ``--n_resamples 0 --no_plots``,
 though it also computes every corrected figure), and with figures (two of the published procedure;
@@ -17,11 +17,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from inference.terminal import plain_output
-from scripts.benchmark.made_up import write_results
-from scripts.benchmark.measure import in_turns, record, run
+from inference.common.terminal import plain_output
+from scripts.maintenance.benchmark.made_up import write_results
+from scripts.maintenance.benchmark.measure import in_turns, record, run
 
-COMMAND = "python -m scripts.benchmark.evaluation"
+COMMAND = "python -m scripts.maintenance.benchmark.evaluation"
 
 
 def check_same_tables(theirs: Path, ours: Path) -> None:
@@ -37,7 +37,7 @@ def measure_rows(rows: int, rounds: int, folder: Path) -> None:
     """Time both sides on so many results and record the ratios."""
     source, theirs, ours = folder / "results.jsonl", folder / "theirs", folder / "ours"
     write_results(source, rows)
-    module = [sys.executable, "-m", "scripts.benchmark.published_evaluation"]
+    module = [sys.executable, "-m", "scripts.maintenance.benchmark.published_evaluation"]
     first = [[*module, "merge", str(source), str(theirs)], [*module, "confidence", str(theirs)]]
     last = [*module, "calibration", str(theirs)]
     evaluate = [sys.executable, "-m", "inference.evaluate", "--input_file", str(source), "--output_dir", str(ours)]

@@ -1,6 +1,6 @@
 """Inference as this project does it, against the bare engine and against the published procedure.
 
-    OMP_NUM_THREADS=1 python -m scripts.benchmark.inference --samples 256
+    OMP_NUM_THREADS=1 python -m scripts.maintenance.benchmark.inference --samples 256
 
 One vLLM engine on the toy checkpoint, the same images and seeds for all sides, in turns, medians:
 
@@ -37,18 +37,18 @@ from pathlib import Path
 
 from PIL import Image, ImageFilter
 
-from inference.engine_vllm import VllmEngine
-from inference.engines import EngineSettings, Request
-from inference.images import ImageSource, PixelBudget
+from inference.common.terminal import plain_output
+from inference.data.images import ImageSource, PixelBudget
+from inference.data.loader import ImageLoader
+from inference.data.prompts import chat_messages
+from inference.data.vecbench import Record
+from inference.engines.base import EngineSettings, Request
+from inference.engines.vllm import VllmEngine
 from inference.inference_vllm import Worker, share_of
-from inference.loader import ImageLoader
-from inference.prompts import chat_messages
-from inference.results import ShardWriter, read_results
-from inference.terminal import plain_output
-from inference.vecbench import Record
-from scripts.benchmark.measure import REPOSITORY, in_turns, record
+from inference.runs.shards import ShardWriter, read_results
+from scripts.maintenance.benchmark.measure import REPOSITORY, in_turns, record
 
-COMMAND = "python -m scripts.benchmark.inference"
+COMMAND = "python -m scripts.maintenance.benchmark.inference"
 CHECKPOINT = REPOSITORY / "scripts" / "toy_world" / "checkpoint"
 BUDGET = PixelBudget(3136, 12544)
 SIZES = ((1600, 1200), (1200, 900), (1600, 600))  # 12, 12 and 10 image tokens within the budget

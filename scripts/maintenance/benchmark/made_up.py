@@ -1,6 +1,6 @@
 """Made-up results of any number, for timing only: random labels, random confidences; photographs of noise.
 
-    python -m scripts.benchmark.made_up --rows 8032 --output_path output/benchmark/8032.jsonl
+    python -m scripts.maintenance.benchmark.made_up --rows 8032 --output_path output/benchmark/8032.jsonl
 
 Each line carries a notice that says so.
 """
@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from inference.prompts import recognition_prompt
-from inference.response import REASONING_STEPS
-from inference.results import atomic_write
-from inference.terminal import plain_output
-from inference.vecbench import TASKS
+from inference.common.terminal import plain_output
+from inference.data.prompts import recognition_prompt
+from inference.data.response import REASONING_STEPS
+from inference.data.vecbench import TASKS
+from inference.runs.shards import atomic_write
 
 NOTICE = "made-up results for timing: labels and confidences are random numbers"
 WORDS = [

@@ -21,7 +21,8 @@ from pathlib import Path
 
 import psutil
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
+from inference.common.paths import REPOSITORY
+
 RESULTS = REPOSITORY / "output" / "benchmark" / "results.jsonl"
 
 
@@ -84,7 +85,7 @@ def in_turns(sides: dict[str, Callable[[], float]], rounds: int) -> dict[str, fl
 
 
 def record(part: str, what: str, result: str, command: str) -> None:
-    """Print one line of the table and keep it for ``scripts.benchmark.table``."""
+    """Print one line of the table and keep it for ``scripts.maintenance.benchmark.table``."""
     print(f"{part}: {what}: {result}", flush=True)
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     row = {"part": part, "what": what, "result": result, "command": command, "machine": machine()}

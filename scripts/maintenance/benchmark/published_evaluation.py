@@ -1,8 +1,8 @@
 """The published evaluation, for comparison only: three programs in turn, one row at a time.
 
-    python -m scripts.benchmark.published_evaluation merge results.jsonl output_dir
-    python -m scripts.benchmark.published_evaluation confidence output_dir
-    python -m scripts.benchmark.published_evaluation calibration output_dir [--no_figures]
+    python -m scripts.maintenance.benchmark.published_evaluation merge results.jsonl output_dir
+    python -m scripts.maintenance.benchmark.published_evaluation confidence output_dir
+    python -m scripts.maintenance.benchmark.published_evaluation calibration output_dir [--no_figures]
 
 Written anew from what the published procedure does, not from its code: each program is a Python
 process of its own that reads all results again; a prediction is searched in the text wherever it
@@ -22,8 +22,8 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from inference.terminal import plain_output
-from inference.vecbench import GROUPS, TASKS, canonical_task, group_of
+from inference.common.terminal import plain_output
+from inference.data.vecbench import GROUPS, TASKS, canonical_task, group_of
 
 LEVELS = [round(0.1 * step, 1) for step in range(1, 10)]
 
@@ -62,7 +62,7 @@ def accuracy_and_f1(truth: list[str], labels: list[str]) -> tuple[float, float]:
 
 def metric_rows(results: list[dict]) -> list:
     """Accuracy and F1 by task, then of all, which searches the whole response."""
-    from inference.protocols import Row
+    from inference.metrics.protocols import Row
 
     by_task: dict[str, list[dict]] = {}
     for result in results:
@@ -79,7 +79,7 @@ def metric_rows(results: list[dict]) -> list:
 
 def merge(source: Path, output_dir: Path) -> None:
     """First program: the results into one file, metric.log's table."""
-    from inference.tables import published_table
+    from inference.metrics.tables import published_table
 
     results = read(source)
     write(output_dir / "merged.jsonl", results)
@@ -102,7 +102,7 @@ def group_row(results: list[dict], group: str):
     import numpy as np
     from sklearn.metrics import roc_auc_score
 
-    from inference.protocols import Row
+    from inference.metrics.protocols import Row
 
     part = of_group(results, group)
     if not part:
@@ -147,7 +147,7 @@ def draw(results: list[dict], output_dir: Path) -> None:
     from sklearn.calibration import calibration_curve
     from sklearn.metrics import accuracy_score
 
-    from inference.plots_style import matplotlib
+    from inference.plots.style import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
@@ -180,7 +180,7 @@ def draw(results: list[dict], output_dir: Path) -> None:
 
 def calibration(output_dir: Path, figures: bool) -> None:
     """Third program: metric_conf.log's table, the thresholds, the figures."""
-    from inference.tables import published_confidence_table, thresholds_tsv
+    from inference.metrics.tables import published_confidence_table, thresholds_tsv
 
     results = read(output_dir / "merged_conf.jsonl")
     *tasks, overall = metric_rows(results)

@@ -1,6 +1,6 @@
 """Size of report.html and the time to make it, with and without the small copies at hand.
 
-    python -m scripts.benchmark.report --rows 8032
+    python -m scripts.maintenance.benchmark.report --rows 8032
 
 Made-up results over 2,000 photographs of 640 × 480.
 """
@@ -13,11 +13,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from inference.results import atomic_write, to_line
-from inference.terminal import plain_output
-from inference.vecbench import read_lines
-from scripts.benchmark.made_up import PHOTOGRAPHS, draw_photographs, write_results
-from scripts.benchmark.measure import record, run
+from inference.common.terminal import plain_output
+from inference.data.vecbench import read_lines
+from inference.runs.shards import atomic_write, to_line
+from scripts.maintenance.benchmark.made_up import PHOTOGRAPHS, draw_photographs, write_results
+from scripts.maintenance.benchmark.measure import record, run
 
 
 def write_run(folder: Path, rows: int) -> None:
@@ -48,7 +48,7 @@ def main() -> None:
             "report",
             f"report.html of {args.rows:,} samples, {PHOTOGRAPHS:,} photographs",
             f"{size:.0f} MiB in {first:.1f} s, again in {second:.1f} s ({peak / 2**20:,.0f} MiB)",
-            f"python -m scripts.benchmark.report --rows {args.rows}",
+            f"python -m scripts.maintenance.benchmark.report --rows {args.rows}",
         )
     finally:
         shutil.rmtree(folder)

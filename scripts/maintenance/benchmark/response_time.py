@@ -1,6 +1,6 @@
 """Time of the parser and of the reward on hostile responses, by length: is it linear?
 
-    python -m scripts.benchmark.response_time
+    python -m scripts.maintenance.benchmark.response_time
 
 Draws images/response_time.png and prints, for each shape of response, the exponent that time grows
 with: the slope of log time over log length from about 10,000 characters on. The same shapes through the
@@ -19,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from inference.plots_style import FAINT, EngFormatter, head_panel, new_figure, save_figure, styled
-from inference.response import read_response
-from inference.terminal import plain_output
-from inference.vecbench import WEBEMO_25
-from scripts.benchmark.measure import record
+from inference.common.terminal import plain_output
+from inference.data.response import read_response
+from inference.data.vecbench import WEBEMO_25
+from inference.plots.style import FAINT, EngFormatter, head_panel, new_figure, save_figure, styled
+from scripts.maintenance.benchmark.measure import record
 from train.cus_reward import STEPS, compute_score
 
 LENGTHS = [1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000]
@@ -148,7 +148,7 @@ def main() -> int:
         f"time grows with length to the power of at most {steepest['parser']:.2f} (parser) and "
         f"{steepest['reward']:.2f} (reward): {1e3 * longest['parser']:.0f} and {1e3 * longest['reward']:.0f} ms; "
         f"by regular expressions {steepest['regular expressions']:.2f}",
-        "python -m scripts.benchmark.response_time",
+        "python -m scripts.maintenance.benchmark.response_time",
     )
     return int(max(steepest["parser"], steepest["reward"]) > MOST)
 

@@ -1,6 +1,6 @@
 """Speed of train/cus_reward.py against the published procedure, as a ratio in one run.
 
-    python -m scripts.benchmark.reward
+    python -m scripts.maintenance.benchmark.reward
 
 The published procedure searches each pair of tags with a lazy regular expression; it is written
 down here from its specification, for comparison only. Both must give the same dict for every
@@ -17,12 +17,12 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "train"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "train"))
 
 from cus_reward import MALFORMED, STEPS, compute_score
 
-from inference.terminal import plain_output
-from scripts.benchmark.measure import record
+from inference.common.terminal import plain_output
+from scripts.maintenance.benchmark.measure import record
 
 ROUNDS = 9
 
@@ -95,7 +95,7 @@ def main() -> None:
         "reward",
         "a response of 400 to 32,000 characters, whole or cut off",
         f"{min(ratios):.1f} to {max(ratios):.1f} × the published procedure",
-        "python -m scripts.benchmark.reward",
+        "python -m scripts.maintenance.benchmark.reward",
     )
 
 

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Every benchmark, on this machine, in one go; then the README's table. About half an hour on 2 cores.
 #
-#   bash scripts/benchmark/run.sh
+#   bash scripts/maintenance/benchmark/run.sh
 #   evaluation_rows=8032 large_rows=80000 conversion_rows=14346 checking_rows=2000 \
-#       bash scripts/benchmark/run.sh    # a short one
+#       bash scripts/maintenance/benchmark/run.sh    # a short one
 #
 # Ratios are what counts: both sides run in turns. Nothing else should run on the machine.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh script`
 set -euo pipefail
-repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)"
+repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../../.." && pwd)"
 
 # Settings. The environment beats what stands here.
 python="${python:-}"                                      # empty: the set-up environment
@@ -28,13 +28,13 @@ read -r -a evaluation <<< "$evaluation_rows"
 read -r -a conversion <<< "$conversion_rows"
 read -r -a checking <<< "$checking_rows"
 
-"$python" -m scripts.benchmark.inference --samples "$inference_samples"
-"$python" -m scripts.benchmark.evaluation --rows "${evaluation[@]}"
-"$python" -m scripts.benchmark.evaluation --rows "$large_rows" --alone
-"$python" -m scripts.benchmark.reward
-"$python" -m scripts.benchmark.conversion --rows "${conversion[@]}"
-"$python" -m scripts.benchmark.checking --rows "${checking[@]}"
-"$python" -m scripts.benchmark.report --rows "$report_rows"
-"$python" -m scripts.benchmark.table
+"$python" -m scripts.maintenance.benchmark.inference --samples "$inference_samples"
+"$python" -m scripts.maintenance.benchmark.evaluation --rows "${evaluation[@]}"
+"$python" -m scripts.maintenance.benchmark.evaluation --rows "$large_rows" --alone
+"$python" -m scripts.maintenance.benchmark.reward
+"$python" -m scripts.maintenance.benchmark.conversion --rows "${conversion[@]}"
+"$python" -m scripts.maintenance.benchmark.checking --rows "${checking[@]}"
+"$python" -m scripts.maintenance.benchmark.report --rows "$report_rows"
+"$python" -m scripts.maintenance.benchmark.table
 exit 0
 }

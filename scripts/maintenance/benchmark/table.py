@@ -1,6 +1,6 @@
 """Put the newest benchmark figures into the README, between its two marks.
 
-    python -m scripts.benchmark.table
+    python -m scripts.maintenance.benchmark.table
 
 Reads output/benchmark/results.jsonl; of several figures for one thing the last one counts.
 """
@@ -11,11 +11,11 @@ import json
 import sys
 from pathlib import Path
 
-from inference.results import atomic_write
-from inference.terminal import plain_output
-from scripts.benchmark.measure import REPOSITORY, RESULTS
+from inference.common.terminal import plain_output
+from inference.runs.shards import atomic_write
+from scripts.maintenance.benchmark.measure import REPOSITORY, RESULTS
 
-START, END = "<!-- benchmark: written by scripts.benchmark.table -->", "<!-- end of benchmark -->"
+START, END = "<!-- benchmark: written by scripts.maintenance.benchmark.table -->", "<!-- end of benchmark -->"
 
 
 def table(rows: list[dict]) -> str:
@@ -43,7 +43,7 @@ def replaced(readme: str, text: str) -> str:
 def main() -> None:
     plain_output()
     if not RESULTS.is_file():
-        sys.exit(f"{RESULTS}: no such file. Run bash scripts/benchmark/run.sh")
+        sys.exit(f"{RESULTS}: no such file. Run bash scripts/maintenance/benchmark/run.sh")
     rows = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
     path: Path = REPOSITORY / "README.md"
     text = replaced(path.read_text(encoding="utf-8"), table(rows))
