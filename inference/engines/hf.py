@@ -71,7 +71,6 @@ class TransformersEngine:
             settings.checkpoint,
             dtype=dtype,
             trust_remote_code=settings.trust_remote_code,
-            attn_implementation="sdpa",  # whatever the checkpoint was trained with: flash_attn need not be here
             use_safetensors=None if settings.allow_pickle else True,  # None: whichever is there
             output_loading_info=True,
         )

@@ -14,9 +14,9 @@ from inference.metrics import protocols, tables
 from inference.metrics.results import Results
 from inference.report.tables import tables_html
 from inference.runs.shards import ShardWriter
-from tests.helpers.commands import read_jsonl, run, write_jsonl
+from tests.helpers.commands import REPO, read_jsonl, run, write_jsonl
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = REPO / "tests" / "golden"
 
 
 def a_result(task="EmoSet-8", truth="awe", response="<answer>awe</answer>", **more):
@@ -86,7 +86,7 @@ def test_metrics_json_agrees_with_the_table(golden_run):
 
 def test_the_published_reference_tables_are_well_formed_by_our_own_formatter():
     """The stored tables of the released model have the very layout that evaluation prints."""
-    reference = Path(__file__).parent.parent / "infer_results" / "emocaliber_published"
+    reference = REPO / "infer_results" / "emocaliber_published"
     rows = tables.read_table(reference / "metric.log")
     assert tables.published_table(rows) == (reference / "metric.log").read_text()
     with_groups = tables.read_table(reference / "metric_conf.log")

@@ -16,7 +16,7 @@ from inference.metrics.result_lines import pieces_of
 from inference.metrics.results import REPEATED, Results, read_file, read_run, read_shards
 from inference.runs.shards import ShardWriter, to_line
 
-GOLDEN = Path(__file__).parent / "golden" / "records.jsonl"
+GOLDEN = REPO / "tests" / "golden" / "records.jsonl"
 
 
 def write_run(folder, results, n_shards=3):
