@@ -19,7 +19,7 @@ from pathlib import Path
 import atheris
 
 REPO = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPO), str(REPO / "tests")]
+sys.path.insert(0, str(REPO))
 
 with atheris.instrument_imports(include=["inference", "scripts.data.samples", "train.cus_reward", "PIL"]):
     from inference.common.json_lines import NotJsonLines, decode_line

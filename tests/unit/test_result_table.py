@@ -1,7 +1,6 @@
 """Reading results: the same table whatever the pieces, nothing dropped, lines as they were written."""
 
 import json
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -15,6 +14,7 @@ from inference.metrics.protocols import prediction_table
 from inference.metrics.result_lines import pieces_of
 from inference.metrics.results import REPEATED, Results, read_file, read_run, read_shards
 from inference.runs.shards import ShardWriter, to_line
+from tests.helpers.commands import REPO
 
 GOLDEN = REPO / "tests" / "golden" / "records.jsonl"
 
