@@ -52,7 +52,8 @@ def drawn_together(task: pd.Series, image: pd.Series) -> tuple[np.ndarray, int]:
     """
     task, _ = pd.factorize(task)
     name = image.reset_index(drop=True)
-    named = name.notna() & (name.astype(str).str.strip() != "")
+    blank = [text for text in name[name.duplicated()].unique() if not str(text).strip()]
+    named = name.notna() & ~name.isin(blank)
     single = np.arange(len(name))
     unit, _ = pd.factorize(name.where(named, pd.Series(single)))
     size = np.bincount(unit, minlength=0)

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import sparse
 from scipy.fft import idct
 from scipy.special import digamma
 
@@ -26,6 +27,7 @@ N_BINS = 10
 # Beyond that, a wrong answer with a confidence of 1 would make log loss and logit infinite.
 LEAST_DOUBT = 0.005
 COSINES = 256  # modes of the smoothed residual: kernels down to a width of about 0.004 are resolved
+GRID = 16_384  # values at most whose cosines are computed one by one
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,17 @@ def _scaled_differences(tally: Tally, n_bins: int) -> np.ndarray:
 def _residual_modes(tally: Tally, n_bins: int = 0) -> np.ndarray:
     """(..., COSINES) cosine modes of the mean residual (correctness − confidence) over the confidence."""
     residual = _ratio(tally.correct - tally.count * tally.value, tally.n[..., None])
-    return residual @ np.cos(np.pi * tally.value[:, None] * np.arange(COSINES))
+    value = tally.value
+    if len(value) > GRID:
+        # Shared out between the two nearest points of a grid, far finer than a kernel: a million values by 256
+        # modes would be 2 GB.
+        at = value * (GRID - 1)
+        low = np.minimum(at.astype(int), GRID - 2)
+        shares, columns = np.concatenate([1 - at + low, at - low]), np.concatenate([low, low + 1])
+        rows = np.tile(np.arange(len(value)), 2)
+        to_grid = sparse.csr_matrix((shares, (rows, columns)), shape=(len(value), GRID))
+        residual, value = np.asarray((to_grid.T @ residual.T).T), np.arange(GRID) / (GRID - 1)
+    return residual @ np.cos(np.pi * value[:, None] * np.arange(COSINES))
 
 
 def _smoothed_size(modes: np.ndarray, steps: int = 12) -> np.ndarray:

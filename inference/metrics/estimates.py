@@ -51,10 +51,12 @@ def sums(weights: np.ndarray, member: sparse.csr_matrix) -> np.ndarray:
 
 def slices(cells: Cells) -> Iterator[tuple[str, str, np.ndarray]]:
     """(name, kind, indices of cells): tasks with a sample in the table's order, the groups, Overall."""
-    task = cells.columns["task"].to_numpy()
-    yield from ((name, "task", np.flatnonzero(task == name)) for name in TASKS if (task == name).any())
-    group = np.array([group_of(name) for name in task], dtype=object)
-    yield from ((name, "group", np.flatnonzero(group == name)) for name in GROUPS)
+    task, names = pd.factorize(cells.columns["task"])
+    of_task = {name: np.flatnonzero(task == code) for code, name in enumerate(names) if group_of(name)}
+    yield from ((name, "task", of_task[name]) for name in TASKS if name in of_task)
+    for group in GROUPS:
+        members = [index for name, index in of_task.items() if group_of(name) == group]
+        yield group, "group", np.sort(np.concatenate([np.zeros(0, dtype=int), *members]))
     yield OVERALL, "overall", np.arange(len(task))
 
 
@@ -97,7 +99,12 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 
 
 def estimate_rows(
-    cells: Cells, weights: np.ndarray, label: str = "label", confidence: str = "confidence", n_bins: int = N_BINS
+    cells: Cells,
+    weights: np.ndarray,
+    label: str = "label",
+    confidence: str = "confidence",
+    n_bins: int = N_BINS,
+    noise: bool = False,
 ) -> list[tuple[str, str, dict[str, np.ndarray]]]:
     """(name, kind, figure → (resamples,)) of each task, group and Overall.
 
@@ -108,8 +115,10 @@ def estimate_rows(
     Args:
         weights: (resamples, cells), ``cells.weights`` or a chunk of ``cells.resamples``.
         label, confidence: the columns to judge, for other confidences than the stated one.
+        noise: add the ``NOISE`` of each error, the size of the deviations from the cells' own gaps.
     """
     columns, own_weights = cells.columns, cells.weights
+    as_they_are = np.array_equal(weights, own_weights)
     truth, predicted = columns["truth"].to_numpy(), columns[label].to_numpy()
     # astype(object): a table read from no rows at all has columns of other types
     truth, predicted = truth.astype(object), predicted.astype(object)
@@ -142,10 +151,10 @@ def estimate_rows(
                 figures[f"macro_{figure}"] = np.mean([by_task[other][figure] for other in inside], axis=0)
         tally = tally_of(stated[index], correct[index], w if len(index) else w[:1])
         figures |= calibration.all_figures(tally, n_bins)
-        seen = tally_of(stated[index], correct[index], own_weights[:, index])
-        for name_of_error, error in ERRORS.items():
-            deviation = error.parts(tally, n_bins) - error.parts(seen, n_bins)
-            figures[NOISE + name_of_error] = error.size(deviation)
+        if noise:
+            seen = tally if as_they_are else tally_of(stated[index], correct[index], own_weights[:, index])
+            deviations = {of: error.parts(tally, n_bins) - error.parts(seen, n_bins) for of, error in ERRORS.items()}
+            figures |= {NOISE + of: ERRORS[of].size(values) for of, values in deviations.items()}
         rows.append((name, kind, {figure: np.broadcast_to(values, len(w)) for figure, values in figures.items()}))
     return rows
 
@@ -205,7 +214,7 @@ def estimate(
     cells = Cells.of(columns.assign(has_confidence=columns[confidence].notna()), table["image"])
 
     def figures_of(part: Cells, weights: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
-        rows = estimate_rows(part, weights, label, confidence, n_bins)
+        rows = estimate_rows(part, weights, label, confidence, n_bins, noise=True)
         return {(name, figure): values for name, _, figures in rows for figure, values in figures.items()}
 
     point, drawn = resampled(cells, n_resamples if len(table) else 0, seed, figures_of, lambda c: opposites(c, [label]))

@@ -126,7 +126,7 @@ def test_a_template_resumes_from_the_newest_checkpoint_that_is_whole(tmp_path, t
     dataset.write_text(json.dumps({"messages": []}) + "\n")
     environment = {
         **os.environ, "python": sys.executable, "dataset": str(dataset), "output_dir": str(output),
-        "model": str(tmp_path), "print_command": "true",
+        "model": str(TOY_CHECKPOINT), "print_command": "true",
     }  # fmt: skip
     done = run(*TEMPLATE, env=environment)
     words = done.stdout.splitlines()

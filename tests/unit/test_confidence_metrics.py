@@ -71,6 +71,12 @@ def test_smooth_ece_agrees_with_its_authors_package(bias, stated):
     assert cm.smooth_calibration_error(Tally.of(confidence, correctness)) == pytest.approx(expected, abs=0.002)
 
 
+def test_smooth_ece_of_very_many_values_is_that_of_each_value_alone(monkeypatch):
+    expected = cm.smooth_calibration_error(Tally.of(*sample(5000, 0.05)))
+    monkeypatch.setattr(cm, "GRID", 1000)
+    assert cm.smooth_calibration_error(Tally.of(*sample(5000, 0.05))) == pytest.approx(expected, abs=3e-4)
+
+
 def test_equal_mass_bins_hold_equally_many_answers():
     confidence, correctness = sample(500, 0.15)
     order = np.argsort(confidence)
