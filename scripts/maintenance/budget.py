@@ -1,6 +1,6 @@
 """What each stage costs on 8 × H100 and on one 24 GB card: estimates beside what was measured on one H100.
 
-    python -m scripts.maintenance.budget            # the table of the README
+    python -m scripts.maintenance.budget            # the table of train/README.md
 
 Operations come from the model's published dimensions (two per parameter and token forward, four
 backward, two more for recomputed activations), times from the cards' data sheets and a share of the

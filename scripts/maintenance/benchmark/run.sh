@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every benchmark, on this machine, in one go; then the README's table. About half an hour on 2 cores.
+# Every benchmark, on this machine, in one go; then the table of scripts/maintenance/README.md. About half an hour on 2 cores.
 #
 #   bash scripts/maintenance/benchmark/run.sh
 #   evaluation_rows=8032 large_rows=80000 conversion_rows=14346 checking_rows=2000 \

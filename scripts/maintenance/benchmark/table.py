@@ -1,4 +1,4 @@
-"""Put the newest benchmark figures into the README, between its two marks.
+"""Put the newest benchmark results into scripts/maintenance/README.md, between its two marks.
 
     python -m scripts.maintenance.benchmark.table
 
@@ -29,13 +29,13 @@ def table(rows: list[dict]) -> str:
 
 
 def replaced(readme: str, text: str) -> str:
-    """The README with the text between its marks replaced.
+    """The text of a README with what stands between its marks replaced.
 
     Raises:
         ValueError: when the marks are not there once each, in order.
     """
     if readme.count(START) != 1 or readme.count(END) != 1 or readme.index(START) > readme.index(END):
-        raise ValueError(f"expected {START} and {END} once each in the README")
+        raise ValueError(f"expected {START} and {END} once each in the README of maintenance")
     head, rest = readme.split(START)
     return f"{head}{START}\n{text}\n{END}{rest.split(END)[1]}"
 
@@ -45,7 +45,7 @@ def main() -> None:
     if not RESULTS.is_file():
         sys.exit(f"{RESULTS}: no such file. Run bash scripts/maintenance/benchmark/run.sh")
     rows = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
-    path: Path = REPOSITORY / "README.md"
+    path: Path = REPOSITORY / "scripts" / "maintenance" / "README.md"
     text = replaced(path.read_text(encoding="utf-8"), table(rows))
     with atomic_write(path) as handle:
         handle.write(text)
