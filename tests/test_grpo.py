@@ -198,7 +198,11 @@ def test_the_end_is_one_table_of_all_stages_beside_the_best_possible(short_train
 
 def test_the_template_refuses_what_is_no_parquet_file_or_less_than_a_batch(short_training, tmp_path):
     work, _ = short_training
-    common = {"model": str(TOY_CHECKPOINT), "validation": str(work / "data/validation.parquet"), "logger": '["console"]'}
+    common = {
+        "model": str(TOY_CHECKPOINT),
+        "validation": str(work / "data/validation.parquet"),
+        "logger": '["console"]',
+    }
     done = step3(work / "data" / "train.jsonl", **common)
     assert done.returncode == 2
     assert "train.jsonl is not a parquet file. Make it with python -m scripts.convert verl" in done.stderr
@@ -209,7 +213,11 @@ def test_the_template_refuses_what_is_no_parquet_file_or_less_than_a_batch(short
 
 def test_the_template_asks_for_wandbs_key_before_it_starts(short_training, tmp_path):
     work, _ = short_training
-    settings = {"model": str(TOY_CHECKPOINT), "validation": str(work / "data/validation.parquet"), "NETRC": str(tmp_path / "no")}
+    settings = {
+        "model": str(TOY_CHECKPOINT),
+        "validation": str(work / "data/validation.parquet"),
+        "NETRC": str(tmp_path / "no"),
+    }
     done = step3(work / "data" / "train.parquet", WANDB_API_KEY="", WANDB_MODE="", **settings)
     assert done.returncode == 2
     assert "wandb has no key: set WANDB_API_KEY" in done.stderr
