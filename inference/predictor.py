@@ -188,6 +188,8 @@ def check_candidates(labels: Sequence[str]) -> list[str]:
     if not 2 <= len(labels) <= MAX_LABELS:
         raise ValueError(f"expected 2 to {MAX_LABELS} labels, got {len(labels)}")
     for label in labels:
+        if any("\ud800" <= char <= "\udfff" for char in label):
+            raise ValueError(f"expected labels in the locale's encoding, got {label!a}")
         if not label or len(label) > MAX_LABEL_LENGTH:
             raise ValueError(f"expected labels of 1 to {MAX_LABEL_LENGTH} characters, got {label!r}")
     if len({label.lower() for label in labels}) < len(labels):

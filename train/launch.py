@@ -478,6 +478,9 @@ def run_trainer(command: list[str], output_dir: Path, cwd: Path | None = None) -
 
 
 def main() -> int:
+    from inference.terminal import plain_output
+
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", required=True, choices=("1", "2", "3"))
     parser.add_argument("--checkout", default="", help="a checkout of the framework; empty: the installed package")

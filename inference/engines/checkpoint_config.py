@@ -124,7 +124,8 @@ def differences(told: dict[str, Any], read: Any) -> Iterator[Difference]:
     text = read.get_text_config()
     flat = text is not read and not any(getattr(read, key, None) is text for key in told)  # text settings at the top
     for key, value in told.items():
-        if key in (TIE, *ROPE_KEYS, *NOT_COMPARED):
+        # An underscore marks transformers' own notes, such as where the model was loaded from.
+        if key.startswith("_") or key in (TIE, *ROPE_KEYS, *NOT_COMPARED):
             continue
         part = getattr(text if flat and hasattr(text, key) else read, key, None)
         if isinstance(value, dict) and hasattr(part, "get_text_config"):

@@ -17,6 +17,8 @@ import subprocess
 import sys
 from itertools import takewhile
 
+from inference.terminal import plain_output
+
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 DEVICE = re.compile(r"\d+|(GPU|MIG)-\S+")
 LISTED = re.compile(r"^GPU (\d+): .*?(?:\(UUID: (GPU-\S+)\))?$", re.MULTILINE)  # a line of nvidia-smi -L
@@ -67,6 +69,7 @@ def use_indices() -> None:
 
 
 def main() -> None:
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worker", type=int, help="print only this worker's")
     args = parser.parse_args()

@@ -13,6 +13,8 @@ from importlib import metadata
 
 from packaging.version import Version
 
+from inference.terminal import plain_output
+
 
 def installed_version() -> Version:
     """The version of vLLM, from PyPI's package for GPUs or its builds for CPUs.
@@ -53,6 +55,7 @@ def cpu_variables() -> dict[str, str]:
 
 
 def main() -> None:
+    plain_output()
     for name, value in cpu_variables().items():
         print(f"{name}={value}")
 

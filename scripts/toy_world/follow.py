@@ -24,6 +24,7 @@ SWIFT_VALUE = re.compile(r"'loss': (?P<value>[-\d.]+)")
 VERL_TOTAL = re.compile(r"Total training steps: (?P<total>\d+)")
 VERL_STEP = re.compile(r"\bstep:(?P<step>\d+) - ")
 VERL_VALUE = re.compile(r"critic/score/mean:(?P<value>[-\d.]+)")
+FINISHED = re.compile(r"^Stage \d is finished: ")  # before: train/launch.py starts nothing
 TAIL = 30  # lines shown after a failure
 
 
@@ -32,9 +33,12 @@ class Follower:
 
     def __init__(self, title: str):
         self.bar = tqdm(desc=title, unit="step", mininterval=1.0, maxinterval=30.0)
+        self.finished_before = False
 
     def read(self, line: str) -> None:
-        if total := VERL_TOTAL.search(line):
+        if FINISHED.match(line):
+            self.finished_before = True
+        elif total := VERL_TOTAL.search(line):
             self.bar.total = int(total["total"])
         elif found := SWIFT_STEP.search(line):
             self.bar.total = int(found["total"])
@@ -52,7 +56,7 @@ class Follower:
 
     @property
     def finished(self) -> bool:
-        return self.bar.total is not None and self.bar.n >= self.bar.total
+        return self.finished_before or (self.bar.total is not None and self.bar.n >= self.bar.total)
 
 
 def main() -> int:

@@ -241,6 +241,9 @@ def test_the_progress_bar_follows_both_frameworks_and_sees_a_run_that_stops_earl
     verl.read("(TaskRunner pid=1) step:1 - actor/pg_loss:0.1 - critic/score/mean:-0.5 - x:1\n")
     assert (verl.bar.n, verl.finished) == (1, False)
     assert "reward -0.500" in str(verl.bar)
+    again = Follower("stage3")
+    again.read("Stage 3 is finished: output/emocaliber/global_step_2. Nothing is left to train\n")
+    assert again.finished
 
 
 @pytest.mark.long

@@ -298,3 +298,11 @@ def test_weights_of_another_model_are_not_filled_up_with_random_numbers(model):
     (model / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointRefused, match=r"lack 12 tensors .*layers\.4\."):
         load_engine("transformers", EngineSettings(str(model), "model"))
+
+
+def test_where_a_configuration_was_loaded_from_is_no_value_of_the_model(model):
+    """verl saves it so, in the nested configuration, too."""
+    config = json.loads((model / "config.json").read_text())
+    config["_name_or_path"] = config["text_config"]["_name_or_path"] = "/somewhere/else"
+    (model / "config.json").write_text(json.dumps(config))
+    check_checkpoint(model)

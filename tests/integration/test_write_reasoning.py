@@ -110,7 +110,7 @@ def test_an_endpoint_that_fails_leaves_error_rows_that_the_next_start_asks_again
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--seed", "1"], "has results of another run: settings.seed was 0, is 1; take another output_path"),
+        (["--seed", "1"], "has results of another run: settings.seed was 0, is 1; take another output folder"),
         (["--teacher_prompt", "recognition"], "settings.teacher_prompt was 'People say"),
         (["--teacher_prompt", "nowhere.txt"], "expected label, recognition or a text file, got nowhere.txt"),
         (["--temperature", "0"], "at --temperature 0 every attempt is the same"),
