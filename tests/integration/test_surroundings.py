@@ -10,12 +10,9 @@ import urllib.request
 import pytest
 from test_templates import environment
 
-<<<<<<< HEAD:tests/integration/test_surroundings.py
+from inference.predictor import split_labels
 from tests.helpers.commands import REPO, TOY_PIXELS, free_port, read_jsonl, run, serving, write_jsonl
 from tests.helpers.endpoint_server import serve
-=======
-from inference.predictor import split_labels
->>>>>>> main:tests/test_surroundings.py
 
 NOTEBOOK = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
 # Python picks the C locale up as UTF-8, unless it is kept from doing so.
