@@ -265,6 +265,15 @@ def test_training_ends_with_it_before_it_starts(template, cut_off, records, tmp_
     assert not (tmp_path / "output").exists()
 
 
+def test_stage_1_takes_no_path_that_does_not_exist_for_a_hub_name(records, tmp_path):
+    (tmp_path / "output").mkdir()
+    environment = settings(model="output/base", dataset=records, output_dir=tmp_path / "trained")
+    done = run("bash", REPO / "train" / "step1_example.sh", env=environment, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert "output/base: no such folder: expected a model folder" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "trained").exists()
+
+
 def test_merging_names_a_shard_that_was_cut_off(model, tmp_path):
     actor = tmp_path / "global_step_1" / "actor"
     shutil.copytree(model, actor / "huggingface", ignore=shutil.ignore_patterns("*.safetensors"))
