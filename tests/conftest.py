@@ -96,6 +96,17 @@ def serving(command, url, log, seconds, environment=()):
 
 
 @pytest.fixture
+def of_five_layers(tmp_path):
+    """The toy checkpoint with a configuration of one layer more than its weights have: only loading it shows that."""
+    folder = tmp_path / "of five layers"
+    shutil.copytree(TOY_CHECKPOINT, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"].update(num_hidden_layers=5, layer_types=["full_attention"] * 5)
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture
 def note_fault(request):
     """``note_fault(kind, tried, lost)``: keep how often a fault was tried, and how many samples it cost.
 

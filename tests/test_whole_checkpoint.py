@@ -298,15 +298,12 @@ def test_a_run_whose_checkpoint_was_refused_may_go_on_with_a_mended_one(cut_off,
     assert run_json["changes"] == []
 
 
-def test_weights_of_another_model_are_not_filled_up_with_random_numbers(model):
+def test_weights_of_another_model_are_not_filled_up_with_random_numbers(of_five_layers):
     """transformers itself only warns; vLLM refuses by itself."""
     from inference.engines import EngineSettings, load_engine
 
-    config = json.loads((model / "config.json").read_text())
-    config["text_config"].update(num_hidden_layers=5, layer_types=["full_attention"] * 5)
-    (model / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointRefused, match=r"lack 12 tensors .*layers\.4\."):
-        load_engine("transformers", EngineSettings(str(model), "model"))
+        load_engine("transformers", EngineSettings(str(of_five_layers), "model"))
 
 
 def test_where_a_configuration_was_loaded_from_is_no_value_of_the_model(model):
