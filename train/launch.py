@@ -355,7 +355,7 @@ def framework(kind: type[Swift | Verl], checkout: str) -> Path:
 
 
 def check_inputs(training: Swift | Verl, args: argparse.Namespace) -> None:
-    """Model and files are there, and the model runs no code unasked.
+    """Model and files are there, and the model can be run as it was saved.
 
     Raises:
         Refused, CheckpointRefused: naming what is missing or wrong.
@@ -369,8 +369,10 @@ def check_inputs(training: Swift | Verl, args: argparse.Namespace) -> None:
     for name, (path, what) in training.files.items():
         if not path.is_file() or not path.stat().st_size:
             raise Refused(f"no file at {name}={path}. Set {name} to {what}.")
-    if Path(training.model).is_dir():
+    local = Path(training.model).is_dir()
+    if local:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    if local or (args.print != "true" and os.environ.get("USE_HF") == "1"):  # its files are fetched, of another hub not
         environment = dict(os.environ)
         without_torch()
         try:

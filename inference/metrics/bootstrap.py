@@ -78,6 +78,8 @@ class Cells:
         unit_stratum: (units,) index of the stratum it is drawn within.
         unit_chance: (units,) its share of the draws of its stratum, in proportion.
         stratum_size: (strata,) how many units a resample draws.
+        task_size: (units of the first half,) how many units their task has, in cells whose second half
+            are the opposites of the first.
     """
 
     columns: pd.DataFrame
@@ -86,6 +88,7 @@ class Cells:
     unit_stratum: np.ndarray
     unit_chance: np.ndarray
     stratum_size: np.ndarray
+    task_size: np.ndarray | None = None
 
     @classmethod
     def of(cls, rows: pd.DataFrame, clusters: pd.Series | None = None) -> Cells:
@@ -165,15 +168,38 @@ class Cells:
         of_task["n"] = (self.unit_count * (self.stratum_size / there)[self.unit_stratum])[of_task["unit"]]
         of_task["n"] = of_task.groupby("task")["n"].transform("sum")
         # One unit more of each task's, whatever the strata; in one that shares images with a larger task, less.
-        share = self.unit_count / of_task.groupby("unit")["n"].max().to_numpy()
+        of_unit = of_task.groupby("unit")["n"].max().to_numpy()
         return Cells(
             columns,
             np.concatenate([self.unit, self.unit + len(self.unit_count)]),
             np.concatenate([self.unit_count, np.zeros_like(self.unit_count)]),
             np.tile(self.unit_stratum, 2),
-            np.concatenate([self.unit_chance, share]),
+            np.concatenate([self.unit_chance, self.unit_count / of_unit]),
             self.stratum_size,
+            of_unit,
         )
+
+    def thinned(self, weights: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """Weights in which the cells ``index``, of several tasks, have one unit turned around as one task has.
+
+        Each task brings one. A unit is kept turned around with the chance that its task has of being drawn from
+        all, and turned back otherwise; what decides is a number of the resample and the unit alone.
+        """
+        if self.task_size is None or not len(index):
+            return weights
+        half = len(self.unit) // 2
+        own = index[index < half]
+        _, first = np.unique(self.unit[own], return_index=True)
+        size = self.weights[0, own[first]].sum()  # in units
+        resample, place = np.nonzero(weights[:, half + own])
+        cell = own[place]
+        mark = np.random.default_rng(0).random(len(weights))[resample] + self.unit[cell] * np.sqrt(2)
+        back = mark % 1 * size >= self.task_size[self.unit[cell]]
+        resample, cell = resample[back], cell[back]
+        weights = weights.copy()
+        weights[resample, cell] += weights[resample, half + cell]
+        weights[resample, half + cell] = 0
+        return weights
 
 
 def resampled(

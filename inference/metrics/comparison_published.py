@@ -38,7 +38,7 @@ def _published_figures(cells: Cells, weights: np.ndarray) -> dict[tuple[str, str
         label = "published_overall_label" if name == OVERALL else "published_label"
         predicted = columns[label].to_numpy(dtype=object)
         correct = (truth == predicted).astype(float)[index]
-        w = weights[:, index]
+        w = (weights if kind == "task" else cells.thinned(weights, index))[:, index]
         if not w.sum():
             continue
         figures = {"accuracy": w @ correct / w.sum(axis=1), "f1": f1_by_class(truth[index], predicted[index], w)}

@@ -101,8 +101,8 @@ def apart_note(n_rows: int) -> list[str]:
     if not n_rows:
         return []
     return [
-        f"{n_rows} samples share an image beside which their tasks have hardly another one: they were drawn one by "
-        "one, as if each had an image of its own"
+        f"{n_rows} samples share an image, a placeholder perhaps, beside which their tasks have hardly another one: "
+        "they were drawn one by one, as if each had an image of its own"
     ]
 
 

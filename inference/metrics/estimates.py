@@ -126,9 +126,10 @@ def estimate_rows(
     formed = columns["well_formed"].to_numpy(dtype=float)
     has_confidence = columns.get("has_confidence", columns[confidence].notna()).to_numpy(dtype=float)
     correct = (truth == predicted).astype(float)
-    rows, by_task = [], {}
+    rows = []
     for name, kind, index in slices(cells):
-        w = weights[:, index]
+        row_weights = weights if kind == "task" else cells.thinned(weights, index)
+        w = row_weights[:, index]
         n = w.sum(axis=1)
         figures = {
             "accuracy": _ratio(w @ correct[index], n),
@@ -136,19 +137,11 @@ def estimate_rows(
             "confidence_rate": _ratio(w @ has_confidence[index], n),
             "format_rate": _ratio(w @ formed[index], n),
         }
-        if kind == "task":
-            by_task[name] = figures
-        elif len(index):
-            inside = pd.unique(task[index])
-            for other in inside:
-                if other not in by_task:  # a task outside VECBench has no row, but is in Overall
-                    own = np.flatnonzero(task == other)
-                    by_task[other] = {
-                        "accuracy": _ratio(weights[:, own] @ correct[own], weights[:, own].sum(axis=1)),
-                        "f1": f1_by_class(truth[own], predicted[own], weights[:, own]),
-                    }
-            for figure in ("accuracy", "f1"):
-                figures[f"macro_{figure}"] = np.mean([by_task[other][figure] for other in inside], axis=0)
+        if kind != "task" and len(index):
+            members = [index[task[index] == other] for other in pd.unique(task[index])]
+            parts = [(own, row_weights[:, own]) for own in members]
+            figures["macro_accuracy"] = np.mean([_ratio(w @ correct[own], w.sum(axis=1)) for own, w in parts], axis=0)
+            figures["macro_f1"] = np.mean([f1_by_class(truth[own], predicted[own], w) for own, w in parts], axis=0)
         tally = tally_of(stated[index], correct[index], w if len(index) else w[:1])
         figures |= calibration.all_figures(tally, n_bins)
         if noise:

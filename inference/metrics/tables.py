@@ -48,9 +48,12 @@ What differs from the published protocol:
   Overall: the same prediction as the rows (published: the whole response, reasoning included).
   Conf %: a confidence that is missing, not one plain number (85%, 0,85) or outside [0, 1] is a format failure; its
     sample stays in Acc, F1.
-  ECE: the last bin is closed, so a confidence of 1.00 counts; ECE, Brier, ROC AUC are over the valid confidences.
+  ECE: bins are [0.0, 0.1), [0.1, 0.2) … [0.9, 1.0] in decimal, so that 0.3, 0.6 and 0.7 open a bin (published: the bin
+    below) and 1.00 counts (published: in no bin); ECE, Brier, ROC AUC are over the valid confidences.
   Macro: the mean of the tasks' accuracies, as in the paper's table; Acc pools the samples, as its group rows do.
-  Format %: all five reasoning steps, one answer and one valid confidence."""
+  Format %: all five reasoning steps, one answer and one valid confidence.
+What differs from the published tool in the published tables: a confidence "nan" is text that is no number (there: a
+  number, which makes figures of its group nan), and the task UnbaisedEmo-6 is UnbiasedEmo-6 (there: another task)."""
 
 
 def percent(value: float | None, number_format: str) -> str:

@@ -224,19 +224,14 @@ def test_without_any_actor_for_too_long_the_run_ends_and_says_so(cluster, toy_da
     assert "what was inferred is kept" in done.stderr.splitlines()[-1]
 
 
-def test_a_checkpoint_that_no_node_can_load_ends_the_run_with_the_reason(cluster, toy_data, tmp_path):
-    model = tmp_path / "of five layers"
-    shutil.copytree(TOY_CHECKPOINT, model)
-    config = json.loads((model / "config.json").read_text())
-    config["text_config"].update(num_hidden_layers=5, layer_types=["full_attention"] * 5)
-    (model / "config.json").write_text(json.dumps(config))
+def test_a_checkpoint_that_no_node_can_load_ends_the_run_with_the_reason(cluster, toy_data, tmp_path, of_five_layers):
     options = ray_options(cluster, "--actor_engine", "transformers", "--n_actors", "1")
-    command = infer_command(toy_data, tmp_path, *options, "--checkpoint", model)
+    command = infer_command(toy_data, tmp_path, *options, "--checkpoint", of_five_layers)
     done = run(*command, check=False)
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert f"{cluster.address}: no engine could be loaded there; last: actor 1" in last
-    assert f"{model}: its weights lack 12 tensors of the model that config.json names" in last
+    assert f"{of_five_layers}: its weights lack 12 tensors of the model that config.json names" in last
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere"])

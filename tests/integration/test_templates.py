@@ -155,19 +155,22 @@ def test_relative_paths_are_the_callers_and_a_limit_holds_for_inference_and_eval
     assert not (tmp_path / "run" / "report.html").exists()
 
 
-def test_a_failed_worker_makes_the_job_fail_and_its_last_line_names_the_cause_and_the_log(clone, main_job, tmp_path):
+def test_a_failed_worker_makes_the_job_fail_and_its_last_line_names_the_cause_and_the_log(
+    clone, main_job, tmp_path, of_five_layers
+):
     data = clone / "input_data" / "toy_world" / "test.jsonl"
     settings = environment(
         python=sys.executable, data_path=data, output_path=tmp_path / "run", engine="transformers",
-        inference_args="--dtype nothing",
+        checkpoint=of_five_layers,
     )  # fmt: skip
     done = run("bash", "inference/infer_and_eval_example.sh", cwd=clone, env=settings, check=False)
     assert done.returncode == 1
     count, cause = done.stderr.strip().splitlines()[-2:]
     assert count.startswith("1 of 1 worker(s) failed. What was inferred is kept")
     log = tmp_path / "run" / "worker_0.log"
-    said = cause.removeprefix(f"Worker 0 failed (status 1, log {log}): ")
+    said = cause.removeprefix(f"Worker 0 failed (status 2, log {log}): ")
     assert said == log.read_text().strip().splitlines()[-1]
+    assert said.startswith(f"{of_five_layers}: its weights lack 12 tensors")
     assert not (tmp_path / "run" / "metric.log").exists()
 
 

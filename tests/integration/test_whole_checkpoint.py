@@ -265,6 +265,15 @@ def test_training_ends_with_it_before_it_starts(template, cut_off, records, tmp_
     assert not (tmp_path / "output").exists()
 
 
+def test_stage_1_takes_no_path_that_does_not_exist_for_a_hub_name(records, tmp_path):
+    (tmp_path / "output").mkdir()
+    environment = settings(model="output/base", dataset=records, output_dir=tmp_path / "trained")
+    done = run("bash", REPO / "train" / "step1_example.sh", env=environment, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert "output/base: no such folder: expected a model folder" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "trained").exists()
+
+
 def test_merging_names_a_shard_that_was_cut_off(model, tmp_path):
     actor = tmp_path / "global_step_1" / "actor"
     shutil.copytree(model, actor / "huggingface", ignore=shutil.ignore_patterns("*.safetensors"))
@@ -289,15 +298,12 @@ def test_a_run_whose_checkpoint_was_refused_may_go_on_with_a_mended_one(cut_off,
     assert run_json["changes"] == []
 
 
-def test_weights_of_another_model_are_not_filled_up_with_random_numbers(model):
+def test_weights_of_another_model_are_not_filled_up_with_random_numbers(of_five_layers):
     """transformers itself only warns; vLLM refuses by itself."""
     from inference.engines.base import EngineSettings, load_engine
 
-    config = json.loads((model / "config.json").read_text())
-    config["text_config"].update(num_hidden_layers=5, layer_types=["full_attention"] * 5)
-    (model / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointRefused, match=r"lack 12 tensors .*layers\.4\."):
-        load_engine("transformers", EngineSettings(str(model), "model"))
+        load_engine("transformers", EngineSettings(str(of_five_layers), "model"))
 
 
 def test_where_a_configuration_was_loaded_from_is_no_value_of_the_model(model):

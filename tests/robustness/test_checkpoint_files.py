@@ -189,7 +189,8 @@ def test_stage_1_registers_that_module_with_ms_swift(with_code, toy_data, tmp_pa
     message = {"role": "user", "content": "<image>?"}, {"role": "assistant", "content": "<answer>awe</answer>"}
     image = str(next((toy_data.parent / "images").rglob("*.png")))
     data = write_jsonl(tmp_path / "rows.jsonl", [{"messages": list(message), "images": [image]}] * 2)
-    shutil.copytree(REPO / "train", tmp_path / "train")
+    for folder in ("train", "scripts"):  # the templates source a file there
+        shutil.copytree(REPO / folder, tmp_path / folder)
     script = tmp_path / "train" / "launch.py"  # a copy without the check before the start
     text = script.read_text()
     assert "        check_checkpoint(" in text

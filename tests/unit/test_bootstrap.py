@@ -4,11 +4,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
+<<<<<<< HEAD:tests/unit/test_bootstrap.py
 from inference.data.vecbench import TASKS
 from inference.metrics import bootstrap, protocols
 from inference.metrics.bootstrap import Cells, drawn_together, holm, interval, two_sided_p
 from inference.metrics.estimates import estimate
 from inference.metrics.scores import wilson_interval
+=======
+from inference import bootstrap, protocols
+from inference.bootstrap import Cells, drawn_together, holm, interval, two_sided_p
+from inference.estimates import estimate, opposites, slices
+from inference.metrics import wilson_interval
+from inference.vecbench import GROUPS, TASKS
+>>>>>>> main:tests/test_bootstrap.py
 
 STATED = [0.6, 0.7, 0.8, 0.9, 0.95]
 
@@ -150,6 +158,24 @@ def test_answers_to_one_image_count_once_where_all_are_right():
     rows = estimate(protocols.prediction_table(all_right(360)), 400)[0]
     assert width(images) == pytest.approx(width(single), abs=0.012)
     assert width(rows) < 0.6 * width(images)
+
+
+def test_a_row_of_many_tasks_has_one_unit_turned_around_as_a_task_has():
+    """All right in nine tasks: about one answer in a resample is wrong, not nine."""
+    rows = [row for task in TASKS for row in all_right(30, task=task)]
+    cells = cells_of(protocols.prediction_table(rows))
+    ((part, weights),) = cells.resamples(2000, opposite=opposites)
+    wrong = (part.columns["truth"] != part.columns["label"]).to_numpy(dtype=float)
+    n_rows = {}
+    for name, kind, index in slices(part):
+        w = weights if kind == "task" else part.thinned(weights, index)
+        assert w.sum(axis=1).tolist() == [270] * 2000
+        if len(index):
+            n_rows[name] = (w[:, index] @ wrong[index]).mean()
+    assert n_rows == pytest.approx(dict.fromkeys([*TASKS, *GROUPS, "Overall"], 30 / 31), abs=0.12)
+    overall = estimate(protocols.prediction_table(rows), 300)[-1]
+    for figure in ("accuracy", "macro_accuracy", "f1", "macro_f1"):
+        assert width(overall, figure) == pytest.approx(3 / 270, abs=0.006), figure
 
 
 def test_in_large_samples_the_unit_turned_around_changes_nothing():
