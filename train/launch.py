@@ -480,7 +480,7 @@ def run_trainer(command: list[str], output_dir: Path, cwd: Path | None = None) -
 
 
 def main() -> int:
-    from inference.terminal import plain_output
+    from inference.common.terminal import plain_output
 
     plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -17,7 +17,7 @@ import subprocess
 import sys
 from itertools import takewhile
 
-from inference.terminal import plain_output
+from inference.common.terminal import plain_output
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 DEVICE = re.compile(r"\d+|(GPU|MIG)-\S+")

@@ -13,7 +13,7 @@ from importlib import metadata
 
 from packaging.version import Version
 
-from inference.terminal import plain_output
+from inference.common.terminal import plain_output
 
 
 def installed_version() -> Version:

@@ -4,19 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-<<<<<<< HEAD:tests/unit/test_bootstrap.py
-from inference.data.vecbench import TASKS
+from inference.data.vecbench import GROUPS, TASKS
 from inference.metrics import bootstrap, protocols
 from inference.metrics.bootstrap import Cells, drawn_together, holm, interval, two_sided_p
-from inference.metrics.estimates import estimate
+from inference.metrics.estimates import estimate, opposites, slices
 from inference.metrics.scores import wilson_interval
-=======
-from inference import bootstrap, protocols
-from inference.bootstrap import Cells, drawn_together, holm, interval, two_sided_p
-from inference.estimates import estimate, opposites, slices
-from inference.metrics import wilson_interval
-from inference.vecbench import GROUPS, TASKS
->>>>>>> main:tests/test_bootstrap.py
 
 STATED = [0.6, 0.7, 0.8, 0.9, 0.95]
 
