@@ -166,6 +166,8 @@ def _check_row(path: Path, number: int, row: dict[str, Any], image_key: str, pro
     label = row["reward_model"].get("ground_truth") if isinstance(row["reward_model"], dict) else None
     if not isinstance(label, str) or not label.strip():
         fail("reward_model.ground_truth", "a label", describe(label))
+    if problem := reward_problem(label, None):
+        raise BadData(f"{path}, row {number}, {problem}")
     if not isinstance(row["data_source"], str) or not row["data_source"]:
         fail("data_source", "a text", describe(row["data_source"]))
 

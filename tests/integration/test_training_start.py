@@ -260,6 +260,10 @@ def changed(rows, **changes):
             "row 1, field 'images[0]': expected {\"bytes\": …} or {\"image\": \"file://…\"}",
         ),
         (
+            lambda rows, _: changed(rows, reward_model={"style": "rule", "ground_truth": "very happy"}),
+            "row 3, field 'ground_truth': expected one word without punctuation",
+        ),
+        (
             lambda rows, _: changed(rows, reward_model={"style": "rule", "ground_truth": None}),
             "row 3, field 'reward_model.ground_truth': expected a label, got None",
         ),
