@@ -23,7 +23,7 @@ from inference.data.vecbench import IMAGE
 from inference.runs.shards import atomic_write, to_line
 from scripts.data.checks import Checker
 from scripts.data.convert import Images, swift_row
-from scripts.data.samples import BrokenSample, Sample, images_in, read_samples
+from scripts.data.samples import BrokenSample, Sample, images_in, read_samples, reward_problem
 
 PARQUET_BATCH = 64  # rows held at once; embedded images are large
 TURN_TOKENS = 32  # more than a chat template adds to a turn, or to the whole for its system prompt
