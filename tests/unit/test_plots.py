@@ -3,13 +3,11 @@
 import warnings
 import xml.etree.ElementTree as ElementTree
 
-import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_evaluate import a_result, answer
 
 from inference.data.vecbench import TASKS
 from inference.metrics import scores
@@ -25,9 +23,9 @@ from inference.plots.confidence import (
 from inference.plots.confusion import confusion_counts, confusion_matrices, file_part, label_order, row_shares
 from inference.plots.curves import draw_all
 from inference.plots.intervals import confidence_sources, heights, leaves_out, run_comparison
-from tests.helpers.commands import run, write_jsonl
+from tests.helpers.plots import NOTICE, ONE_A_GROUP, STEMS, is_drawn, some_results
+from tests.helpers.results import a_result, answer
 
-NOTICE = "made-up results: they say nothing of any model"
 BY_GROUP = pytest.mark.parametrize("draw", [reliability_diagram, risk_coverage, confidence_histograms])
 
 
@@ -37,22 +35,6 @@ def no_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
-
-
-ONE_A_GROUP = ("FI-2", "EmoSet-8", "UnbiasedEmo-6")
-
-
-def some_results(n=20, tasks=ONE_A_GROUP):
-    """n answers a task, 70 % of them right, some unknown, some without a confidence."""
-    generator = np.random.default_rng(0)
-    results = []
-    for task in (TASKS[name] for name in tasks):
-        for _ in range(n):
-            truth = str(generator.choice(task.labels))
-            label = truth if generator.random() < 0.7 else str(generator.choice([*task.labels, "hm"]))
-            confidence = generator.choice([None, 0.6, 0.7, 0.85, 0.9, 0.95, 1.0])
-            results.append(a_result(task.name, truth, answer(label, confidence), notice=NOTICE))
-    return results
 
 
 @pytest.fixture(scope="module")
@@ -67,15 +49,6 @@ def a_table(*rows):
 
 def words_in(svg):
     return [node.text for node in ElementTree.parse(svg).iter("{http://www.w3.org/2000/svg}text") if node.text]  # noqa: S314  our own file
-
-
-def is_drawn(png):
-    """Whether there is ink: pixels far from white, and not one colour only."""
-    grey = matplotlib.image.imread(png)[..., :3].mean(axis=2)
-    return grey.min() < 0.4 and grey.std() > 0.02
-
-
-STEMS = ["confidence_thresholds", "calibration_curves", "reliability", "risk_coverage", "confidence_histograms"]
 
 
 def test_every_figure_of_a_run_is_written_with_its_notice(table, tmp_path):
@@ -93,25 +66,6 @@ def test_every_format_is_written_and_the_same_data_give_the_same_files(table, tm
         first, again = (tmp_path / f"{name}_FI-2.{form}" for name in ("first", "again"))
         assert first.read_bytes().startswith({"png": b"\x89PNG", "pdf": b"%PDF-", "svg": b"<?xml"}[form])
         assert first.read_bytes() == again.read_bytes()
-
-
-def test_the_command_draws_a_run_again(tmp_path):
-    results = [{**result, "answer_log_probability": -0.2} for result in some_results(3, ["FI-2"])]
-    write_jsonl(tmp_path / "merged.jsonl", results)
-    done = run("-m", "inference.plots", "--output_path", tmp_path, "--output_dir", tmp_path / "out", "--formats", "png")
-    written = sorted((tmp_path / "out").iterdir())
-    assert sorted(done.stdout.splitlines()) == [str(path) for path in written]
-    assert {path.name for path in written} == {
-        f"{stem}.png" for stem in (*STEMS, "confusion_FI-2", "confidence_sources")
-    }
-    for path in written:
-        assert is_drawn(path), path.name
-
-
-def test_a_folder_without_results_is_one_clear_line(tmp_path):
-    done = run("-m", "inference.plots", "--output_path", tmp_path, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"cannot draw: {tmp_path}: expected result shards")
 
 
 def test_an_unknown_format_is_named_before_anything_is_drawn(table, tmp_path):

@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_bootstrap import results_of
 
 from inference.data.vecbench import TASKS
 from inference.metrics import results
@@ -15,6 +14,7 @@ from inference.metrics.result_lines import pieces_of
 from inference.metrics.results import REPEATED, Results, read_file, read_run, read_shards
 from inference.runs.shards import ShardWriter, to_line
 from tests.helpers.commands import REPO
+from tests.helpers.results import results_of
 
 GOLDEN = REPO / "tests" / "golden" / "records.jsonl"
 
