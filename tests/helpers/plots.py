@@ -4,6 +4,7 @@ import matplotlib.image
 import numpy as np
 
 from inference.data.vecbench import TASKS
+from inference.metrics.protocols import prediction_table
 from tests.helpers.results import a_result, answer
 
 NOTICE = "made-up results: they say nothing of any model"
@@ -28,3 +29,8 @@ def is_drawn(png):
     """Whether there is ink: pixels far from white, and not one colour only."""
     grey = matplotlib.image.imread(png)[..., :3].mean(axis=2)
     return grey.min() < 0.4 and grey.std() > 0.02
+
+
+def a_table(*rows):
+    """(task, truth, label, confidence) rows."""
+    return prediction_table([a_result(task, truth, answer(label, c)) for task, truth, label, c in rows])

@@ -4,6 +4,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 from inference.data.vecbench import TASKS
+from inference.runs.shards import ShardWriter
 
 STATED = [0.6, 0.7, 0.8, 0.9, 0.95]
 THREE_TASKS = ["FI-2", "EmoSet-8", "Artphoto-8"]  # one per group
@@ -53,3 +54,12 @@ def calibrated_sample(n, bias, seed=0, stated=None):
     random = np.random.default_rng(seed)
     confidence = random.random(n) if stated is None else random.choice(stated, n)
     return confidence, (random.random(n) < np.clip(confidence - bias, 0, 1)).astype(int)
+
+
+def write_run(folder, results, n_shards=3):
+    """The results as workers write them, in turns."""
+    for index in range(n_shards):
+        with ShardWriter(folder, index, n_shards) as writer:
+            for position, result in enumerate(results):
+                if position % n_shards == index:
+                    writer.write({**result, "position": position})
