@@ -35,8 +35,8 @@ from inference.metrics.merged_files import write_merged, write_merged_with_confi
 from inference.metrics.result_lines import foreign_results
 from inference.metrics.results import Results, read_file, read_shards
 from inference.metrics.sources import VERBALIZED
-from inference.provenance import file_sha256, trace
 from inference.runs import wandb_run
+from inference.runs.identity import file_sha256, trace
 from inference.runs.shards import atomic_write, error_of, to_line
 
 
@@ -177,7 +177,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Write every file of an evaluation into ``output_dir``; returns what metrics.json holds.
 
-    ``run`` is ``provenance.trace`` of the run, when the results are one's.
+    ``run`` is ``identity.trace`` of the run, when the results are one's.
     ``n_resamples`` of the bootstrap give the corrected figures 95 % intervals. ``draw`` is called
     with the name of a function of ``inference.plots`` and its arguments, as soon as they are known;
     without it no figure is drawn.

@@ -121,7 +121,7 @@ for index in "${!pids[@]}"; do
   wait "${pids[index]}" || status=$?
   if ((status)); then
     log="$output_path/worker_$index.log"
-    failed+=("Worker $index failed (status $status, log $log): $("$python" -m inference.runs.root_cause "$log")")
+    failed+=("Worker $index failed (status $status, log $log): $("$python" -m inference.engines.root_cause "$log")")
   fi
 done
 trap - INT TERM

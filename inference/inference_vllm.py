@@ -34,9 +34,10 @@ from inference.data.images import ImageError, ImageSource, data_images
 from inference.data.loader import ImageLoader, Loaded
 from inference.data.prompts import chat_messages
 from inference.data.vecbench import BrokenRecord, Record, images_in, read_records
-from inference.engines.base import Engine, EngineFailed, EngineSettings, Output, Request, checkpoint_notice, load_engine
+from inference.engines.base import Engine, EngineFailed, EngineSettings, Output, Request, checkpoint_notice
 from inference.engines.checkpoint_config import without_torch
 from inference.engines.checkpoints import CheckpointRefused
+from inference.engines.load import load_engine
 from inference.runs.folder import (
     OVERWRITE,
     REFUSE,

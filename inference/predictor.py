@@ -30,10 +30,10 @@ from inference.engines.base import (
     Output,
     Request,
     checkpoint_notice,
-    load_engine,
     toy_limits,
 )
 from inference.engines.checkpoints import CheckpointRefused
+from inference.engines.load import load_engine
 from inference.runs.settings import add_model_arguments, check_model, check_model_arguments, engine_settings
 
 MAX_LABELS, MAX_LABEL_LENGTH = 100, 60

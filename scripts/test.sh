@@ -1,18 +1,26 @@
 #!/usr/bin/env bash
 # Run the tests in the CPU environment, which is set up first if it must be.
 #
-#   bash scripts/test.sh              the default tests: every engine for real, under 10 minutes
-#   bash scripts/test.sh -m long      the long runs (the whole toy training)
-#   bash scripts/test.sh -m faults    the slow half of the faults tried: kills, full disks
-#   bash scripts/test.sh -m security  the slow half of the security tests, about 2 minutes
-#   bash scripts/test.sh -k resume    any arguments go to pytest
+#   bash scripts/test.sh quick        tests/unit: no process, no torch, under a minute
+#   bash scripts/test.sh              the default tests: these and every engine for real, under 10 minutes
+#   bash scripts/test.sh faults       the slow half of the faults tried: kills, full disks
+#   bash scripts/test.sh security     the slow half of the security tests, about 2 minutes
+#   bash scripts/test.sh long         the long runs (the whole toy training)
+#   bash scripts/test.sh -k resume    further words go to pytest: bash scripts/test.sh quick -k resume
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh script`
 set -euo pipefail
 
 repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$repo"
+layer="${1:-}"
+case "$layer" in
+  quick) set -- tests/unit "${@:2}" ;;
+  faults | security | long) set -- -m "$layer" "${@:2}" ;;
+esac
 bash scripts/setup.sh --cpu
-bash scripts/setup.sh --browser || echo "test: without Chromium the tests of pages that it shows are skipped" >&2
+if [ "$layer" != quick ]; then
+  bash scripts/setup.sh --browser || echo "test: without Chromium the tests of pages that it shows are skipped" >&2
+fi
 # One thread each: tests share the machine, and spinning OpenMP threads make each other slow.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0
 export PATH="$repo/.venv/bin:$PATH" # tests call the linters by name

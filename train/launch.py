@@ -388,8 +388,8 @@ def outputs(folder: Path) -> list[Path]:
 
 def describe_run(training: Swift | Verl) -> Any:
     """The training's identity, as ``inference.runs.folder`` keeps it."""
-    from inference.provenance import checkpoint_identity, data_identity
     from inference.runs.folder import Description, known_checkpoint_files
+    from inference.runs.identity import checkpoint_identity, data_identity
 
     identity, files = checkpoint_identity(training.model, known_checkpoint_files(training.output_dir))
     parts = {"checkpoint": identity, "settings": training.settings(), "data": data_identity(training.dataset)}

@@ -3,10 +3,7 @@
 An engine is a class with one method, ``run(requests) -> iterator of Output``. It takes
 requests lazily and yields each output as soon as it exists, in any order; a request that
 fails yields an Output with ``error`` and never stops the others. Among the requests, None
-means that none is ready yet. ``load_engine`` imports only the engine that is asked for.
-
-    engine = load_engine("vllm", settings)
-    for output in engine.run(requests): ...
+means that none is ready yet. ``inference.engines.load`` makes one.
 """
 
 from __future__ import annotations
@@ -21,7 +18,6 @@ from typing import Any, Protocol
 from PIL import Image
 
 from inference.data.images import PixelBudget
-from inference.engines.checkpoints import check_checkpoint
 
 NOTICE_FILE = "notice.txt"
 IDLE_SECONDS = 0.005  # until an engine that has nothing to do asks for requests again
@@ -206,31 +202,3 @@ def toy_limits(checkpoint: str) -> dict[str, int]:
             problem = f"{type(error).__name__}: {error}"
             raise ValueError(f"{path}: expected the numbers {' and '.join(names)} ({problem})") from None
     return limits
-
-
-def load_engine(name: str, settings: EngineSettings) -> Engine:
-    """The engine called ``vllm``, ``transformers``, ``openai`` or ``ray``, ready for requests.
-
-    Raises:
-        ValueError: for another name.
-        CheckpointRefused: for a checkpoint that ``checkpoint_files`` refuses.
-    """
-    if name != "openai":
-        check_checkpoint(settings.checkpoint, settings.allow_pickle, settings.trust_remote_code)
-    if name == "vllm":
-        from inference.engines.vllm import VllmEngine
-
-        return VllmEngine(settings)
-    if name == "transformers":
-        from inference.engines.hf import TransformersEngine
-
-        return TransformersEngine(settings)
-    if name == "openai":
-        from inference.engines.openai import OpenAIEngine
-
-        return OpenAIEngine(settings)
-    if name == "ray":
-        from inference.engines.ray import RayEngine
-
-        return RayEngine(settings)
-    raise ValueError(f"expected the engine vllm, transformers, openai or ray, got {name!r}")

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 
 import ray
 
-from inference.engines.base import EngineSettings, Output, Request, load_engine
+from inference.engines.base import EngineSettings, Output, Request
+from inference.engines.load import load_engine
 
 
 class EngineActor:

@@ -34,9 +34,9 @@ from inference.engines.base import (
     take_ready,
 )
 from inference.engines.devices import use_indices
+from inference.engines.root_cause import OwnLog, engine_cause
 from inference.engines.token_probabilities import response_log_probabilities, token_texts
 from inference.engines.vllm_cpu import cpu_variables
-from inference.runs.root_cause import OwnLog, engine_cause
 
 use_indices()
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")

@@ -27,7 +27,7 @@ from typing import Any
 
 from inference.common.redaction import redact
 from inference.data.vecbench import describe
-from inference.provenance import RUN_FILE, json_sha256, now, surroundings
+from inference.runs.identity import RUN_FILE, json_sha256, now, surroundings
 from inference.runs.shards import SHARD_PATTERN, ShardBusy, ShardWriter, atomic_write, shard_path, shard_paths
 
 log = logging.getLogger("inference")

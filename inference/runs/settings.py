@@ -19,8 +19,8 @@ from inference.common.redaction import redact
 from inference.data.images import PixelBudget, add_image_root_argument
 from inference.engines.base import EngineSettings, checkpoint_notice
 from inference.engines.checkpoints import check_checkpoint
-from inference.provenance import checkpoint_identity, data_identity
 from inference.runs.folder import Description, known_checkpoint_files
+from inference.runs.identity import checkpoint_identity, data_identity
 
 
 def finite_number(text: str) -> float:

@@ -31,8 +31,9 @@ from inference.data.doubts import most_frequent_error
 from inference.data.prompts import recognition_prompt
 from inference.data.response import normal_label, read_response
 from inference.data.vecbench import BrokenRecord, Record
-from inference.engines.base import EngineFailed, load_engine
+from inference.engines.base import EngineFailed
 from inference.engines.checkpoints import CheckpointRefused
+from inference.engines.load import load_engine
 from inference.inference_vllm import infer_share
 from inference.runs.folder import Description, open_shard, prepare
 from inference.runs.settings import engine_settings, finite_number

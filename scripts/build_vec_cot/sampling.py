@@ -17,8 +17,8 @@ from typing import Any
 
 from inference.data.images import ImageSource, PixelBudget
 from inference.data.vecbench import BrokenRecord, Record
-from inference.provenance import checkpoint_identity
 from inference.runs.folder import Description, known_checkpoint_files
+from inference.runs.identity import checkpoint_identity
 from inference.runs.settings import add_engine_arguments, check_engine_arguments, decisive_settings
 from inference.runs.shards import read_results, shard_paths
 from scripts.build_vec_cot.records import read_labelled

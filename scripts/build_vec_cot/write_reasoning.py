@@ -30,8 +30,9 @@ from inference.common.terminal import start_logging
 from inference.data.doubts import most_frequent_error
 from inference.data.response import reasoning_steps
 from inference.data.vecbench import BrokenRecord, Record
-from inference.engines.base import EngineFailed, load_engine
+from inference.engines.base import EngineFailed
 from inference.engines.checkpoints import CheckpointRefused
+from inference.engines.load import load_engine
 from inference.inference_vllm import infer_share
 from inference.runs.folder import Description, open_shard, prepare
 from inference.runs.settings import engine_settings

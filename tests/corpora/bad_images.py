@@ -288,7 +288,7 @@ def strangers():
         absent = name in ("link to itself", "link to nothing", "missing")
         reason = "leads out of" if name == "link to a device" else "no such file" if absent else "not a regular file"
         yield ImageCase(f"{name}.jpg", None, None, reason)
-    yield ImageCase("x" * 300 + ".jpg", None, None, "File name too long")
+    yield ImageCase("x" * 300 + ".jpg", None, None, "no such file")
 
 
 IMAGE_CASES = [*modes(), *animations(), *orientations(), *truncated(), *sizes(), *strangers()]

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -95,3 +95,18 @@ def train_shortly(work):
     environment = {**os.environ, **{name: str(value) for name, value in settings.items()}}
     done = run("bash", REPO / "scripts" / "toy_world" / "train_all.sh", env=environment)
     return done.stdout + done.stderr
+
+
+def descendants(pid):
+    """pid → command line of every process below ``pid``."""
+    children = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            parent = int((folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+            words = (folder / "cmdline").read_text(errors="replace").replace("\0", " ").strip()
+            children.setdefault(parent, {})[int(folder.name)] = words
+    found, new = {}, children.get(pid, {})
+    while new:
+        found |= new
+        new = {child: words for known in new for child, words in children.get(known, {}).items()}
+    return found

@@ -14,7 +14,8 @@ import pytest
 
 from inference.data.images import ImageSource
 from inference.data.prompts import chat_messages
-from inference.engines.base import EngineSettings, Request, load_engine
+from inference.engines.base import EngineSettings, Request
+from inference.engines.load import load_engine
 from inference.engines.vllm_cpu import cpu_variables
 from inference.inference_vllm import share_of
 from inference.runs.shards import read_results, shard_path

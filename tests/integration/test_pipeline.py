@@ -11,7 +11,8 @@ import pytest
 from inference.data.images import ImageSource, PixelBudget
 from inference.data.loader import ImageLoader
 from inference.data.prompts import chat_messages
-from inference.engines.base import EngineFailed, EngineSettings, Request, load_engine
+from inference.engines.base import EngineFailed, EngineSettings, Request
+from inference.engines.load import load_engine
 from inference.inference_vllm import Worker, share_of
 from inference.runs.shards import ShardWriter, finished_samples, shard_path
 from tests.helpers.commands import TOY_CHECKPOINT, read_jsonl

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from inference.runs.root_cause import child_cause, engine_cause, last_words
+from inference.engines.root_cause import child_cause, engine_cause, last_words
 from tests.helpers.commands import REPO, TOY_CHECKPOINT, TOY_PIXELS, run
 
 CHILD = "\x1b[1;36m(EngineCore_DP0 pid=17843)\x1b[0;0m "
@@ -84,7 +84,7 @@ def test_an_engine_reads_what_its_child_wrote_into_the_log_that_both_share(tmp_p
     """A real child, and a log that holds another start's cause already."""
     code = f"""
 import subprocess, sys
-from inference.runs.root_cause import OwnLog, engine_cause
+from inference.engines.root_cause import OwnLog, engine_cause
 log = OwnLog()
 subprocess.run([sys.executable, "-c", "import sys; sys.stderr.write(sys.argv[1])", {DEAD_CHILD!r}])
 print("CAUSE", engine_cause(RuntimeError("See root cause above"), log.text()), flush=True)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.inference_vllm import parse_args
-from inference.provenance import checkpoint_identity, hash_checkpoint
 from inference.runs.folder import OVERWRITE, RESUME_ANYWAY, Description, RunChanged, compare, open_shard, prepare
+from inference.runs.identity import checkpoint_identity, hash_checkpoint
 from inference.runs.settings import describe_run
 from inference.runs.shards import ShardBusy, shard_path
 from tests.helpers.commands import TOY_CHECKPOINT, TOY_PIXELS, read_jsonl

@@ -6,10 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from test_templates import TEMPLATES, environment
 
 from tests.helpers.commands import REPO, run
 from tests.helpers.endpoint_server import serve
+from tests.helpers.templates import TEMPLATES, environment
 
 STRANGE_PACKAGES = ("inference", "swift", "accelerate", "openai", "pyarrow")
 STRANGE_FILES = ("scripts", "verl", "pandas", "ray", "train")

@@ -8,11 +8,11 @@ import sys
 import urllib.request
 
 import pytest
-from test_templates import environment
 
 from inference.predictor import split_labels
 from tests.helpers.commands import REPO, TOY_PIXELS, free_port, read_jsonl, run, serving, write_jsonl
 from tests.helpers.endpoint_server import serve
+from tests.helpers.templates import environment
 
 NOTEBOOK = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
 # Python picks the C locale up as UTF-8, unless it is kept from doing so.

@@ -11,30 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.commands import REPO, read_jsonl, run, write_jsonl
-
-TEMPLATES = [
-    *sorted(path for folder in ("inference", "scripts", "train") for path in (REPO / folder).rglob("*.sh")),
-    REPO / ".ci" / "run",
-]
-
-
-def environment(**settings):
-    """This environment without what a template might take for a setting, plus ``settings``."""
-    names = (
-        "checkpoint",
-        "data_path",
-        "output_path",
-        "experiment_name",
-        "n_gpu",
-        "temperature",
-        "python",
-        "n_responses",
-        "limit",
-        "engine",
-        "report",
-    )
-    kept = {name: value for name, value in os.environ.items() if name not in names}
-    return {**kept, **{name: str(value) for name, value in settings.items()}}
+from tests.helpers.templates import TEMPLATES, environment
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: str(path.relative_to(REPO)))

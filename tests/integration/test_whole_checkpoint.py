@@ -300,7 +300,8 @@ def test_a_run_whose_checkpoint_was_refused_may_go_on_with_a_mended_one(cut_off,
 
 def test_weights_of_another_model_are_not_filled_up_with_random_numbers(of_five_layers):
     """transformers itself only warns; vLLM refuses by itself."""
-    from inference.engines.base import EngineSettings, load_engine
+    from inference.engines.base import EngineSettings
+    from inference.engines.load import load_engine
 
     with pytest.raises(CheckpointRefused, match=r"lack 12 tensors .*layers\.4\."):
         load_engine("transformers", EngineSettings(str(of_five_layers), "model"))

@@ -1,6 +1,6 @@
 """One run of a real engine over every bad record and every bad image at once: read = predicted + failed.
 
-bash scripts/test.sh -m faults tests/test_bad_input_run.py      # about two minutes
+bash scripts/test.sh faults tests/robustness/test_bad_input_run.py      # about two minutes
 """
 
 import json

@@ -106,7 +106,7 @@ def test_even_allowed_the_frameworks_run_no_code_of_a_pickle(engine, trapped, to
 def test_the_frameworks_refuse_pickles_also_where_nobody_looked_before(engine, trapped, toy_data, tmp_path):
     """As with a hub name, of whose weights nothing is known before: the check alone is left out."""
     unchecked = (
-        "import inference.engines.base as e, inference.inference_vllm as i; e.check_checkpoint = print; i.main()"
+        "import inference.engines.load as e, inference.inference_vllm as i; e.check_checkpoint = print; i.main()"
     )
     options = infer_options(engine, trapped, toy_data, tmp_path / "run")
     done = run(sys.executable, "-c", unchecked, *options, check=False)

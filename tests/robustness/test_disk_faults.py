@@ -1,6 +1,5 @@
 """Small disks that are full, read-only or gone: one clear line, nothing half, and then the undisturbed result."""
 
-import re
 import shutil
 import subprocess
 import sys
@@ -8,16 +7,16 @@ from http.server import ThreadingHTTPServer
 from threading import Thread
 
 import pytest
-from test_endpoint_faults import command, records
 
 from inference.runs.shards import finished_samples, shard_path
 from scripts.build_vec_cot.stages import PUBLISHED_ROWS
 from tests.helpers.commands import REPO, TOY_CHECKPOINT, read_jsonl, run, write_jsonl
+from tests.helpers.endpoint_runs import command, records
 from tests.helpers.endpoint_server import serve
+from tests.helpers.full_disk import check_failure, check_fill, files_of, said
 from tests.helpers.small_disk import PAGE, small_disk
 from tests.helpers.vec_cot import Teacher
 
-FULL = "cannot be written, the disk is full. What was finished is kept: make room and start the same command again."
 N_SAMPLES = 40
 
 
@@ -39,58 +38,6 @@ def endpoint():
     with serve() as server:
         server.healthy = True
         yield server
-
-
-def files_of(folder):
-    """name → content; the minute of an evaluation, which a report shows, and the times of run.json are left out."""
-    found = {}
-    for path in sorted(folder.rglob("*")) if folder.exists() else ():
-        if path.is_file() and path.suffix != ".lock" and path.name != "run.json":
-            content = path.read_bytes()
-            if path.suffix == ".html":
-                content = re.sub(rb"evaluated [\d: -]+", b"", content)
-            found[str(path.relative_to(folder))] = content
-    return found
-
-
-def said(done):
-    """The last line that a command wrote to stderr."""
-    return done.stderr.strip().splitlines()[-1]
-
-
-def check_failure(done, name=""):
-    assert done.returncode > 0
-    assert FULL in said(done) and name in said(done), done.stderr[-2000:]
-    assert "Traceback" not in done.stderr
-
-
-def check_fill(disk, words, out, levels, status=0):
-    """Start a command with little and then with more room; returns how often the disk was too full for it.
-
-    Whatever stands under a final name is whole, and with room enough the result is that of an undisturbed run.
-    """
-    kept = out.with_name("kept")
-    shutil.copytree(out, kept)
-    before = files_of(out)
-    run(*words, check=status == 0)
-    whole = files_of(out)
-    assert whole != before
-    shutil.rmtree(out)
-    kept.rename(out)
-    failures = 0
-    for free in levels:
-        disk.leave(free)
-        done = run(*words, check=False)
-        if done.returncode == status:
-            continue
-        check_failure(done)
-        failures += 1
-        for name, content in files_of(out).items():
-            assert content in (whole.get(name), before.get(name)), f"{name} is half written with {free} bytes of room"
-    disk.make_room()
-    assert run(*words, check=False).returncode == status
-    assert files_of(out) == whole
-    return failures
 
 
 # --- the worker ----------------------------------------------------------------------------------

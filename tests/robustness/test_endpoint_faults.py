@@ -10,11 +10,11 @@ import sys
 import time
 
 import pytest
-from PIL import Image
 
 from inference.engines.openai import choice_log_probabilities, read_completion
 from inference.runs.shards import finished_samples, shard_path
 from tests.helpers.commands import REPO, lines_in, read_jsonl, run, wait_until, write_jsonl
+from tests.helpers.endpoint_runs import command, records
 from tests.helpers.endpoint_server import CASES, completion, parsed, serve
 
 # What the record of a sample without an answer says, by case.
@@ -45,32 +45,6 @@ ERRORS = {
 }
 FINISHED = {"length": "length", "filtered-text": "content_filter", "reasoning-apart-cut": "length"}
 ANSWERED = [case for case in CASES if case not in ERRORS]
-
-
-def records(folder, texts):
-    """A data file with one record a text, in ``folder``; all have the same small image."""
-    folder.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (28, 28), "orange").save(folder / "image.png")
-    content = [[{"type": "image", "image": "image.png"}, {"type": "text", "text": text}] for text in texts]
-    rows = [
-        {
-            "id": f"sample {number}: naïve 😀",
-            "conversations": [{"role": "user", "content": items}],
-            "ground_truth": "awe",
-            "candidates": ["awe", "fear", "anger", "sadness"],
-            "task": "EmoSet-8",
-        }
-        for number, items in enumerate(content)
-    ]
-    return write_jsonl(folder / "data.jsonl", rows)
-
-
-def command(data, output, server, *more):
-    return [
-        "-m", "inference.inference_vllm", "--engine", "openai", "--base_url", server.url, "--model_name", "made-up",
-        "--data_path", data, "--output_path", output, "--temperature", "0", "--min_pixels", "784",
-        "--max_pixels", "784", *more,
-    ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

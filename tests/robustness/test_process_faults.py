@@ -1,19 +1,27 @@
 """Processes that are killed and clocks that run backwards: the next start ends with the undisturbed result."""
 
-import contextlib
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
-from test_endpoint_faults import command, records
 
 from inference.runs.shards import finished_samples, shard_path
-from tests.helpers.commands import REPO, TOY_CHECKPOINT, TOY_PIXELS, lines_in, read_jsonl, run, wait_until, write_jsonl
+from tests.helpers.commands import (
+    REPO,
+    TOY_CHECKPOINT,
+    TOY_PIXELS,
+    descendants,
+    lines_in,
+    read_jsonl,
+    run,
+    wait_until,
+    write_jsonl,
+)
+from tests.helpers.endpoint_runs import command, records
 from tests.helpers.endpoint_server import serve
 
 KILLS = 10  # at each of the two temperatures
@@ -86,21 +94,6 @@ def test_vllm_killed_at_random_moments_ends_with_the_file_of_an_undisturbed_run(
     assert f"read {N_SAMPLES} = predicted {N_SAMPLES} ({kept} of them before) + failed 0" in done.stderr
     assert shard.read_bytes() == whole[temperature]
     assert N_SAMPLES - len(finished_samples(tmp_path)) == 0
-
-
-def descendants(pid):
-    """pid → command line of every process below ``pid``."""
-    children = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended
-            parent = int((folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
-            words = (folder / "cmdline").read_text(errors="replace").replace("\0", " ").strip()
-            children.setdefault(parent, {})[int(folder.name)] = words
-    found, new = {}, children.get(pid, {})
-    while new:
-        found |= new
-        new = {child: words for known in new for child, words in children.get(known, {}).items()}
-    return found
 
 
 @pytest.mark.faults

@@ -11,10 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from test_disk_faults import check_fill
-from test_process_faults import descendants
 
-from tests.helpers.commands import REPO, TOY_CHECKPOINT, read_jsonl, run, wait_until
+from tests.helpers.commands import REPO, TOY_CHECKPOINT, descendants, read_jsonl, run, wait_until
+from tests.helpers.full_disk import check_fill
 from tests.helpers.small_disk import PAGE, small_disk
 
 TEMPLATE = ["bash", REPO / "train" / "step1_example.sh"]

@@ -9,24 +9,7 @@ from inference.metrics import bootstrap, protocols
 from inference.metrics.bootstrap import Cells, drawn_together, holm, interval, two_sided_p
 from inference.metrics.estimates import estimate, opposites, slices
 from inference.metrics.scores import wilson_interval
-
-STATED = [0.6, 0.7, 0.8, 0.9, 0.95]
-
-
-def results_of(tasks, n, seed=0, images=None):
-    """n answered samples a task; the model is right two times out of three."""
-    random = np.random.default_rng(seed)
-    rows = []
-    for task in tasks:
-        labels = TASKS[task].labels
-        for i in range(n):
-            truth = random.choice(labels)
-            said = truth if random.random() < 2 / 3 else random.choice(labels)
-            text = f"<answer>{said}</answer><confidence>{random.choice(STATED)}</confidence>"
-            image = f"{task}/{i}.jpg" if images is None else images(task, i)
-            rows.append({"task": task, "ground_truth": truth, "candidates": list(labels), "image": image,
-                         "response": text, "sample_id": f"{task}-{i}"})  # fmt: skip
-    return rows
+from tests.helpers.results import results_of
 
 
 def table_of(*args, **options):

@@ -1,10 +1,7 @@
 """Paired comparison of runs, and of a run with published tables: what it says and what it refuses."""
 
-import csv
-
 import numpy as np
 import pytest
-from test_bootstrap import results_of
 
 from inference.compare import comparison_text, differences, main
 from inference.compare import paired_table as paired_tables
@@ -17,9 +14,8 @@ from inference.metrics.comparison_published import (
     read_published,
 )
 from inference.metrics.protocols import prediction_table, published_confidence_rows, published_rows
-from tests.helpers.commands import run, write_jsonl
-
-TASKS_USED = ["FI-2", "EmoSet-8", "Artphoto-8"]
+from tests.helpers.commands import write_jsonl
+from tests.helpers.results import THREE_TASKS, improved, results_of
 
 
 def overconfident(rows):
@@ -27,12 +23,6 @@ def overconfident(rows):
     return [
         {**row, "response": row["response"].split("<confidence>")[0] + "<confidence>0.99</confidence>"} for row in rows
     ]
-
-
-def improved(rows):
-    """Every answer right, in the words of the first run otherwise."""
-    return [{**row, "response": f"<answer>{row['ground_truth']}</answer>" + row["response"].split("</answer>")[1]}
-            for row in rows]  # fmt: skip
 
 
 def paired_table(rows_a, rows_b):
@@ -44,7 +34,7 @@ def by_key(found):
 
 
 def test_a_run_compared_with_itself_differs_in_nothing():
-    rows = results_of(TASKS_USED, 60)
+    rows = results_of(THREE_TASKS, 60)
     found = differences(paired_table(rows, rows[::-1]), 200)
     assert found
     for item in found:
@@ -52,7 +42,7 @@ def test_a_run_compared_with_itself_differs_in_nothing():
 
 
 def test_differences_are_those_of_the_two_evaluations():
-    a, b = results_of(TASKS_USED, 60, seed=1), results_of(TASKS_USED, 60, seed=2)
+    a, b = results_of(THREE_TASKS, 60, seed=1), results_of(THREE_TASKS, 60, seed=2)
     for row, other in zip(a, b, strict=True):  # the same questions, other answers
         other["ground_truth"] = row["ground_truth"]
     found = by_key(differences(paired_table(a, b), 200))
@@ -68,7 +58,7 @@ def test_differences_are_those_of_the_two_evaluations():
 
 
 def test_a_better_run_is_called_better_and_one_with_worse_confidence_worse():
-    rows = results_of(TASKS_USED, 150)
+    rows = results_of(THREE_TASKS, 150)
     found = by_key(differences(paired_table(rows, improved(rows)), 500))
     assert found["Overall", "accuracy"].verdict == "better"
     found = by_key(differences(paired_table(rows, overconfident(rows)), 500))
@@ -106,24 +96,6 @@ def test_pairing_makes_the_interval_of_a_small_change_narrow():
     item = by_key(differences(paired_table(rows, changed), 500))["EmoSet-8", "accuracy"]
     single = 2 * 1.96 * np.sqrt(item.a * (1 - item.a) / 400)
     assert item.high - item.low < 0.5 * single
-
-
-def test_the_command_counts_what_only_one_run_has_and_writes_a_table(tmp_path):
-    rows = results_of(TASKS_USED, 30)
-    for name, kept in (("a", rows[:-1]), ("b", improved(rows[2:]))):
-        (tmp_path / name).mkdir()
-        write_jsonl(tmp_path / name / "merged.jsonl", [{**row, "notice": "made up"} for row in kept])
-    done = run("-m", "inference.compare", tmp_path / "a", tmp_path / "b", "--n_resamples", "100",
-               "--formats", "png", "svg")  # fmt: skip
-    assert "NOTE: made up" in done.stdout
-    assert "87 samples in both runs; left out: 2 only in A, 1 only in B" in done.stdout
-    written = tmp_path / "b" / "compared_with_a"
-    with open(written / "comparison.tsv", encoding="utf-8") as handle:
-        lines = list(csv.DictReader(handle, delimiter="\t"))
-    overall = next(line for line in lines if (line["row"], line["figure"]) == ("Overall", "accuracy"))
-    assert float(overall["b"]) == 1.0
-    assert (written / "comparison.png").stat().st_size > 10_000
-    assert "made up" in (written / "comparison.svg").read_text(encoding="utf-8")
 
 
 def test_runs_of_other_data_are_refused_with_the_reason(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Confidence figures against scikit-learn, torchmetrics, relplot and the definitions, spelled out slowly."""
+"""Confidence figures against scikit-learn, relplot and the definitions, spelled out slowly."""
 
 import itertools
 
@@ -6,15 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import relplot
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
-from torchmetrics.functional.classification import binary_calibration_error
 
-from inference import confidence_metrics as cm
+from inference.metrics import calibration as cm
 from inference.metrics.calibration import Tally
 from inference.metrics.estimates import estimate
+from tests.helpers.results import calibrated_sample as sample
 
 # Stated confidences are few and tied; probabilities of tokens are many and not.
 values = st.sampled_from([0.0, 0.05, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0]) | st.floats(0, 1)
@@ -24,22 +23,6 @@ scored = st.lists(st.tuples(values, st.integers(0, 1)), min_size=1, max_size=60)
 def arrays(rows):
     confidence, correctness = zip(*rows, strict=True)
     return np.array(confidence), np.array(correctness)
-
-
-def sample(n, bias, seed=0, stated=None):
-    """(confidence, correctness) of a model whose accuracy at confidence c is c − bias."""
-    random = np.random.default_rng(seed)
-    confidence = random.random(n) if stated is None else random.choice(stated, n)
-    return confidence, (random.random(n) < np.clip(confidence - bias, 0, 1)).astype(int)
-
-
-@pytest.mark.parametrize("bias", [0.0, 0.1, -0.2])
-def test_ece_and_mce_agree_with_torchmetrics(bias):
-    confidence, correctness = sample(3000, bias)
-    for norm, figure in (("l1", cm.expected_calibration_error), ("max", cm.maximum_calibration_error)):
-        # torchmetrics takes the confidence for the positive class: the same thing for one event.
-        expected = binary_calibration_error(torch.tensor(confidence), torch.tensor(correctness), n_bins=10, norm=norm)
-        assert figure(Tally.of(confidence, correctness)) == pytest.approx(float(expected), abs=1e-6)
 
 
 @given(scored)

@@ -5,8 +5,6 @@ import http.server
 import io
 import socket
 import socketserver
-import ssl
-import subprocess
 import threading
 import time
 
@@ -16,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from inference import download as module
+from inference.data import download as module
 from inference.data.download import DownloadError, download, is_public
 from inference.data.images import ImageError, ImageSource
 
@@ -248,25 +246,6 @@ def test_an_address_that_is_none_is_refused(url, reason):
 def test_a_status_other_than_200_is_an_error(server):
     with pytest.raises(DownloadError, match="status 404"):
         fetch(f"{server}/nothing")
-
-
-def test_https_needs_a_certificate_of_this_host_that_somebody_vouches_for(tmp_path, monkeypatch):
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    name = ("-subj", "/CN=a test", "-addext", "subjectAltName=IP:127.0.0.1")
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", *name]
-    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    with ThreadedServer(("127.0.0.1", 0), Server) as running:
-        running.socket = context.wrap_socket(running.socket, server_side=True)
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        with pytest.raises(DownloadError, match="CERTIFICATE_VERIFY_FAILED"):
-            fetch(f"https://127.0.0.1:{running.server_port}/picture.png")
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-        assert fetch(f"https://127.0.0.1:{running.server_port}/picture.png") == picture()
-        with pytest.raises(DownloadError, match="CERTIFICATE_VERIFY_FAILED"):
-            fetch(f"https://localhost:{running.server_port}/picture.png")
-        running.shutdown()
 
 
 def test_proxies_of_the_environment_are_not_used(server, monkeypatch):

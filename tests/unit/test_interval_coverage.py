@@ -1,6 +1,6 @@
 """How often the 95 % intervals hold the true value, by simulation of answers from known models.
 
-python -m pytest -m long tests/test_interval_coverage.py
+python -m pytest -m long tests/unit/test_interval_coverage.py
 """
 
 import numpy as np

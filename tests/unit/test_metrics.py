@@ -12,14 +12,13 @@ from sklearn.metrics import accuracy_score, brier_score_loss, f1_score, roc_auc_
 
 from inference.metrics import calibration, scores
 from inference.metrics.calibration import Tally
+from tests.helpers.results import HALF_WAY
 
 LABELS = ["awe", "fear", "joy"]
 pairs = st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from([*LABELS, "unknown"])), min_size=1, max_size=60)
 # Edges on purpose: 0, 1 and every multiple of 0.1 come up often.
 confidences = st.sampled_from([i / 10 for i in range(11)]) | st.floats(0, 1)
 scored = st.lists(st.tuples(confidences, st.integers(0, 1)), min_size=1, max_size=60)
-
-HALF_WAY = ([0.05, 0.05, 0.15, 0.45, 0.5, 1.0, 0.15, 0.2, 0.65, 0.45], [0, 1, 0, 1, 1, 1, 1, 1, 1, 1])
 
 
 def ece_by_hand(confidence, correctness, edges, last_closed):

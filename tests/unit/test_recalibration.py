@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
-from test_evaluate import a_result, answer
 
 from inference.metrics.protocols import prediction_table
 from inference.metrics.recalibration import METHODS, folds
@@ -21,20 +20,13 @@ from inference.recalibration import (
     load_recalibration,
     save_recalibration,
 )
-from tests.helpers.commands import run, write_jsonl
+from tests.helpers.results import a_result, answer, overconfident
 
 ALL_METHODS = pytest.mark.parametrize("method", METHODS)
 STATED = [0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
 values = st.sampled_from([0.0, 0.5, 0.9, 0.95, 1.0]) | st.floats(0, 1)
 scored = st.lists(st.tuples(values, st.integers(0, 1)), max_size=60)
 grid = np.linspace(0, 1, 101)
-
-
-def overconfident(n=20_000, temperature=2.5, seed=0):
-    """Answers that are right with the probability that their confidence has at a temperature."""
-    generator = np.random.default_rng(seed)
-    confidence = generator.choice(STATED, n)
-    return confidence, (generator.random(n) < expit(logit(confidence) / temperature)).astype(int)
 
 
 def columns(rows):
@@ -297,51 +289,3 @@ def test_results_of_one_image_belong_together_whatever_the_form_of_the_record():
     assert first == second
     assert len({first, *others}) == 3
     assert samples["correctness"].tolist() == [1, 1, 1, 0]
-
-
-def test_the_command_prints_before_and_after_and_saves_the_chosen_method(tmp_path):
-    confidence, right = overconfident(300)
-    results = [
-        a_result(response=answer("awe" if y else "fear", c), image=f"{i}.jpg", model="tiny", model_notice="tiny model")
-        for i, (c, y) in enumerate(zip(confidence, right, strict=True))
-    ]
-    write_jsonl(tmp_path / "merged.jsonl", results)
-    done = run("-m", "inference.recalibration", "--output_path", tmp_path, "--method", "temperature")
-    assert "NOTE: tiny model" in done.stdout
-    assert "-- ID VER (300 answers with a confidence)\nas stated " in done.stdout
-    loaded = load_recalibration(tmp_path / "recalibration.json")
-    assert loaded.maps["ID VER"] == fit_recalibration("temperature", confidence, right)
-    assert loaded.maps["OOD VER"].method == "identity"
-    assert loaded.facts["notices"] == ["tiny model"]
-    assert loaded.facts["responses_with_a_confidence"]["ID VER"] == 300
-    scores = loaded.facts["cross_fitted"]["scores"]["ID VER"]
-    assert scores["temperature"]["ece"] < scores["as stated"]["ece"]
-    stated = expected_calibration_error(confidence, right)
-    assert scores["as stated"]["ece"] == pytest.approx(stated)
-    assert f"{100 * stated:.2f}" in done.stdout
-
-
-def test_answers_that_all_name_one_image_are_recalibrated_by_folds_of_answers_and_it_is_said(tmp_path):
-    confidence, right = overconfident(100)
-    results = [
-        a_result(response=answer("awe" if y else "fear", c), image="placeholder.jpg")
-        for c, y in zip(confidence, right, strict=True)
-    ]
-    write_jsonl(tmp_path / "merged.jsonl", results)
-    done = run("-m", "inference.recalibration", "--output_path", tmp_path)
-    assert "NOTE: 100 samples share an image" in done.stdout
-    scores = load_recalibration(tmp_path / "recalibration.json").facts["cross_fitted"]["scores"]["Overall"]
-    assert scores["isotonic"]["ece"] < scores["as stated"]["ece"]
-
-
-def test_a_run_without_confidences_is_one_clear_line(tmp_path):
-    write_jsonl(tmp_path / "merged.jsonl", [a_result()])
-    done = run("-m", "inference.recalibration", "--output_path", tmp_path, check=False)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"cannot recalibrate: none of the 1 responses in {tmp_path} states a confidence\n"
-
-
-def test_a_folder_without_results_is_one_clear_line(tmp_path):
-    done = run("-m", "inference.recalibration", "--output_path", tmp_path, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"cannot recalibrate: {tmp_path}: expected result shards")

@@ -6,25 +6,16 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_bootstrap import results_of
 
 from inference.data.vecbench import TASKS
-from inference.metrics import results
 from inference.metrics.protocols import prediction_table
 from inference.metrics.result_lines import pieces_of
 from inference.metrics.results import REPEATED, Results, read_file, read_run, read_shards
-from inference.runs.shards import ShardWriter, to_line
+from inference.runs.shards import to_line
 from tests.helpers.commands import REPO
+from tests.helpers.results import results_of, write_run
 
 GOLDEN = REPO / "tests" / "golden" / "records.jsonl"
-
-
-def write_run(folder, results, n_shards=3):
-    for index in range(n_shards):
-        with ShardWriter(folder, index, n_shards) as writer:
-            for position, result in enumerate(results):
-                if position % n_shards == index:
-                    writer.write({**result, "position": position})
 
 
 @given(st.integers(1, 200_000))
@@ -33,17 +24,6 @@ def test_pieces_are_whole_lines_and_together_the_file(size):
     pieces = list(pieces_of(GOLDEN, size))
     assert b"".join(content[piece.start : piece.end] for piece in pieces) == content
     assert all(content[piece.end - 1 : piece.end] == b"\n" for piece in pieces[:-1])
-
-
-def test_small_pieces_in_parallel_give_the_table_of_one_reading(monkeypatch, tmp_path):
-    write_run(tmp_path, results_of(list(TASKS), 20))
-    whole = read_shards(tmp_path)
-    monkeypatch.setattr(results, "SMALL_BYTES", 0)
-    monkeypatch.setattr(pieces_of, "__defaults__", (5_000,))
-    pieces = read_shards(tmp_path)
-    pd.testing.assert_frame_equal(pieces.table, whole.table)
-    assert list(pieces.lines()) == list(whole.lines())
-    assert pieces.candidates == whole.candidates
 
 
 # What may stand in a line, well-formed or not.

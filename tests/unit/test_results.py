@@ -1,13 +1,10 @@
 """Shards on disk: complete lines only, one result a sample, nothing lost."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from inference.runs.shards import (
-    ShardBusy,
     ShardWriter,
     atomic_write,
     finished_samples,
@@ -68,23 +65,6 @@ def test_merging_takes_one_result_a_sample_and_prefers_a_response(tmp_path):
 def test_a_folder_without_shards_is_an_error_that_names_it(tmp_path):
     with pytest.raises(FileNotFoundError, match=str(tmp_path)):
         merge_shards(tmp_path)
-
-
-def test_a_second_writer_of_the_same_shard_is_refused_with_the_firsts_pid(tmp_path):
-    hold = (
-        "import sys, time; from inference.runs.shards import ShardWriter\n"
-        f"with ShardWriter({str(tmp_path)!r}, 0, 1): print('held', flush=True); sys.stdin.read()"
-    )
-    holder = subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        assert holder.stdout.readline() == "held\n"
-        with pytest.raises(ShardBusy, match=str(holder.pid)), ShardWriter(tmp_path, 0, 1):
-            pass
-    finally:
-        holder.communicate("")
-    with ShardWriter(tmp_path, 0, 1) as writer:  # free again
-        writer.write(result(0))
-    assert finished_samples(tmp_path) == {"s0"}
 
 
 def test_an_exception_while_writing_leaves_the_old_file(tmp_path):

@@ -1,6 +1,6 @@
 """What a process died of, from its log: the one line that matters, not the forty around it.
 
-    python -m inference.runs.root_cause infer_results/my_run/worker_0.log
+    python -m inference.engines.root_cause infer_results/my_run/worker_0.log
 
 prints the last words of the process whose output that file is. vLLM's engine runs in processes of its own; when one
 of them dies, its parent knows no more than "See root cause above". What is above is the child's traceback, in

@@ -1,0 +1,65 @@
+"""Made-up results for tests of evaluation."""
+
+import numpy as np
+from scipy.special import expit, logit
+
+from inference.data.vecbench import TASKS
+from inference.runs.shards import ShardWriter
+
+STATED = [0.6, 0.7, 0.8, 0.9, 0.95]
+THREE_TASKS = ["FI-2", "EmoSet-8", "Artphoto-8"]  # one per group
+# Confidences and whether each is right: their Brier score is exactly 0.32675, half-way between two printed numbers.
+HALF_WAY = ([0.05, 0.05, 0.15, 0.45, 0.5, 1.0, 0.15, 0.2, 0.65, 0.45], [0, 1, 0, 1, 1, 1, 1, 1, 1, 1])
+
+
+def a_result(task="EmoSet-8", truth="awe", response="<answer>awe</answer>", **more):
+    return {"task": task, "ground_truth": truth, "candidates": list(TASKS[task].labels), "response": response, **more}
+
+
+def answer(label, confidence=None):
+    return f"<answer>{label}</answer>" + ("" if confidence is None else f"<confidence>{confidence}</confidence>")
+
+
+def results_of(tasks, n, seed=0, images=None):
+    """n answered samples a task; the model is right two times out of three."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for task in tasks:
+        labels = TASKS[task].labels
+        for i in range(n):
+            truth = random.choice(labels)
+            said = truth if random.random() < 2 / 3 else random.choice(labels)
+            text = f"<answer>{said}</answer><confidence>{random.choice(STATED)}</confidence>"
+            image = f"{task}/{i}.jpg" if images is None else images(task, i)
+            rows.append({"task": task, "ground_truth": truth, "candidates": list(labels), "image": image,
+                         "response": text, "sample_id": f"{task}-{i}"})  # fmt: skip
+    return rows
+
+
+def overconfident(n=20_000, temperature=2.5, seed=0):
+    """Answers that are right with the probability that their confidence has at a temperature."""
+    generator = np.random.default_rng(seed)
+    confidence = generator.choice(STATED, n)
+    return confidence, (generator.random(n) < expit(logit(confidence) / temperature)).astype(int)
+
+
+def improved(rows):
+    """Every answer right, in the words of the first run otherwise."""
+    return [{**row, "response": f"<answer>{row['ground_truth']}</answer>" + row["response"].split("</answer>")[1]}
+            for row in rows]  # fmt: skip
+
+
+def calibrated_sample(n, bias, seed=0, stated=None):
+    """(confidence, correctness) of a model whose accuracy at confidence c is c − bias."""
+    random = np.random.default_rng(seed)
+    confidence = random.random(n) if stated is None else random.choice(stated, n)
+    return confidence, (random.random(n) < np.clip(confidence - bias, 0, 1)).astype(int)
+
+
+def write_run(folder, results, n_shards=3):
+    """The results as workers write them, in turns."""
+    for index in range(n_shards):
+        with ShardWriter(folder, index, n_shards) as writer:
+            for position, result in enumerate(results):
+                if position % n_shards == index:
+                    writer.write({**result, "position": position})

@@ -1,0 +1,29 @@
+"""The shell templates and the environment to start them in."""
+
+import os
+
+from tests.helpers.commands import REPO
+
+TEMPLATES = [
+    *sorted(path for folder in ("inference", "scripts", "train") for path in (REPO / folder).rglob("*.sh")),
+    REPO / ".ci" / "run",
+]
+
+
+def environment(**settings):
+    """This environment without what a template might take for a setting, plus ``settings``."""
+    names = (
+        "checkpoint",
+        "data_path",
+        "output_path",
+        "experiment_name",
+        "n_gpu",
+        "temperature",
+        "python",
+        "n_responses",
+        "limit",
+        "engine",
+        "report",
+    )
+    kept = {name: value for name, value in os.environ.items() if name not in names}
+    return {**kept, **{name: str(value) for name, value in settings.items()}}
