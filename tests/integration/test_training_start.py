@@ -327,19 +327,19 @@ def test_without_a_home_folder_stage_3_still_asks_for_wandbs_key(stand_ins, prom
 def test_the_reward_goes_by_the_key_that_the_installed_verl_reads(tmp_path):
     """A verl that takes the other key, too, would ignore it, and train on another reward."""
     words = [
-        "python", "-m", "verl.trainer.main_ppo", "actor_rollout_ref.model.path=m", "trainer.default_local_dir=o",
-        "data.train_files=d", "data.val_files=v", "custom_reward_function.path=r.py",
+        "actor_rollout_ref.model.path='/m'", "trainer.default_local_dir='/o'", "data.train_files='/d'",
+        "data.val_files='/v'", "custom_reward_function.path='/r.py'",
         "+custom_reward_function.reward_kwargs.rule=brier",
     ]  # fmt: skip
     installed = importlib.util.find_spec("verl").submodule_search_locations[0]
-    assert Verl(words, type(tmp_path)(installed)).command() == words  # 0.6
+    assert Verl(words, type(tmp_path)(installed)).overrides == words  # 0.6
     reader = tmp_path / "trainer" / "ppo" / "reward.py"
     reader.parent.mkdir(parents=True)
     reader.write_text(
         '    reward_fn_config = config.reward.get("custom_reward_function") or {}\n'
     )  # as 0.8 and 0.9 have it
-    assert Verl(words, tmp_path).command()[-2:] == [
-        "reward.custom_reward_function.path=r.py", "+reward.custom_reward_function.reward_kwargs.rule=brier",
+    assert Verl(words, tmp_path).overrides[-2:] == [
+        "reward.custom_reward_function.path='/r.py'", "+reward.custom_reward_function.reward_kwargs.rule=brier",
     ]  # fmt: skip
     reader.write_text("def reward(): ...\n")
     with pytest.raises(Refused, match=r"reward\.py: expected verl 0\.4 to 0\.9"):
