@@ -70,13 +70,13 @@ def rows(tmp_path):
     return made
 
 
-def template(stage, stand_ins, check=True, **settings):
+def template(stage, stand_ins, check=True, options=(), **settings):
     named = {
         "python": sys.executable, "model": TOY_CHECKPOINT, "n_gpu": 1, "batch_size": 2, "accumulation": 1,
         "split_dataset_ratio": 0, "swift_path": stand_ins, "verl_path": stand_ins, "logger": '["console"]', **settings,
     }  # fmt: skip
     environment = {**os.environ, **{name: str(value) for name, value in named.items()}}
-    return run("bash", REPO / "train" / f"step{stage}_example.sh", env=environment, check=check)
+    return run("bash", REPO / "train" / f"step{stage}_example.sh", *options, env=environment, check=check)
 
 
 def swift(stand_ins, dataset, output, check=True, **settings):
@@ -174,6 +174,17 @@ def test_a_start_that_left_no_checkpoint_binds_the_folder_to_nothing(stand_ins, 
     data, output = write_jsonl(tmp_path / "data.jsonl", rows), tmp_path / "out"
     assert swift(stand_ins, data, output, check=False, swift_args="--fail").returncode == 1
     assert "trained 8" in swift(stand_ins, data, output, learning_rate="2e-5").stdout
+
+
+def test_an_option_after_the_template_s_name_counts_for_trainer_plan_and_identity(stand_ins, rows, tmp_path):
+    data, output = write_jsonl(tmp_path / "data.jsonl", rows), tmp_path / "out"
+    options = ("--learning-rate", "3e-5", "--weight_decay=0.2", "--model", TOY_CHECKPOINT, "--max_steps", "2")
+    done = swift(stand_ins, data, output, options=options, model="/nowhere")
+    assert "learning rate 3e-5" in done.stdout and "\n  2 steps\n" in done.stdout
+    settings = json.loads((output / "run.json").read_text())["identity"]["settings"]
+    assert (settings["learning_rate"], settings["weight_decay"]) == (3e-5, 0.2)
+    resumed = swift(stand_ins, data, output, options=(*options, "--seed", "7"), model="/nowhere", resume_anyway="true")
+    assert f"from {output}/checkpoint-4" in resumed.stdout
 
 
 def test_attention_is_flash_attn_where_it_is_installed_else_sdpa_and_the_plan_says_it(stand_ins, rows, tmp_path):
