@@ -1,12 +1,15 @@
-"""Check, describe and run a training. The templates of the three stages call it with the trainer's whole command:
+"""Check, describe and run a training. The templates of the three stages call it with the trainer's own command:
 
-    python train/launch.py --stage 1 -- python -m accelerate.commands.launch … swift/cli/sft.py --model … --dataset …
-    python train/launch.py --stage 3 -- python -m verl.trainer.main_ppo data.train_files=… …
+    python train/launch.py --stage 1 --n_gpu 8 --fsdp train/fsdp_offload.json -- swift sft --model … --dataset …
+    python train/launch.py --stage 3 -- verl.trainer.main_ppo data.train_files=… …
 
-Settings are read from that command. Before anything heavy starts, what is missing or wrong is said in one
-line (exit status 2), and the plan is printed. ``run.json`` in the output folder says what is trained there, as
-it does for inference: another model, data or setting is refused, the same one goes on from its last complete
-checkpoint, and a finished one says so. Ends with the trainer's exit status.
+It starts that command by what the machine asks for: accelerate, torch's own launcher on CPU, or the Python that
+Ray can start. Settings are read from the command; of an option that is given twice, the last one counts.
+
+Before anything heavy starts, what is missing or wrong is said in one line (exit status 2), and the plan is printed.
+``run.json`` in the output folder says what is trained there, as it does for inference: another model, data or
+setting is refused, the same one goes on from its last complete checkpoint, and a finished one says so. Ends with
+the trainer's exit status.
 """
 
 from __future__ import annotations
@@ -60,15 +63,37 @@ def number(text: str) -> int | float | str:
     return text
 
 
+def launcher(args: argparse.Namespace, adapters: bool) -> list[str]:
+    """The words before ms-swift's script; ``adapters``: LoRA, which one machine trains without FSDP."""
+    if args.use_cpu == "true":
+        # Not by accelerate, whose `launch --cpu` starts one process however many it is asked for.
+        run = ["-m", "torch.distributed.run", "--standalone", "--local_addr", "127.0.0.1", "--nproc_per_node"]
+        return [*run, str(args.cpu_processes)] if args.cpu_processes > 1 else []
+    if adapters:
+        options = {"num_processes": args.n_gpu, "num_machines": 1, "mixed_precision": "bf16", "dynamo_backend": "no"}
+    else:
+        options = {
+            "config_file": args.fsdp, "num_processes": args.n_gpu * args.nnodes, "num_machines": args.nnodes,
+            "machine_rank": args.node_rank, "main_process_ip": args.master_addr, "main_process_port": args.master_port,
+        }  # fmt: skip
+    return ["-m", "accelerate.commands.launch", *option_words({name: [str(options[name])] for name in options})]
+
+
+def option_words(options: dict[str, list[str]]) -> list[str]:
+    """Options and their values as a command's words."""
+    return [word for name, values in options.items() for word in (f"--{name}", *values)]
+
+
 class Swift:
     """Stages 1 and 2: the command of ms-swift's SFT.
 
     Attributes:
-        launcher, options: the command's words up to sft.py, and those after it.
+        options: option → its values.
+        launcher: the words before the options.
         dataset: the file as it is named; ms-swift gets the rows of ``prepare_data``.
     """
 
-    name, package, entry = "ms-swift", "swift", "cli/sft.py"
+    name, package, entry, COMMAND = "ms-swift", "swift", "cli/sft.py", ["swift", "sft"]
     # These do not decide what is learned: places, logging, how a batch is spread over devices.
     ASIDE = frozenset({
         "model", "dataset", "output_dir", "custom_register_path", "attn_impl", "logging_steps", "eval_steps",
@@ -77,44 +102,40 @@ class Swift:
         "per_device_eval_batch_size", "gradient_accumulation_steps",
     })  # fmt: skip
 
-    def __init__(self, command: list[str], folder: Path):
-        place = next(i for i, word in enumerate(command) if word.endswith("sft.py"))
-        self.launcher, self.options = [*command[:place], str(folder / self.entry)], command[place + 1 :]
+    def __init__(self, words: list[str], folder: Path, args: argparse.Namespace):
+        self.options: dict[str, list[str]] = {}
+        for word in words:
+            if word.startswith("--"):
+                name, equals, value = word[2:].partition("=")
+                values = self.options[name.replace("-", "_")] = [value] if equals else []
+            elif not self.options:
+                raise Refused(f"{word}: expected an option of swift sft, --name value")
+            else:
+                values.append(word)
+        adapters, self.on_cpu = self["train_type"] == "lora", args.use_cpu == "true"
+        self.launcher = [sys.executable, *launcher(args, adapters), str(folder / self.entry)]
+        self.machines, self.rank = (1, 0) if self.on_cpu or adapters else (args.nnodes, args.node_rank)
+        self.devices = args.cpu_processes if self.on_cpu else args.n_gpu * self.machines
         self.model, self.dataset, self.output_dir = self["model"], Path(self["dataset"]), Path(self["output_dir"])
         self.files = {"dataset": (self.dataset, "the JSON-lines training file")}
-        self.machines = int(self._launcher_option("--num_machines") or 1)
-        self.rank = int(self._launcher_option("--machine_rank") or 0)
-        processes = self._launcher_option("--num_processes") or self._launcher_option("--nproc_per_node") or 1
-        self.devices = int(processes)
         self.batch = self.devices * int(self["per_device_train_batch_size"]) * int(self["gradient_accumulation_steps"])
 
-    def _launcher_option(self, name: str) -> str | None:
-        return self.launcher[self.launcher.index(name) + 1] if name in self.launcher else None
-
     def __getitem__(self, option: str) -> str:
-        return self.values().get(option, "")
-
-    def values(self) -> dict[str, str]:
-        """option → its value; the last one counts."""
-        found: dict[str, str] = {}
-        for word in self.options:
-            if word.startswith("--"):
-                name = word[2:]
-                found[name] = ""
-            else:
-                found[name] = f"{found[name]} {word}".strip()
-        return found
+        return " ".join(self.options.get(option, ()))
 
     def _set(self, option: str, value: Any) -> None:
-        if f"--{option}" in self.options:
-            self.options[self.options.index(f"--{option}") + 1] = str(value)
-        else:
-            self.options += [f"--{option}", str(value)]
+        self.options[option] = [str(value)]
 
     def choose(self) -> None:
         """Settings that depend on what is installed and on what is in the output folder."""
-        if "attn_impl" in self.values():
+        if self.on_cpu:
+            self._set("torch_dtype", "float32")
+            self._set("gradient_checkpointing", "false")
+            self.options.pop("gradient_checkpointing_kwargs", None)
+        if self["attn_impl"] or not self.on_cpu:
             self._set("attn_impl", attention(self["attn_impl"], "flash_attn"))
+        else:
+            self.options.pop("attn_impl", None)
 
     def newest(self) -> Path | None:
         """The newest complete checkpoint's folder, None without one.
@@ -145,7 +166,7 @@ class Swift:
 
     def settings(self) -> dict[str, Any]:
         """Everything that decides what is learned, beside model and data."""
-        given = {name: number(value) for name, value in self.values().items() if name not in self.ASIDE}
+        given = {name: number(self[name]) for name in self.options if name not in self.ASIDE}
         pixels = {name.lower(): number(os.environ.get(name, "")) for name in ("MIN_PIXELS", "MAX_PIXELS")}
         return {**given, **pixels, "batch": self.batch}
 
@@ -189,18 +210,37 @@ class Swift:
         ]
 
     def command(self) -> list[str]:
-        return [*self.launcher, *self.options]
+        return [*self.launcher, *option_words(self.options)]
 
     def show(self) -> int:
-        """Print launcher and options, a word each line."""
-        print(*self.launcher, "--", *self.options, sep="\n")
+        """Print launcher and options, one word per line."""
+        print(*self.launcher, "--", *option_words(self.options), sep="\n")
         return 0
 
 
-class Verl:
-    """Stage 3: the command of verl's PPO trainer. Attributes: as ``Swift``."""
+def hydra_string(text: str) -> str:
+    """``text`` quoted, so that Hydra reads it as it is: a path may hold spaces, commas and equals signs.
 
-    name, package, entry = "verl", "verl", "trainer/main_ppo.py"
+    A backslash represents itself there, except before a quote, and so before the closing one, where it is doubled.
+    """
+    text = re.sub(r"(\\*)'", r"\1\1\\'", text)
+    return "'" + re.sub(r"(\\+)\Z", r"\1\1", text) + "'"
+
+
+class Verl:
+    """Stage 3: the command of verl's PPO trainer.
+
+    Attributes:
+        overrides: Hydra's words, ``key=value``.
+    """
+
+    name, package, entry, COMMAND = "verl", "verl", "trainer/main_ppo.py", ["verl.trainer.main_ppo"]
+    # Any text, which Hydra would take apart; paths are made absolute, as Ray's workers have another working directory.
+    PATHS = re.compile(
+        r"data\.(train|val)_files|actor_rollout_ref\.model\.path|(reward\.)?custom_reward_function\.path"
+        r"|trainer\.(default_local_dir|rollout_data_dir)|hydra\.run\.dir"
+    )
+    NAMES = re.compile(r"trainer\.(project|experiment)_name")
     ATTENTION = "actor_rollout_ref.model.override_config.attn_implementation"
     # These do not decide what is learned: places, logging, how a batch is spread over devices and memory.
     ASIDE = re.compile(
@@ -212,9 +252,8 @@ class Verl:
     )
     machines, rank = 1, 0  # verl is started on one machine, and finds the others
 
-    def __init__(self, command: list[str], folder: Path):
-        place = command.index("verl.trainer.main_ppo") + 1
-        self.launcher, self.overrides, self.folder = command[:place], command[place:], folder
+    def __init__(self, words: list[str], folder: Path, args: argparse.Namespace | None = None):
+        self.overrides, self.folder = [self._as_text(word) for word in words], folder
         if self._reads_nested_reward():
             key = re.compile(r"^(\+{0,2})custom_reward_function\.")
             self.overrides = [key.sub(r"\1reward.custom_reward_function.", word) for word in self.overrides]
@@ -230,6 +269,14 @@ class Verl:
             "dataset": (self.dataset, "the parquet file of training prompts"),
             "validation": (self.validation, "a parquet file of prompts"),
         }
+
+    def _as_text(self, word: str) -> str:
+        """The override with its value quoted where that is any text and not quoted yet."""
+        key, equals, value = word.partition("=")
+        path, name = (kind.fullmatch(key.lstrip("+")) for kind in (self.PATHS, self.NAMES))
+        if not (path or name) or re.fullmatch(r"""'.*'|".*"|null""", value):
+            return word
+        return key + equals + hydra_string(os.path.abspath(value) if path else value)
 
     def _reads_nested_reward(self) -> bool:
         """Whether verl reads ``reward.custom_reward_function``, as 0.8 and later do.
@@ -327,7 +374,9 @@ class Verl:
         return [*lines, f"resuming from step {step_of(resumed)}"] if resumed else lines
 
     def command(self) -> list[str]:
-        return [*self.launcher, *self.overrides]
+        script = ["bash", str(REPO / "scripts" / "python_for_ray.sh"), sys.executable]
+        python = subprocess.run(script, check=True, capture_output=True, text=True).stdout.removesuffix("\n")
+        return [python, "-m", *self.COMMAND, *self.overrides]
 
     def show(self) -> int:
         """Print what verl would run with, composed by verl."""
@@ -343,8 +392,9 @@ def framework(kind: type[Swift | Verl], checkout: str) -> Path:
     if checkout:
         if not (Path(checkout) / kind.package / kind.entry).is_file():
             raise Refused(f"no {kind.package}/{kind.entry} in {kind.package}_path={checkout}")
-        sys.path.insert(1, checkout)
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (checkout, os.environ.get("PYTHONPATH"))))
+        absolute = os.path.abspath(checkout)
+        sys.path.insert(1, absolute)
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (absolute, os.environ.get("PYTHONPATH"))))
     found = importlib.util.find_spec(kind.package)
     if found is None or not found.submodule_search_locations:
         raise Refused(
@@ -486,20 +536,43 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", required=True, choices=("1", "2", "3"))
     parser.add_argument("--checkout", default="", help="a checkout of the framework; empty: the installed package")
+    parser.add_argument("--more", default="", help="further options of the trainer, separated by blanks")
     switches = {
         "print": "show what would run; start nothing",
         "overwrite": "start anew in a folder that has been trained in",
         "resume_anyway": "go on there although model, data or settings are others",
         "allow_pickle": "load weights that are pickled",
         "trust_remote_code": "run Python code that comes with the model",
+        "use_cpu": "stages 1 and 2: on this machine's processors, float32, without FSDP and gradient checkpointing",
     }
-    for name, told in switches.items():
-        parser.add_argument(f"--{name}", default="false", choices=("true", "false"), help=told)
-    parser.add_argument("command", nargs="+", help="the trainer's command, after --")
+    for name, text in switches.items():
+        parser.add_argument(f"--{name}", default="false", choices=("true", "false"), help=text)
+    processes = {
+        "n_gpu": (8, "processes per machine"),
+        "nnodes": (1, "machines"),
+        "node_rank": (0, "this machine's number, from 0"),
+        "master_addr": ("127.0.0.1", "the first machine's address"),
+        "master_port": (29500, "a free port of the first machine"),
+        "cpu_processes": (1, "processes with use_cpu"),
+        "fsdp": (str(REPO / "train" / "fsdp_offload.json"), "accelerate's configuration for all parameters"),
+    }
+    for name, (default, text) in processes.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=f"stages 1 and 2: {text}")
+    parser.add_argument(
+        "command", nargs="+", help="after --: swift sft --name value …, or verl.trainer.main_ppo key=value …"
+    )
     args = parser.parse_args()
     try:
         kind = Verl if args.stage == "3" else Swift
-        training = kind(args.command, framework(kind, args.checkout))
+        length = len(kind.COMMAND)
+        if args.command[:length] != kind.COMMAND:
+            raise Refused(f"{' '.join(args.command[:length])}: expected {' '.join(kind.COMMAND)}")
+        folder = framework(kind, args.checkout)
+        training = kind([*args.command[length:], *args.more.split()], folder, args)
+        os.environ.setdefault("USE_HF", "1")  # the Hugging Face hub; ms-swift's own default is ModelScope
+        os.environ["TRUST_REMOTE_CODE"] = args.trust_remote_code  # swift_plugins.py reads it
+        if args.use_cpu == "true":
+            os.environ["ACCELERATE_USE_CPU"] = "true"
         if args.print != "true" or kind is Swift:
             check_inputs(training, args)
         training.choose()

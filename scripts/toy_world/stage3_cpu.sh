@@ -44,7 +44,6 @@ cpu=(
   data.dataloader_num_workers=0
 )
 export n_gpu=1 nnodes=1
-export verl_args="${cpu[*]} ${verl_args:-}"
 export VERL_USE_EXTERNAL_MODULES=scripts.toy_world.verl_cpu
 export PYTHONPATH="$repo${PYTHONPATH:+:$PYTHONPATH}"
 export OMP_NUM_THREADS="$threads" OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
@@ -52,4 +51,4 @@ export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0 RAY_USAGE_STATS_ENABLED=0 RAY_DEDUP_
 variables="$("${python:-python3}" -m inference.engines.vllm_cpu)"
 while IFS= read -r variable; do export "${variable?}"; done <<< "$variables"
 export HF_HUB_OFFLINE=1 HYDRA_FULL_ERROR=1
-exec bash "$repo/train/step3_example.sh"
+exec bash "$repo/train/step3_example.sh" "${cpu[@]}" "$@"

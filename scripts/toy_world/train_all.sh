@@ -71,7 +71,7 @@ sft() { # STAGE START RESULT DATASET LEARNING_RATE
     follow "stage$1" env model="$models/$2" dataset="$4" output_dir="$run" learning_rate="$5" \
       use_cpu=true cpu_processes="$threads" batch_size=$((sft_batch_size / threads)) accumulation=1 OMP_NUM_THREADS=1 \
       freeze_vit=false freeze_aligner=false workers=0 split_dataset_ratio=0 save_steps="${save_steps:-250}" \
-      swift_args="--seed $seed" bash "train/step$1_example.sh"
+      bash "train/step$1_example.sh" --seed "$seed"
     "$python" -m scripts.toy_world.export_checkpoint --model "$(newest "$run" 'checkpoint-*')" --output_dir "$models/$3"
     touch "$models/$3/finished"
   fi

@@ -281,7 +281,7 @@ def convert(*arguments):
 READ_BY_SWIFT = """
 import json, sys
 sys.path.insert(0, "train")
-import swift_image_tokens
+import swift_plugins
 from swift.llm import get_model_tokenizer, get_template, load_dataset
 _, processor = get_model_tokenizer(sys.argv[1], load_model=False, model_type="qwen2_5_vl")
 template = get_template(processor.model_meta.template, processor, default_system="You are a helpful assistant.")

@@ -14,7 +14,7 @@ ENCODE = """
 import json, os, sys
 if sys.argv[2] == "fixed":
     sys.path.insert(0, "train")
-    import swift_image_tokens
+    import swift_plugins
 from swift.llm import get_model_tokenizer, get_template
 _, processor = get_model_tokenizer(sys.argv[1], load_model=False, model_type="qwen2_5_vl")
 template = get_template(processor.model_meta.template, processor, default_system="You are a helpful assistant.")

@@ -13,7 +13,7 @@ from tests.helpers.templates import TEMPLATES, environment
 
 STRANGE_PACKAGES = ("inference", "swift", "accelerate", "openai", "pyarrow")
 STRANGE_FILES = ("scripts", "verl", "pandas", "ray", "train")
-SOURCED = {REPO / "train" / "sft.sh", REPO / "scripts" / "process_environment.sh"}
+SOURCED = {REPO / "scripts" / "process_environment.sh"}
 
 
 @pytest.fixture

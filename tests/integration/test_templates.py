@@ -23,7 +23,7 @@ def test_a_template_is_clean_for_bash_and_shellcheck(template):
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: str(path.relative_to(REPO)))
 def test_a_template_stops_at_the_first_error_and_at_unset_variables(template):
     text = template.read_text()
-    assert "set -euo pipefail" in text or "Not run\n# alone" in text  # train/sft.sh is sourced by those that do
+    assert "set -euo pipefail" in text or "Not run\n# alone" in text
 
 
 @pytest.fixture(scope="module")

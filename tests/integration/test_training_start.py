@@ -70,13 +70,13 @@ def rows(tmp_path):
     return made
 
 
-def template(stage, stand_ins, check=True, **settings):
+def template(stage, stand_ins, check=True, options=(), **settings):
     named = {
         "python": sys.executable, "model": TOY_CHECKPOINT, "n_gpu": 1, "batch_size": 2, "accumulation": 1,
         "split_dataset_ratio": 0, "swift_path": stand_ins, "verl_path": stand_ins, "logger": '["console"]', **settings,
     }  # fmt: skip
     environment = {**os.environ, **{name: str(value) for name, value in named.items()}}
-    return run("bash", REPO / "train" / f"step{stage}_example.sh", env=environment, check=check)
+    return run("bash", REPO / "train" / f"step{stage}_example.sh", *options, env=environment, check=check)
 
 
 def swift(stand_ins, dataset, output, check=True, **settings):
@@ -174,6 +174,17 @@ def test_a_start_that_left_no_checkpoint_binds_the_folder_to_nothing(stand_ins, 
     data, output = write_jsonl(tmp_path / "data.jsonl", rows), tmp_path / "out"
     assert swift(stand_ins, data, output, check=False, swift_args="--fail").returncode == 1
     assert "trained 8" in swift(stand_ins, data, output, learning_rate="2e-5").stdout
+
+
+def test_an_option_after_the_template_s_name_counts_for_trainer_plan_and_identity(stand_ins, rows, tmp_path):
+    data, output = write_jsonl(tmp_path / "data.jsonl", rows), tmp_path / "out"
+    options = ("--learning-rate", "3e-5", "--weight_decay=0.2", "--model", TOY_CHECKPOINT, "--max_steps", "2")
+    done = swift(stand_ins, data, output, options=options, model="/nowhere")
+    assert "learning rate 3e-5" in done.stdout and "\n  2 steps\n" in done.stdout
+    settings = json.loads((output / "run.json").read_text())["identity"]["settings"]
+    assert (settings["learning_rate"], settings["weight_decay"]) == (3e-5, 0.2)
+    resumed = swift(stand_ins, data, output, options=(*options, "--seed", "7"), model="/nowhere", resume_anyway="true")
+    assert f"from {output}/checkpoint-4" in resumed.stdout
 
 
 def test_attention_is_flash_attn_where_it_is_installed_else_sdpa_and_the_plan_says_it(stand_ins, rows, tmp_path):
@@ -327,19 +338,19 @@ def test_without_a_home_folder_stage_3_still_asks_for_wandbs_key(stand_ins, prom
 def test_the_reward_goes_by_the_key_that_the_installed_verl_reads(tmp_path):
     """A verl that takes the other key, too, would ignore it, and train on another reward."""
     words = [
-        "python", "-m", "verl.trainer.main_ppo", "actor_rollout_ref.model.path=m", "trainer.default_local_dir=o",
-        "data.train_files=d", "data.val_files=v", "custom_reward_function.path=r.py",
+        "actor_rollout_ref.model.path='/m'", "trainer.default_local_dir='/o'", "data.train_files='/d'",
+        "data.val_files='/v'", "custom_reward_function.path='/r.py'",
         "+custom_reward_function.reward_kwargs.rule=brier",
     ]  # fmt: skip
     installed = importlib.util.find_spec("verl").submodule_search_locations[0]
-    assert Verl(words, type(tmp_path)(installed)).command() == words  # 0.6
+    assert Verl(words, type(tmp_path)(installed)).overrides == words  # 0.6
     reader = tmp_path / "trainer" / "ppo" / "reward.py"
     reader.parent.mkdir(parents=True)
     reader.write_text(
         '    reward_fn_config = config.reward.get("custom_reward_function") or {}\n'
     )  # as 0.8 and 0.9 have it
-    assert Verl(words, tmp_path).command()[-2:] == [
-        "reward.custom_reward_function.path=r.py", "+reward.custom_reward_function.reward_kwargs.rule=brier",
+    assert Verl(words, tmp_path).overrides[-2:] == [
+        "reward.custom_reward_function.path='/r.py'", "+reward.custom_reward_function.reward_kwargs.rule=brier",
     ]  # fmt: skip
     reader.write_text("def reward(): ...\n")
     with pytest.raises(Refused, match=r"reward\.py: expected verl 0\.4 to 0\.9"):

@@ -165,7 +165,7 @@ def test_training_starts_neither_from_pickled_weights_nor_with_code_of_the_model
 SWIFT = """
 import os, sys
 from importlib.machinery import SourceFileLoader
-SourceFileLoader("no_remote_code", sys.argv[2]).load_module()
+SourceFileLoader("swift_plugins", sys.argv[2]).load_module()
 from swift.llm import get_model_tokenizer
 get_model_tokenizer(sys.argv[1], load_model=False, model_type="qwen2_5_vl", use_hf=True)
 """
@@ -174,7 +174,7 @@ get_model_tokenizer(sys.argv[1], load_model=False, model_type="qwen2_5_vl", use_
 @pytest.mark.security
 def test_ms_swift_which_trusts_every_model_runs_no_code_of_one(with_code, witness):
     """Without the module it would: that is shown first, so that the test can fail."""
-    call = (sys.executable, "-c", SWIFT, with_code, REPO / "train" / "no_remote_code.py")
+    call = (sys.executable, "-c", SWIFT, with_code, REPO / "train" / "swift_plugins.py")
     run(*call, check=False, env={**os.environ, "TRUST_REMOTE_CODE": "true"})
     assert witness.exists()
     witness.unlink()
