@@ -140,7 +140,7 @@ def take_ready(waiting: Iterator[Request | None], room: int) -> tuple[list[Reque
 def sample_seed(seed: int, sample_id: str, index: int = 0) -> int:
     """A seed for one sample: the same whatever else is in the batch, whoever infers it.
 
-    Its response ``index`` takes the so-many-th seed after it, as vLLM counts on for ``n`` of a request.
+    Response ``index`` of the sample gets this seed plus ``index``, as vLLM does for ``n`` responses to a request.
     """
     digest = hashlib.sha256(f"{seed}/{sample_id}".encode("utf-8", "surrogatepass")).digest()
     return (int.from_bytes(digest[:4], "big") >> 1) + index

@@ -34,7 +34,6 @@ def toy_predictions(merged: Path) -> pd.DataFrame:
     table["posterior"] = [result["posterior"] for result in results]
     table["right"] = (table["label"] == table["truth"]).astype(int)
     answers = zip(table["posterior"], table["label"], strict=True)
-    answers = zip(table["posterior"], table["label"], strict=True)
     table["p"] = [posterior.get(label, 0.0) for posterior, label in answers]
     return table
 
