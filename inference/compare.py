@@ -211,7 +211,7 @@ def comparison_text(found: list[Difference], name_a: str, name_b: str, n_resampl
 
 
 def write_tsv(found: list[Difference], path: Path) -> None:
-    """Every difference, one a line, in fractions."""
+    """Every difference, one per line, in fractions."""
     names = ["row", "kind", "figure", "a", "b", "difference", "low", "high", "p", "p_holm", "verdict"]
     with atomic_write(path) as handle:
         writer = csv.writer(handle, delimiter="\t", lineterminator="\n")

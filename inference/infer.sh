@@ -24,7 +24,7 @@ n_gpu="${n_gpu:-1}"
 engine="${engine:-vllm}"
 base_url="${base_url:-}"
 ray_address="${ray_address:-}" # of engine=ray: auto or host:port; empty: a Ray cluster on this machine alone
-n_actors="${n_actors:-0}"      # engines on the cluster; 0: one a GPU, or one a node on CPU
+n_actors="${n_actors:-0}"      # engines on the cluster; 0: one per GPU, or one per node on CPU
 temperature="${temperature:-0.7}"
 max_new_tokens="${max_new_tokens:-2048}"
 seed="${seed:-0}"

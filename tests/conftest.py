@@ -40,7 +40,7 @@ def toy_data(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def short_training(tmp_path_factory, worker_id):
-    """train_all.sh with a few steps a stage: (its work folder, what it printed).
+    """train_all.sh with a few steps per stage: (its work folder, what it printed).
 
     Stage 3 starts from the shipped model: after four steps from random weights no response would
     be well-formed, and every reward the same. Test processes share one run: the first does it.

@@ -365,7 +365,7 @@ class Verl:
         lines = [
             f"{self.rows} prompts of {self.dataset}",
             f"{value['trainer.n_gpus_per_node']} device(s) × {value['trainer.nnodes']} machine(s); "
-            f"{value['data.train_batch_size']} prompts × {value['actor_rollout_ref.rollout.n']} responses a step, "
+            f"{value['data.train_batch_size']} prompts × {value['actor_rollout_ref.rollout.n']} responses per step, "
             f"learning rate {value['actor_rollout_ref.actor.optim.lr']:g}, attention {value[self.ATTENTION]}",
             f"{self.steps} steps (fewer if prompts are over {value['data.max_prompt_length']} tokens), "
             f"validation every {value['trainer.test_freq']}",

@@ -38,7 +38,7 @@ from inference.data.vecbench import EMBEDDED
 
 log = logging.getLogger("inference")
 
-FACTOR = 28  # pixels a side of one image token: patches of 14, merged 2 × 2
+FACTOR = 28  # pixels per side of one image token: patches of 14, merged 2 × 2
 MAX_ASPECT_RATIO = 200  # what Qwen2-VL's processor refuses
 MAX_SOURCE_PIXELS = 120_000_000  # width × height as stored: a photograph of 108 megapixels is taken, a bomb is not
 MAX_FILE_BYTES = 512 * 2**20  # some decoders read the whole file first

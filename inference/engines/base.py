@@ -40,7 +40,7 @@ class EngineSettings:
         n_responses: responses to each request; the further ones are ``Output.other_responses``.
         logprobs: whether outputs carry the two log-probabilities.
         ray_address: of the cluster (``ray``): ``auto`` or host:port; empty starts one on this machine.
-        n_actors: engines on the cluster; 0 is one a GPU, or one a node where there is none.
+        n_actors: engines on the cluster; 0 is one per GPU, or one per node where there is none.
         actor_engine: which engine they are, ``vllm`` or ``transformers``.
         actor_timeout: seconds that a run goes on waiting without any of them.
 

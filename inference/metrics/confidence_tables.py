@@ -141,7 +141,7 @@ def sources_table(sources: Mapping[str, Sequence[Row]]) -> str:
 
 
 def metrics_tsv(sources: Mapping[str, Sequence[Row]]) -> str:
-    """Every figure of every row, one a line: confidence, row, kind, n, figure, value, low, high (fractions)."""
+    """Every figure of every row, one per line: confidence, row, kind, n, figure, value, low, high (fractions)."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, delimiter="\t", lineterminator="\n")
     writer.writerow(["confidence", "row", "kind", "n_samples", "figure", "value", "low", "high"])

@@ -221,7 +221,7 @@ def make_report(
     """Write report.html into a run's folder; returns its path and the number of samples in it.
 
     Args:
-        thumbnail_size: pixels a side; None leaves images out.
+        thumbnail_size: pixels per side; None leaves images out.
         max_samples: of a longer run, the first so many samples are in the browser, and it says so.
 
     Raises:
@@ -256,7 +256,7 @@ def parse_args() -> argparse.Namespace:
     add("--output_path", type=Path, required=True, help="the folder of an evaluated run")
     add("--data_path", type=Path, help="the data file: relative image paths start in its folder; default: the run's")
     add_image_root_argument(parser)
-    add("--thumbnail_size", type=int, default=128, help="pixels a side of the small copies (16 to 1024)")
+    add("--thumbnail_size", type=int, default=128, help="pixels per side of the small copies (16 to 1024)")
     add("--no_thumbnails", action="store_true", help="leave the images out")
     add("--processes", type=int, default=len(os.sched_getaffinity(0)), help="that decode images")
     add("--allow_url", action="store_true", help="fetch images that are http(s) URLs, while the report is made")

@@ -74,7 +74,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max_retries", type=int, default=6, help="of a request to an endpoint")
     add("--timeout", type=finite_number, default=600.0, help="seconds, of a try at an endpoint, to its last byte")
     add("--ray_address", default="", help="of the ray engine: auto, host:port; empty: a cluster on this machine alone")
-    add("--n_actors", type=int, default=0, help="engines on the Ray cluster; 0: one a GPU, or one a node on CPU")
+    add("--n_actors", type=int, default=0, help="engines on the Ray cluster; 0: one per GPU, or one per node on CPU")
     add("--actor_engine", choices=("vllm", "transformers"), default="vllm", help="which engine they are")
     add("--actor_timeout", type=finite_number, default=600.0, help="seconds that a run waits without any of them")
 

@@ -60,7 +60,7 @@ def run(module: str, *options: object) -> None:
 
 
 def sample(module: str, options: list[str], n_gpu: int) -> None:
-    """A step that asks a model: by one process, or by one a GPU and one that collects their shards.
+    """A step that asks a model: by one process, or by one per GPU and one that collects their shards.
 
     Raises:
         SystemExit: when a worker failed. What was answered is kept.
@@ -159,9 +159,9 @@ def main() -> None:
     add("--split", default="", metavar="OPTIONS", help="more options of split, as one string")
     add("--teacher", default="", metavar="OPTIONS", help="options of write_reasoning, as one string")
     add("--scaffold", default="", metavar="OPTIONS", help="options of confidence, as one string")
-    add("--n_gpu", type=int, default=1, help="workers of a model that runs here, one a GPU")
+    add("--n_gpu", type=int, default=1, help="workers of a model that runs here, one per GPU")
     add("--seed", type=int, default=0, help="of the split and of sampling")
-    add("--toy", type=int, metavar="N", help="build from N generated scenes a task, to see how it works")
+    add("--toy", type=int, metavar="N", help="build from N generated scenes per task, to see how it works")
     args = parser.parse_args()
     if args.toy:
         args.work = args.work or Path("output") / "toy_vec_cot"

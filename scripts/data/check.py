@@ -107,7 +107,7 @@ class Report:
         self.first_line: dict[int, int] = {}
 
     def duplicate(self, sample: Sample | BrokenSample) -> Found:
-        """A problem when the row's id was there before. Ids are kept as hashes: 60 bytes a row."""
+        """A problem when the row's id was there before. Ids are kept as hashes: 60 bytes per row."""
         sample_id = getattr(sample, "sample_id", None)
         if sample_id is None:
             return []

@@ -172,7 +172,7 @@ def main() -> None:
     parser.add_argument(
         "--data_dir", type=Path, default=Path("input_data/toy_world"), help="folder of the example's data file"
     )
-    parser.add_argument("--run", type=Path, help="a run with several responses a sample, evaluated")
+    parser.add_argument("--run", type=Path, help="a run with several responses per sample, evaluated")
     args = parser.parse_args()
     args.output_dir.mkdir(parents=True, exist_ok=True)
     if args.run:

@@ -4,12 +4,12 @@
 #   python=.venv/bin/python model=scripts/toy_world/checkpoint dataset=train.parquet validation=val.parquet \
 #     bash scripts/toy_world/stage3_cpu.sh
 #
-# Every setting of the template can be given here, too. About 11 seconds a step on 2 idle cores.
+# Every setting of the template can be given here, too. About 11 seconds per step on 2 idle cores.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh script`
 set -euo pipefail
 repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)"
 
-# A toy model's settings where they differ from the paper's. With few responses a step the gradient is
+# A toy model's settings where they differ from the paper's. With few responses per step the gradient is
 # noisy: a constant rate or a weaker pull to the reference lets answers decay while confidence calibrates.
 export batch_size="${batch_size:-32}" rollouts="${rollouts:-4}" mini_batch_size="${mini_batch_size:-32}"
 export micro_batch_size="${micro_batch_size:-32}"

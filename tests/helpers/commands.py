@@ -85,7 +85,7 @@ def serving(command, url, log, seconds, environment=()):
 
 
 def train_shortly(work):
-    """train_all.sh in the folder ``work``, with a few steps a stage: what it printed."""
+    """train_all.sh in the folder ``work``, with a few steps per stage: what it printed."""
     settings = {
         "python": sys.executable, "work": work, "threads": 1, "seed": 3,
         "stage1_samples": 64, "stage2_samples": 64, "sft_batch_size": 16, "logging_steps": 1, "save_steps": 2,

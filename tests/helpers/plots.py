@@ -13,7 +13,7 @@ STEMS = ["confidence_thresholds", "calibration_curves", "reliability", "risk_cov
 
 
 def some_results(n=20, tasks=ONE_A_GROUP):
-    """n answers a task, 70 % of them right, some unknown, some without a confidence."""
+    """n answers per task, 70 % of them right, some unknown, some without a confidence."""
     generator = np.random.default_rng(0)
     results = []
     for task in (TASKS[name] for name in tasks):

@@ -21,7 +21,7 @@ def answer(label, confidence=None):
 
 
 def results_of(tasks, n, seed=0, images=None):
-    """n answered samples a task; the model is right two times out of three."""
+    """n answered samples per task; the model is right two times out of three."""
     random = np.random.default_rng(seed)
     rows = []
     for task in tasks:

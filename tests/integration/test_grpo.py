@@ -74,7 +74,7 @@ def test_verl_trains_saves_and_writes_down_every_response_with_its_reward(short_
     for row in rollouts:
         assert {"correctness", "confidence", "brier_score", "confidence_score"} <= set(row)
     log = (work / "logs" / "stage3.log").read_text()
-    assert "8 prompts of" in log and "2 steps" in log and "4 prompts × 4 responses a step" in log
+    assert "8 prompts of" in log and "2 steps" in log and "4 prompts × 4 responses per step" in log
     assert "val-aux/emocaliber/format_score/mean@1" in log
     assert (work / "runs/emocaliber/latest_checkpointed_iteration.txt").read_text() == "2"
 

@@ -77,7 +77,7 @@ def test_the_toy_model_is_above_chance_in_every_task_and_near_the_best_possible(
     accuracy = {name: tuple(map(float, numbers)) for name, *numbers in rows}
     assert len(accuracy) == 10
     for name, (chance, reached, _) in accuracy.items():
-        # 60 samples a task: a standard error is 6.5 points at most; two-class chance is 50
+        # 60 samples per task: a standard error is 6.5 points at most; two-class chance is 50
         assert reached > chance + 18, name
     assert accuracy["all"][1] > accuracy["all"][2] - 8
 
