@@ -235,6 +235,7 @@ class ImageSource:
         Raises:
             ImageError: when there is no such file, or the path leads out of the roots. Whether there is
                 a file out there is not even looked at.
+            PermissionError: when a folder on the way is closed.
         """
         outside = irregular = False
         slashes = str(path).replace("\\", "/")
@@ -249,6 +250,8 @@ class ImageSource:
                     return real
                 else:
                     irregular = irregular or real.exists()
+            except PermissionError:  # the file may be there: not to be read is another matter
+                raise
             except (ValueError, OSError):  # a zero byte or too long a name, which no file has
                 continue
         folders = ", ".join(map(str, self.roots))
