@@ -233,9 +233,8 @@ class ImageSource:
         for the same letters in Unicode's other form: names that Windows and macOS write.
 
         Raises:
-            ImageError: when there is no such file, or the path leads out of the roots. Whether there is
-                a file out there is not even looked at.
-            PermissionError: when a folder on the way is closed.
+            ImageError: when there is no such file, a folder on the way is closed, or the path leads out of the
+                roots. Whether there is a file out there is not even looked at.
         """
         outside = irregular = False
         slashes = str(path).replace("\\", "/")
@@ -250,8 +249,8 @@ class ImageSource:
                     return real
                 else:
                     irregular = irregular or real.exists()
-            except PermissionError:  # the file may be there: not to be read is another matter
-                raise
+            except PermissionError as error:
+                raise ImageError(f"cannot be read: PermissionError: {error.strerror}") from None
             except (ValueError, OSError):  # a zero byte or too long a name, which no file has
                 continue
         folders = ", ".join(map(str, self.roots))
