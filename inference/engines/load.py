@@ -1,7 +1,9 @@
-"""The one place that names the engines; it imports only the one that is asked for, with its framework.
+"""The one place that names the engines.
 
-engine = load_engine("vllm", settings)
-for output in engine.run(requests): ...
+    engine = load_engine("vllm", settings)
+    for output in engine.run(requests): ...
+
+imports the engine that is asked for, with its framework, and no other.
 """
 
 from __future__ import annotations
