@@ -156,7 +156,7 @@ def test_what_holds_no_advisories_is_refused_by_name_and_nothing_is_run(tmp_path
 
 
 def audit(**settings):
-    command = ["bash", REPO / "scripts" / "audit_dependencies.sh"]
+    command = ["bash", REPO / "scripts" / "maintenance" / "audit" / "audit.sh"]
     env = os.environ | {name: str(value) for name, value in settings.items()}
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 

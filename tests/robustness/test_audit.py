@@ -8,12 +8,14 @@ import pytest
 
 from tests.helpers.commands import REPO, run
 
-AUDIT = REPO / "scripts" / "audit_dependencies.sh"
+AUDIT = REPO / "scripts" / "maintenance" / "audit" / "audit.sh"
 
 
 def test_every_accepted_finding_has_a_day_and_a_reason_and_is_of_a_pinned_package():
-    pins = (REPO / "scripts" / "constraints-cpu.txt").read_text() + (REPO / "requirement.txt").read_text()
-    lines = (REPO / "scripts" / "audit_accepted.txt").read_text().splitlines()
+    pins = (REPO / "scripts" / "requirements" / "constraints-cpu.txt").read_text() + (
+        REPO / "requirement.txt"
+    ).read_text()
+    lines = (REPO / "scripts" / "maintenance" / "audit" / "accepted.txt").read_text().splitlines()
     entries = [line.split(maxsplit=3) for line in lines if line and not line.startswith("#")]
     ids = [identifier for _, names, _, _ in entries for identifier in names.split(",")]
     assert len(ids) == len(set(ids)) > 100
