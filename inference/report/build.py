@@ -289,6 +289,7 @@ def main() -> None:
     start = time.monotonic()
     size = None if args.no_thumbnails else args.thumbnail_size
     try:
+        read_metrics(args.output_path)  # a folder that was not evaluated needs no word about images
         source = run_images(args)
         path, n_samples = make_report(args.output_path, source, size, args.processes, args.max_samples)
     except (ReportError, RunChanged, OSError) as error:

@@ -67,7 +67,7 @@ def test_matplotlib_is_imported_in_one_place():
             [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
         ))
     }  # fmt: skip
-    assert importing == {"plots_style.py", "published_evaluation.py"}  # the second takes it from the first beforehand
+    assert importing == {"style.py", "published_evaluation.py"}  # the second takes it from the first beforehand
 
 
 @pytest.mark.parametrize("terminal", TERMINALS)
