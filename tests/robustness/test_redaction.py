@@ -115,12 +115,12 @@ def test_no_secret_gets_into_anything_that_a_run_leaves_though_the_endpoint_tell
         "inference_args": "--max_retries 0",
     }  # fmt: skip
     environment = {**os.environ, **SECRETS, **{name: str(value) for name, value in settings.items()}}
-    done = run("bash", "inference/infer_and_eval_example.sh", env=environment, check=status == 400)
+    done = run("bash", "inference/infer_and_eval_example.sh", env=environment, check=False)
     written = {
         path.name: path.read_text(errors="replace") for path in output.rglob("*") if path.suffix not in (".png",)
     }
     if status == 400:
-        assert {"error.jsonl", "metrics.json", "report.html", "worker_0.log"} <= written.keys()
+        assert done.returncode == 1 and {"error.jsonl", "metrics.json", "worker_0.log"} <= written.keys()
         errors = [json.loads(line)["error"] for line in written["error.jsonl"].splitlines()]
         assert len(errors) == 2 and all(f"http://{HIDDEN}@127.0.0.1" in text for text in errors)
         assert all(
