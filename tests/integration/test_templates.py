@@ -309,8 +309,8 @@ def test_the_gpu_requirements_hold_the_papers_pins():
 
 
 def test_every_pin_of_the_cpu_environment_is_what_is_installed():
-    for name in ("requirements-cpu.txt", "requirements-cpu-nodeps.txt", "overrides.txt"):
-        pins = re.findall(r"^([\w.-]+)==(\S+)", (REPO / "scripts" / name).read_text(), re.MULTILINE)
+    for name in ("cpu.txt", "cpu-nodeps.txt", "overrides.txt"):
+        pins = re.findall(r"^([\w.-]+)==(\S+)", (REPO / "scripts" / "requirements" / name).read_text(), re.MULTILINE)
         assert pins
         for package, version in pins:
             assert importlib.metadata.version(package).partition("+")[0] == version, package
