@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Run the tests in the CPU environment, which is set up first if it must be.
 #
-#   bash scripts/test.sh quick        tests/unit: no process, no torch, under a minute
-#   bash scripts/test.sh              the default tests: these and every engine for real, under 10 minutes
+#   bash scripts/test.sh quick        tests/unit: no process, no torch, some minutes
+#   bash scripts/test.sh              the default tests: these and every engine for real, about half an hour
 #   bash scripts/test.sh faults       the slow half of the faults tried: kills, full disks
 #   bash scripts/test.sh security     the slow half of the security tests, about 2 minutes
 #   bash scripts/test.sh long         the long runs (the whole toy training)
