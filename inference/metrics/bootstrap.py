@@ -23,7 +23,7 @@ import pandas as pd
 
 ALPHA = 0.05
 LEVEL = 1 - ALPHA
-N_RESAMPLES = 1000  # unless a command is told otherwise
+N_RESAMPLES = 1000  # where a command names no other number
 CHUNK_VALUES = 4_000_000  # numbers of a chunk of weights: 32 MB
 # More units than this are resampled in ``N_SUBSETS`` subsets of this size, a small task whole.
 MAX_UNITS, MIN_STRATUM, N_SUBSETS = 10_000, 200, 5
@@ -92,7 +92,7 @@ class Cells:
 
     @classmethod
     def of(cls, rows: pd.DataFrame, clusters: pd.Series | None = None) -> Cells:
-        """From one row a sample. Rows of one value of ``clusters`` are ``drawn_together``."""
+        """From one row per sample. Rows of one value of ``clusters`` are ``drawn_together``."""
         rows = rows.reset_index(drop=True)
         row_unit = np.arange(len(rows)) if clusters is None else drawn_together(rows["task"], clusters)[0]
         shared = np.bincount(row_unit)[row_unit] > 1

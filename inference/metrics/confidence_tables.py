@@ -117,7 +117,7 @@ def interval_notes(n_resamples: int, n_apart: int) -> list[str]:
 
 
 def full_table(rows: Sequence[Row], notes: Sequence[str] = (), n_bins: int = N_BINS) -> str:
-    """One line a figure, one column a group and Overall, under ``interval_notes``. The tasks are in metrics.tsv."""
+    """One line per metric, one column per group and Overall, under ``interval_notes``. The tasks are in metrics.tsv."""
     shown = [row for row in rows if row.kind != "task"]
     lines = [[name, *(figure_text(row, figure) for row in shown)] for figure, (name, _, _) in FIGURES.items()]
     text = f"Confidence in full, corrected protocol, {n_bins} bins; tasks in metrics.tsv\n"
