@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from cuda_recorder import CudaRecorder
+from tests.helpers.cuda_recorder import CudaRecorder
 
 from tests.helpers.commands import TOY_CHECKPOINT, run
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from cuda_recorder import CudaRecorder
+from tests.helpers.cuda_recorder import CudaRecorder
 from PIL import Image
 
 from inference.data.response import read_response
