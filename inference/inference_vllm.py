@@ -4,7 +4,7 @@
         --checkpoint output/EmoCaliber --output_path infer_results/my_run --index 0 --n_shards 8
 
 Sample i belongs to the worker i mod n_shards, so every sample is inferred whatever n_shards
-is (one queue for all would end no earlier on equal GPUs: scripts/maintenance/benchmark/balance.py). What any
+is (one queue for all would end no earlier on equal GPUs: scripts/maintenance/LOG.md). What any
 worker of this run has answered before is not asked again (resume by sample id); what failed is
 tried again. A record or image that cannot be used becomes an ``error`` line.
 Same command, same machine, same file: every sample has its own seed. The run's folder says in

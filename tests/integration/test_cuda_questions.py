@@ -3,9 +3,9 @@
 import sys
 
 import pytest
-from tests.helpers.cuda_recorder import CudaRecorder
 
 from tests.helpers.commands import TOY_CHECKPOINT, run
+from tests.helpers.cuda_recorder import CudaRecorder
 
 COMMANDS = {
     "the main job's worker": ["inference.inference_vllm", "--data_path", "DATA", "--output_path", "OUT"],
@@ -14,7 +14,7 @@ COMMANDS = {
     "the page": ["inference.demo", "--engine", "vllm"],
     "a teacher's reasoning": ["scripts.build_vec_cot.write_reasoning", "--data_path", "DATA", "--output_path", "OUT"],
     "a scaffold's confidence": ["scripts.build_vec_cot.confidence", "--data_path", "DATA", "--output_path", "OUT"],
-    "the benchmark": ["scripts.maintenance.benchmark.inference", "--samples", "9"],
+    "the benchmark": ["scripts.maintenance.benchmark", "--samples", "9"],
 }
 
 

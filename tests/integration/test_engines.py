@@ -7,13 +7,13 @@ import subprocess
 import sys
 
 import pytest
-from tests.helpers.cuda_recorder import CudaRecorder
 from PIL import Image
 
 from inference.data.response import read_response
 from inference.inference_vllm import main
 from inference.runs.shards import read_results, shard_path
 from tests.helpers.commands import REPO, TOY_CHECKPOINT, TOY_PIXELS, lines_in, read_jsonl, run, wait_until, write_jsonl
+from tests.helpers.cuda_recorder import CudaRecorder
 
 
 def infer_command(data, output, *more):

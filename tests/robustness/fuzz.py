@@ -28,7 +28,6 @@ with atheris.instrument_imports(include=["inference", "scripts.data.samples", "t
     from inference.data.vecbench import RecordError, parse_record
     from inference.metrics.results import REPEATED, read_file
     from scripts.data.samples import parse_sample
-    from scripts.maintenance.benchmark.reward import published_procedure
     from tests.corpora.bad_images import IMAGE_CASES
     from tests.corpora.bad_records import RECORD_CASES
     from tests.corpora.bad_responses import (
@@ -39,6 +38,7 @@ with atheris.instrument_imports(include=["inference", "scripts.data.samples", "t
         corrected_by_definition,
         published_by_definition,
     )
+    from tests.helpers.published_reward import published_procedure
     from train.cus_reward import MALFORMED, compute_score
 
 BUDGET = PixelBudget(3136, 12544)

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from inference.data.response import read_response, reasoning_steps
 from inference.metrics.protocols import prediction_table
 from inference.metrics.results import Results
-from scripts.maintenance.benchmark.reward import published_procedure
 from tests.corpora.bad_responses import (
     ANSWERS,
     CONFIDENCES,
@@ -21,6 +20,7 @@ from tests.corpora.bad_responses import (
     corrected_by_definition,
     published_by_definition,
 )
+from tests.helpers.published_reward import published_procedure
 from train.cus_reward import MALFORMED, compute_score
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.maintenance.benchmark.reward import published_procedure
+from tests.helpers.published_reward import published_procedure
 from tests.helpers.responses import response
 from train.cus_reward import MALFORMED, STEPS, compute_score
 

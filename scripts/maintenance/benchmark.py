@@ -1,14 +1,12 @@
 """Inference as this project does it, against the bare engine and against the published procedure.
 
-    OMP_NUM_THREADS=1 python -m scripts.maintenance.benchmark.inference --samples 256
+    OMP_NUM_THREADS=1 python -m scripts.maintenance.benchmark --samples 256
 
 One vLLM engine on the toy checkpoint, the same images and seeds for all sides, in turns, medians:
 
 ours        everything that a worker does: reading images, rendering prompts, the step loop, writing the shard
 bare        ``LLM.generate`` with the whole list: images decoded and prompts rendered before the clock starts
-published   one request a ``generate`` call, prepared like bare's, on the first samples only
-in order    ours, but each image waits for the one before it
-longest     ours, with the images of most tokens first
+published   one request per ``generate`` call, prepared like bare's, on the first samples only
 
 The toy world's own images (84 × 84) hardly need decoding; the photographs are made for this
 benchmark (JPEG of 1600 × 1200, 1200 × 900 and 1600 × 600, scaled into the toy model's pixel budget). All
@@ -16,15 +14,16 @@ sides must give the same responses, which is checked. The first 64 images are de
 while the engine starts; the others are decoded meanwhile. vLLM's caches of processed and of encoded images are emptied
 before each turn.
 
-Each ratio is given by the clock and by the CPU time of the engine's thread. Work of others on the machine
+Each ratio is given by the clock and by the CPU time of the engine's thread. Other work on the machine
 disturbs the first; the second leaves out waiting, hence images that come too late, but shows what a
 sample costs beside the engine. It needs OMP_NUM_THREADS=1, so that the model's work is that thread's own.
+
+Prints the rows of the table in scripts/maintenance/README.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import statistics
 import subprocess
@@ -32,11 +31,11 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image, ImageFilter
 
+from inference.common.paths import REPOSITORY, TOY_CHECKPOINT
 from inference.common.terminal import plain_output
 from inference.data.images import ImageSource, PixelBudget
 from inference.data.loader import ImageLoader
@@ -46,14 +45,11 @@ from inference.engines.base import EngineSettings, Request
 from inference.engines.vllm import VllmEngine
 from inference.inference_vllm import Worker, share_of
 from inference.runs.shards import ShardWriter, read_results
-from scripts.maintenance.benchmark.measure import REPOSITORY, in_turns, record
 
-COMMAND = "python -m scripts.maintenance.benchmark.inference"
-CHECKPOINT = REPOSITORY / "scripts" / "toy_world" / "checkpoint"
 BUDGET = PixelBudget(3136, 12544)
 SIZES = ((1600, 1200), (1200, 900), (1600, 600))  # 12, 12 and 10 image tokens within the budget
 IMAGE_WORKERS = 4  # inference_vllm's default
-COMPARED = ("bare", "published", "in order", "longest")
+COMPARED = {"bare": "the bare engine, images and prompts ready", "published": "one request per call"}
 
 
 def draw_toy_world(folder: Path, samples: int) -> list[Record]:
@@ -100,54 +96,48 @@ class Stopwatch:
 
 
 class Sides:
-    """The sides of the benchmark on one engine.
-
-    Each returns samples a second by the clock, and keeps those by CPU time and its responses.
-    """
+    """The sides of the benchmark on one engine; each turn adds its speeds and replaces its responses."""
 
     def __init__(self, engine: VllmEngine, records: list[Record], folder: Path, n_published: int):
-        self.engine, self.records, self.folder = engine, records, folder
-        self.n_published = min(n_published, len(records))
+        self.engine, self.records, self.folder, self.n_published = engine, records, folder, n_published
         self.source = ImageSource([folder], BUDGET)
-        images = [self.source.load(item.image) for item in records]
         self.prepared = [
-            engine.prepare(Request(item.sample_id, chat_messages(item), image))
-            for item, image in zip(records, images, strict=True)
+            engine.prepare(Request(item.sample_id, chat_messages(item), self.source.load(item.image)))
+            for item in records
         ]
-        tokens = {item.sample_id: image.width * image.height for item, image in zip(records, images, strict=True)}
-        self.longest_first = sorted(records, key=lambda item: -tokens[item.sample_id])
         self.responses: dict[str, list[str]] = {}
+        self.by_clock: dict[str, list[float]] = defaultdict(list)  # samples per second
         self.by_cpu: dict[str, list[float]] = defaultdict(list)
 
-    def _speed(self, name: str, watch: Stopwatch, responses: list[str]) -> float:
+    def _note(self, name: str, watch: Stopwatch, responses: list[str]) -> None:
         self.responses[name] = responses
+        self.by_clock[name].append(len(responses) / watch.clock)
         self.by_cpu[name].append(len(responses) / watch.cpu)
-        return len(responses) / watch.clock
 
-    def ours(self, name: str, records: list[Record], in_order: bool = False) -> float:
+    def ours(self) -> None:
         forget_images(self.engine)
         output = Path(tempfile.mkdtemp(dir=self.folder))
-        with ImageLoader(self.source, IMAGE_WORKERS, in_order=in_order) as loader:
-            images = loader.load(records)
+        with ImageLoader(self.source, IMAGE_WORKERS) as loader:
+            images = loader.load(self.records)
             loader.pool.submit(int).result()  # comes after the images that the loader takes ahead
             with Stopwatch() as watch, ShardWriter(output, 0, 1) as writer:
-                Worker(writer, self.engine.settings).run(self.engine, images, len(records))
-        return self._speed(name, watch, [result["response"] for result in read_results(writer.path)])
+                Worker(writer, self.engine.settings).run(self.engine, images, len(self.records))
+        self._note("ours", watch, [result["response"] for result in read_results(writer.path)])
 
-    def bare(self) -> float:
+    def bare(self) -> None:
         forget_images(self.engine)
         prompts, sampling = map(list, zip(*self.prepared, strict=True))
         with Stopwatch() as watch:
             results = self.engine.llm.generate(prompts, sampling, use_tqdm=False)
-        return self._speed("bare", watch, [result.outputs[0].text for result in results])
+        self._note("bare", watch, [result.outputs[0].text for result in results])
 
-    def published(self) -> float:
+    def published(self) -> None:
         forget_images(self.engine)
-        found = []
+        results = []
         with Stopwatch() as watch:
             for prompt, sampling in self.prepared[: self.n_published]:
-                found += self.engine.llm.generate([prompt], sampling, use_tqdm=False)
-        return self._speed("published", watch, [result.outputs[0].text for result in found])
+                results += self.engine.llm.generate([prompt], sampling, use_tqdm=False)
+        self._note("published", watch, [result.outputs[0].text for result in results])
 
     def check_same_responses(self) -> None:
         """Stop when one side's responses are not the others'."""
@@ -158,34 +148,22 @@ class Sides:
 
 
 def measure(engine: VllmEngine, what: str, records: list[Record], folder: Path, args: argparse.Namespace) -> None:
-    """All sides on these records, and one recorded line a comparison."""
+    """All sides on these records, and one printed row per comparison."""
+    Sides(engine, records[: engine.max_num_seqs], folder, 0).ours()  # warms the engine up
     sides = Sides(engine, records, folder, args.published)
-    turns: dict[str, Callable[[], float]] = {
-        "ours": lambda: sides.ours("ours", records),
-        "bare": sides.bare,
-        "published": sides.published,
-        "in order": lambda: sides.ours("in order", records, in_order=True),
-    }
-    if what != "toy images":  # those are all of one size
-        turns["longest"] = lambda: sides.ours("longest", sides.longest_first)
-    turns = {name: turn for name, turn in turns.items() if name in ("ours", *args.compare)}
-    sides.ours("warm-up", records[: engine.max_num_seqs])
-    sides.by_cpu.clear()
-    speed = in_turns(turns, args.rounds)
+    for _ in range(args.rounds):
+        sides.ours()
+        sides.bare()
+        sides.published()
     sides.check_same_responses()
-    threads = f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}, {IMAGE_WORKERS} image threads"
-    for name, compared in (
-        ("bare", "the bare engine, images and prompts ready"),
-        ("published", f"one request a call ({sides.n_published} samples)"),
-        ("in order", "ours with images in order"),
-        ("longest", "ours with most image tokens first"),
-    ):
-        if name in speed:
-            by_clock = speed["ours"] / speed[name]
-            by_cpu = statistics.median(sides.by_cpu["ours"]) / statistics.median(sides.by_cpu[name])
-            figures = f"by CPU time {by_cpu:.2f}; {speed['ours']:.1f} and {speed[name]:.1f} samples/s; {threads}"
-            title = f"{len(records)} {what}, toy model, against {compared}"
-            record("inference", title, f"{by_clock:.2f} × ({figures})", f"{COMMAND} --samples {args.samples}")
+    clock, cpu = (
+        {name: statistics.median(speeds) for name, speeds in measured.items()}
+        for measured in (sides.by_clock, sides.by_cpu)
+    )
+    for name, compared in COMPARED.items():
+        ratios = f"{clock['ours'] / clock[name]:.2f} × (by CPU time {cpu['ours'] / cpu[name]:.2f})"
+        speeds = f"{clock['ours']:.1f} and {clock[name]:.1f} samples/s"
+        print(f"| {len(records)} {what}, against {compared} | {ratios} | {speeds} |", flush=True)
 
 
 def main() -> None:
@@ -194,9 +172,8 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--published", type=int, default=24, help="samples that are asked one by one")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--compare", nargs="+", choices=COMPARED, default=COMPARED, help="ours with which sides")
     args = parser.parse_args()
-    settings = EngineSettings(str(CHECKPOINT), "toy", max_new_tokens=192, budget=BUDGET)
+    settings = EngineSettings(str(TOY_CHECKPOINT), "toy", max_new_tokens=192, budget=BUDGET)
     folder = Path(tempfile.mkdtemp(prefix="inference_benchmark_"))
     try:
         records = draw_toy_world(folder, args.samples)
