@@ -38,7 +38,7 @@ try:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.patches import FancyBboxPatch, Patch
-    from matplotlib.ticker import EngFormatter, MaxNLocator
+    from matplotlib.ticker import MaxNLocator
 finally:
     if BACKEND is not None:
         os.environ["MPLBACKEND"] = BACKEND

@@ -52,7 +52,7 @@ def read_doubts(tmp_path, rows):
         ("anger", ("awe", " anger"), ODD_SPELLING),
         ("fierte\u0301", ("fierté", "peur"), ODD_SPELLING),
         ("joy of  life", ("joy of life", "fear"), ODD_SPELLING),
-        ("愤怒", ("愤怒", "快乐"), None),
+        ("\u6124\u6012", ("\u6124\u6012", "\u5feb\u4e50"), None),
     ],
 )
 def test_a_label_that_cannot_match_and_one_that_matches_in_another_form_are_doubtful(truth, candidates, doubt):

@@ -31,12 +31,8 @@ COMPARISON = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def no_warning():
-    """matplotlib warns where a figure has gone wrong: axes without room, a label it cannot draw."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
+# matplotlib warns where a plot has gone wrong: axes without room, a label it cannot draw.
+pytestmark = pytest.mark.filterwarnings("error")
 
 
 @pytest.fixture(scope="module")

@@ -4,21 +4,15 @@ import re
 
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from inference.data.vecbench import Record, read_records
 from tests.helpers.commands import TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run
+from tests.helpers.labelled_images import labelled_images
 
 
 @pytest.fixture
 def folder(tmp_path):
-    folder = tmp_path / "my images"
-    (folder / "a").mkdir(parents=True)
-    for i in range(20):
-        Image.new("RGB", (84, 84), (12 * i, 0, 0)).save(folder / "a" / f"{i}.png")
-    lines = [f"a/{i}.png,{'joy' if i % 2 else 'Fear'}" for i in range(20)]
-    (folder / "labels.csv").write_text("\ufeffpath,label\r\n" + "\r\n".join(lines) + "\r\n", encoding="utf-8")
-    return folder
+    return labelled_images(tmp_path / "my images")
 
 
 def test_one_command_makes_records_that_the_main_job_infers(folder, tmp_path):

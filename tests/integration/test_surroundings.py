@@ -22,16 +22,24 @@ TERMINALS = {
 }
 
 
+AWE_ZH, SMILE = "\u656c\u754f", "\U0001f600"  # "awe" in Chinese, an emoji
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """A file of results whose labels and answers are not of Latin-1."""
     rows = [
         {
-            "sample_id": f"sample {n}", "position": n, "ground_truth": "敬畏", "candidates": ["敬畏", "naïve – joy 😀"],
-            "task": "EmoSet-8", "response": f"<answer>敬畏</answer><confidence>0.{n}</confidence>", "model": "モデル",
+            "sample_id": f"sample {n}",
+            "position": n,
+            "ground_truth": AWE_ZH,
+            "candidates": [AWE_ZH, f"naïve – joy {SMILE}"],
+            "task": "EmoSet-8",
+            "response": f"<answer>{AWE_ZH}</answer><confidence>0.{n}</confidence>",
+            "model": "\u30e2\u30c7\u30eb",
         }
         for n in range(10)
-    ]  # fmt: skip
+    ]
     return write_jsonl(tmp_path_factory.mktemp("results") / "results.jsonl", rows)
 
 
@@ -67,7 +75,7 @@ def test_matplotlib_is_imported_in_one_place():
             [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
         ))
     }  # fmt: skip
-    assert importing == {"style.py", "published_evaluation.py"}  # the second takes it from the first beforehand
+    assert importing == {"style.py"}
 
 
 @pytest.mark.parametrize("terminal", TERMINALS)
@@ -78,17 +86,17 @@ def test_an_evaluation_is_printed_on_a_terminal_of_any_encoding(results, tmp_pat
         env=surroundings, encoding="latin-1",
     )  # fmt: skip
     assert "Overall" in done.stdout and "read 10 = predicted 10 + failed 0" in done.stdout
-    assert read_jsonl(tmp_path / "merged.jsonl")[0]["ground_truth"] == "敬畏"
+    assert read_jsonl(tmp_path / "merged.jsonl")[0]["ground_truth"] == AWE_ZH
 
 
 def test_a_prediction_is_printed_on_a_terminal_that_lacks_its_characters(toy_data):
     images = sorted((toy_data.parent / "images").rglob("*.png"))[:1]
-    words = ["-m", "inference.predict", *images, "--labels", "敬畏,naïve 😀"]
+    words = ["-m", "inference.predict", *images, "--labels", f"{AWE_ZH},naïve {SMILE}"]
     surroundings = {**os.environ, **TERMINALS["latin-1"]}
     as_text = run(*words, env=surroundings, encoding="latin-1")
     assert "confidence" in as_text.stdout and "█" not in as_text.stdout
     line = run(*words, "--json", env=surroundings).stdout
-    assert line.isascii() and json.loads(line)["candidates"] == ["敬畏", "naïve 😀"]
+    assert line.isascii() and json.loads(line)["candidates"] == [AWE_ZH, f"naïve {SMILE}"]
 
 
 def test_a_label_that_the_locale_could_not_decode_is_refused():

@@ -1,11 +1,11 @@
 """Other people's data: a CSV file and images become records and training files, and nothing is lost."""
 
 import pytest
-from PIL import Image
 
 from inference.data.vecbench import read_records
 from scripts.data.from_csv import main
 from tests.helpers.commands import read_jsonl
+from tests.helpers.labelled_images import labelled_images
 
 
 def from_csv(*arguments):
@@ -15,13 +15,7 @@ def from_csv(*arguments):
 
 @pytest.fixture
 def folder(tmp_path):
-    folder = tmp_path / "my images"
-    (folder / "a").mkdir(parents=True)
-    for i in range(20):
-        Image.new("RGB", (84, 84), (12 * i, 0, 0)).save(folder / "a" / f"{i}.png")
-    lines = [f"a/{i}.png,{'joy' if i % 2 else 'Fear'}" for i in range(20)]
-    (folder / "labels.csv").write_text("\ufeffpath,label\r\n" + "\r\n".join(lines) + "\r\n", encoding="utf-8")
-    return folder
+    return labelled_images(tmp_path / "my images")
 
 
 def test_the_split_takes_the_same_share_of_each_label_and_repeats(folder, tmp_path):

@@ -1,7 +1,5 @@
 """The numbers behind the plots equal the data."""
 
-import warnings
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,13 +19,8 @@ from inference.plots.intervals import heights, leaves_out, run_comparison
 from tests.helpers.plots import a_table, some_results
 from tests.helpers.results import a_result, answer
 
-
-@pytest.fixture(autouse=True)
-def no_warning():
-    """matplotlib warns where a figure has gone wrong: axes without room, a label it cannot draw."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
+# matplotlib warns where a plot has gone wrong: axes without room, a label it cannot draw.
+pytestmark = pytest.mark.filterwarnings("error")
 
 
 @pytest.fixture(scope="module")
