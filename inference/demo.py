@@ -1,4 +1,4 @@
-"""A page in the browser: drop an image, choose labels, see answer, confidence and reasoning.
+"""A page in the browser: choose an image and labels, see answer, confidence and reasoning.
 
     python -m inference.demo                                        # the toy model
     python -m inference.demo --checkpoint output/EmoCaliber --port 7860
@@ -10,226 +10,142 @@ machine, and reads no file but what is uploaded. What model and user write is sh
 from __future__ import annotations
 
 import argparse
-import html
-import io
-import os
-import re
-import warnings
-from collections.abc import Callable
-from contextlib import redirect_stdout
 from pathlib import Path
-from urllib.parse import unquote
+from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
+import uvicorn
+from anyio import CapacityLimiter, to_thread
+from jinja2 import Environment, FileSystemLoader
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from inference.common.paths import REPOSITORY
+from inference.common.redaction import redact
 from inference.common.terminal import plain_output
 from inference.data.response import REASONING_STEPS, UNKNOWN
 from inference.data.vecbench import TASKS
-from inference.predictor import Prediction, Predictor, add_predictor_arguments, load_predictor, split_labels
+from inference.engines.base import EngineFailed
+from inference.predictor import (
+    DEFAULT_TASK,
+    Prediction,
+    Predictor,
+    add_predictor_arguments,
+    load_predictor,
+    split_labels,
+)
 
-# gradio makes HTTP clients when it is imported, and ends there over a SOCKS proxy that they cannot use.
-PROXIES = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
-try:
-    for name in PROXIES:
-        del os.environ[name]
-    import gradio as gr
-    import uvicorn
-    from fastapi import FastAPI, Request, Response
-    from gradio.utils import get_upload_folder
-finally:
-    os.environ.update(PROXIES)
-
-MAX_UPLOAD = "20mb"
+MAX_UPLOAD_MB = 20
 MAX_QUEUE = 20  # requests that may wait for the model
 OWN_LABELS = "labels of my own"
-DEFAULT_TASK = "EmoSet-8"
 EXAMPLES = REPOSITORY / "input_data" / "toy_world" / "images" / "test"
 MAX_EXAMPLES = 8
+LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 
-# Nothing but this server may be asked for anything, whatever a version of gradio would like to load.
-CONTENT_SECURITY_POLICY = (
-    "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
-    "style-src 'self' 'unsafe-inline'; form-action 'self'; frame-ancestors 'self'"
-)
-# Tags of gradio's page that would ask other machines: fonts, and a script for pages inside pages.
-OUTSIDE = re.compile(
-    r"""<link\b[^>]*href="https://fonts\.[^>]*>|<script\b[^>]*\bsrc="https://[^>]*>\s*</script>""", re.DOTALL
-)
-
-# Addresses that gradio would pass on to other machines: a file that is a URL, and its proxy for pages elsewhere.
-REACHES_OUT = re.compile(r"/(file=|file/|proxy=).*//|/proxy=")
-
-CSS = """
-footer { display: none !important; }
-.notice { background: #fde68a; color: #422006; border-left: 6px solid #b45309; padding: .7em 1em; font-weight: 600; }
-.problem { background: #fecaca; color: #450a0a; border-left: 6px solid #b91c1c; padding: .7em 1em; }
-.answer { font-size: 1.9em; font-weight: 700; overflow-wrap: anywhere; line-height: 1.2; margin: 0 0 .3em; }
-.bars { display: grid; grid-template-columns: minmax(6em, max-content) 1fr 3em; gap: .35em .8em; align-items: center; }
-.bars .name { overflow-wrap: anywhere; }
-.bars .track { background: rgba(128, 128, 128, .25); border-radius: 4px; height: .9em; }
-.bars .fill { background: #2563eb; border-radius: 4px; height: 100%; }
-.bars .number { font-variant-numeric: tabular-nums; text-align: right; }
-.reasoning { display: grid; grid-template-columns: 7em 1fr; gap: .5em .8em; margin: .4em 0 0; }
-.reasoning dt { font-weight: 700; }
-.reasoning dd { margin: 0; overflow-wrap: anywhere; }
-.heading { margin: 1.2em 0 .4em; font-weight: 700; opacity: .75; }
-.response { white-space: pre-wrap; overflow-wrap: anywhere; }
-@media (max-width: 480px) {
-  .reasoning { grid-template-columns: 1fr; gap: .1em; }
-  .reasoning dd { margin-bottom: .6em; }
+PAGE = Path(__file__).with_name("demo_page")
+TEMPLATES = Environment(loader=FileSystemLoader(PAGE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+TEMPLATES.globals.update(UNKNOWN=UNKNOWN, REASONING_STEPS=REASONING_STEPS)
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "same-origin",  # without any referrer, a browser leaves out the origin of our own form, too
+    "X-Content-Type-Options": "nosniff",
 }
-"""
 
 
-def take_uploads_as_they_are(image: gr.Image) -> None:
-    """Hand on the uploaded file itself (the predictor opens it and says what is wrong), and nothing else.
-
-    A request need not come from the page: it may name any path, or an address that gradio would fetch.
-    """
-    folder = Path(get_upload_folder()).resolve()
-    move_to_cache = image.async_move_resource_to_block_cache
-
-    async def move(path: str | Path) -> str | None:
-        if "://" in str(path):
-            raise gr.Error("expected an uploaded image")
-        return await move_to_cache(path)
-
-    def uploaded(payload) -> str | None:
-        if payload is None:
-            return None
-        if not Path(payload.path).resolve().is_relative_to(folder):
-            raise gr.Error("expected an uploaded image")
-        return payload.path
-
-    image.async_move_resource_to_block_cache = move
-    image.preprocess = uploaded
-
-
-def bars(rows: list[tuple[str, float]]) -> str:
-    """Names with values in [0, 1] as HTML."""
-    cells = "".join(
-        f'<span class="name">{html.escape(name)}</span>'
-        f'<span class="track"><span class="fill" style="display: block; width: {100 * value:.1f}%"></span></span>'
-        f'<span class="number">{value:.2f}</span>'
-        for name, value in rows
-    )
-    return f'<div class="bars">{cells}</div>'
-
-
-def problem(text: str) -> str:
-    return f'<div class="problem" role="alert">{html.escape(text)}</div>'
-
-
-def to_html(prediction: Prediction) -> str:
-    """A prediction as HTML; every text of the model or of the user is escaped."""
+def predict_upload(predictor: Predictor, name: str, content: bytes, candidates: list[str]) -> Prediction:
+    """What the model says about the content of an uploaded file; an error calls it by its ``name``."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "image")
+        path.write_bytes(content)
+        (prediction,) = predictor.predict([path], candidates)
     if prediction.error is not None:
-        return problem(prediction.error.replace(prediction.image, Path(prediction.image).name))
-    answer = "none of the labels" if prediction.answer == UNKNOWN else prediction.answer
-    parts = [f'<div class="answer">{html.escape(answer)}</div>']
-    rows = []
-    if prediction.confidence is None:
-        parts.append("<p>no confidence stated</p>")
+        prediction.error = prediction.error.replace(str(path), name)
+    return prediction
+
+
+async def keep_to_this_site(request: Request, call_next) -> Response:
+    """Refuse what pages of other sites send, and let ours load nothing from them."""
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        response = PlainTextResponse("requests from the pages of other sites are refused", 403)
     else:
-        rows.append(("confidence", prediction.confidence))
-    if prediction.recalibrated_confidence is not None:
-        rows.append(("recalibrated", prediction.recalibrated_confidence))
-    parts.append(bars(rows))
-    if prediction.answers is not None:
-        total = sum(prediction.answers.values())
-        parts.append(f'<div class="heading">Answers of {total} responses</div>')
-        parts.append(bars([(name, count / total) for name, count in prediction.answers.items()]))
-    steps = "".join(
-        f"<dt>{step}</dt><dd>{html.escape(prediction.reasoning.get(step, '')) or '(missing)'}</dd>"
-        for step in REASONING_STEPS
-    )
-    parts.append(f'<div class="heading">Reasoning</div><dl class="reasoning">{steps}</dl>')
-    if prediction.answer == UNKNOWN or not prediction.reasoning:
-        parts.append(
-            f'<div class="heading">Response</div><div class="response">{html.escape(prediction.response)}</div>'
+        response = await call_next(request)
+    response.headers.update(HEADERS)
+    return response
+
+
+def build_app(predictor: Predictor, hosts: tuple[str, ...], examples: Path = EXAMPLES) -> Starlette:
+    """The web application: one form, answered with the page that holds the prediction.
+
+    Args:
+        hosts: names that the server may be called by. A site elsewhere whose name leads to this machine has another.
+        examples: folder of images to try, shown if it exists.
+    """
+    engine = CapacityLimiter(1)
+    scenes = {path.relative_to(examples).as_posix(): path for path in sorted(examples.glob("*/*.png"))[:MAX_EXAMPLES]}
+
+    def page(status: int = 200, task: str = DEFAULT_TASK, labels: str = "", **answer) -> Response:
+        """The form with these choices made, and as ``answer`` a prediction or a problem."""
+        text = TEMPLATES.get_template("page.html").render(
+            notice=predictor.notice, tasks=[*TASKS, OWN_LABELS], task=task, labels=labels, scenes=list(scenes), **answer
         )
-    return "".join(parts)
+        return HTMLResponse(text.encode("utf-8", "replace"), status)
 
+    async def refuse(_: Request, error: HTTPException) -> Response:
+        return page(error.status_code, problem=error.detail)
 
-def answer_about(predictor: Predictor) -> Callable[[str | None, str, str], str]:
-    """The function behind the button: (uploaded file, task, own labels) → HTML."""
+    async def show(_: Request) -> Response:
+        return page()
 
-    def answer(image: str | None, task: str, labels: str) -> str:
-        if image is None:
-            return problem("Choose an image first.")
+    async def ask(request: Request) -> Response:
+        length = request.headers.get("content-length")
+        if length is None:
+            raise HTTPException(411, "expected the length of the request (Content-Length)")
+        if int(length) > MAX_UPLOAD_MB * 2**20:
+            raise HTTPException(413, f"The image is too large: expected a file of at most {MAX_UPLOAD_MB} MB.")
+        async with request.form(max_files=1, max_fields=3) as form:
+            task, labels, upload = str(form.get("task", "")), str(form.get("labels", "")), form.get("image")
+            if scene := scenes.get(form.get("example")):
+                name, content = scene.name, scene.read_bytes()
+            elif getattr(upload, "filename", None):
+                name, content = Path(upload.filename).name, await upload.read()
+            else:
+                return page(task=task, labels=labels, problem="Choose an image first.")
         try:
             candidates = split_labels(labels) if task == OWN_LABELS else list(TASKS[task].labels)
+        except KeyError:
+            raise HTTPException(400, f"expected task to be one of {', '.join(TASKS)}, {OWN_LABELS}") from None
         except ValueError as error:
-            return problem(f"Labels: {error}")
-        return to_html(predictor.predict([image], candidates)[0])
+            return page(task=task, labels=labels, problem=f"Labels: {error}")
+        if engine.statistics().tasks_waiting >= MAX_QUEUE:
+            raise HTTPException(503, f"{MAX_QUEUE} requests wait for the model already: try again in a moment.")
+        try:  # one at a time: the engine is one
+            prediction = await to_thread.run_sync(predict_upload, predictor, name, content, candidates, limiter=engine)
+        except EngineFailed as error:
+            raise HTTPException(500, redact(str(error))) from None
+        return page(task=task, labels=labels, prediction=prediction)
 
-    return answer
-
-
-def build_page(predictor: Predictor) -> gr.Blocks:
-    """The page's components and what they do."""
-    # Fonts of the reader's system: gradio's own themes load theirs from Google, and plain names from the server.
-    fonts = {
-        "font": [gr.themes.Font("system-ui"), gr.themes.Font("sans-serif")],
-        "font_mono": [gr.themes.Font("ui-monospace"), gr.themes.Font("monospace")],
-    }
-    with gr.Blocks(
-        title="EmoCaliber",
-        css=CSS,
-        theme=gr.themes.Default(**fonts),
-        analytics_enabled=False,
-        delete_cache=(3600, 3600),
-    ) as page:
-        gr.HTML("<h1>EmoCaliber</h1><p>Which emotion might an image evoke, why, and how sure is the model?</p>")
-        if predictor.notice:
-            gr.HTML(f'<div class="notice" role="note">NOTE: {html.escape(predictor.notice)}</div>')
-        with gr.Row():
-            with gr.Column():
-                image = gr.Image(label="Image", type="filepath", sources=["upload", "clipboard"], height=320)
-                take_uploads_as_they_are(image)
-                task = gr.Dropdown([*TASKS, OWN_LABELS], value=DEFAULT_TASK, label="Labels to choose from")
-                labels = gr.Textbox(
-                    label="Labels, separated by commas", placeholder="calm, tense, sad", visible=False, max_length=4000
-                )
-                button = gr.Button("Ask", variant="primary")
-            with gr.Column():
-                output = gr.HTML(label="Answer", elem_id="prediction", min_height=80)
-        if examples := sorted(EXAMPLES.glob("*/*.png"))[:MAX_EXAMPLES]:
-            gr.Examples([[str(path)] for path in examples], [image], label="Scenes of the toy world")
-        image.change(lambda: "", None, output, api_name=False, show_progress="hidden")  # not the last image's answer
-        task.change(
-            lambda chosen: gr.Textbox(visible=chosen == OWN_LABELS),
-            task,
-            labels,
-            api_name=False,
-            show_progress="hidden",
-        )
-        # One at a time: the engine is one.
-        button.click(answer_about(predictor), [image, task, labels], output, api_name=False, concurrency_limit=1)
-    return page.queue(max_size=MAX_QUEUE)
-
-
-def build_app(predictor: Predictor) -> FastAPI:
-    """The web application: gradio's page, kept from asking other machines."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-
-    @app.middleware("http")
-    async def only_this_server(request: Request, call_next) -> Response:
-        if REACHES_OUT.search(unquote(request.url.path)):
-            return Response("not found", 404)
-        response = await call_next(request)
-        if request.url.path == "/" and response.headers.get("content-type", "").startswith("text/html"):
-            page = b"".join([chunk async for chunk in response.body_iterator]).decode("utf-8")
-            kept = {name: value for name, value in response.headers.items() if name != "content-length"}
-            response = Response(OUTSIDE.sub("", page), response.status_code, kept)
-        response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-        response.headers["Referrer-Policy"] = "no-referrer"
-        return response
-
-    page = build_page(predictor)
-    page.has_launched = True  # gradio checks paths in requests only then, and a mounted page never is launched
-    with redirect_stdout(io.StringIO()):  # gradio 5.50 prints the path
-        return gr.mount_gradio_app(app, page, path="/", max_file_size=MAX_UPLOAD, ssr_mode=False, show_error=False)
+    return Starlette(
+        routes=[
+            Route("/", show),
+            Route("/", ask, methods=["POST"]),
+            Mount("/static", StaticFiles(directory=PAGE / "static")),
+            *([Mount("/examples", StaticFiles(directory=examples))] if scenes else []),
+        ],
+        middleware=[
+            Middleware(BaseHTTPMiddleware, dispatch=keep_to_this_site),
+            Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
+        ],
+        exception_handlers={HTTPException: refuse},
+    )
 
 
 def main() -> None:
@@ -239,10 +155,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=7860)
     add_predictor_arguments(parser)
     args = parser.parse_args()
-    # ms-swift keeps gradio below 6: neither its own warnings of that nor starlette's about it lead to anything.
-    warnings.filterwarnings("ignore", message=r".*in Gradio 6\.0")
-    warnings.filterwarnings("ignore", module=r"gradio\.")
-    app = build_app(load_predictor(parser, args))
+    app = build_app(load_predictor(parser, args), LOOPBACK if args.host in LOOPBACK else ("*",))
     print(f"The page is at http://{args.host}:{args.port}/ (Ctrl-C ends it)", flush=True)
     uvicorn.run(app, host=args.host, port=args.port, log_level="warning")
 

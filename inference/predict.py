@@ -23,10 +23,8 @@ from inference.common.terminal import can_show, plain_output, printable
 from inference.data.response import REASONING_STEPS, UNKNOWN
 from inference.data.vecbench import TASKS
 from inference.engines.base import EngineFailed
-from inference.predictor import Prediction, add_predictor_arguments, load_predictor, split_labels
+from inference.predictor import DEFAULT_TASK, Prediction, add_predictor_arguments, load_predictor, split_labels
 from inference.runs.shards import to_line
-
-DEFAULT_TASK = "EmoSet-8"
 
 
 def confidence_bar(confidence: float, width: int = 20) -> str:
@@ -42,7 +40,7 @@ def to_text(prediction: Prediction, width: int = 100) -> str:
     def add(name: str, text: str) -> None:
         lines.extend(textwrap.wrap(text, max(width, 40), initial_indent=f"  {name:<14}", subsequent_indent=" " * 16))
 
-    none = "none of the labels; the response stands below"
+    none = "none of the labels; the response is below"
     add("answer", none if prediction.answer == UNKNOWN else printable(prediction.answer))
     add("confidence", "none stated" if prediction.confidence is None else confidence_bar(prediction.confidence))
     if prediction.recalibrated_confidence is not None:

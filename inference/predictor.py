@@ -36,6 +36,7 @@ from inference.engines.checkpoints import CheckpointRefused
 from inference.engines.load import load_engine
 from inference.runs.settings import add_model_arguments, check_model, check_model_arguments, engine_settings
 
+DEFAULT_TASK = "EmoSet-8"  # whose labels are asked for unless others are given
 MAX_LABELS, MAX_LABEL_LENGTH = 100, 60
 
 
