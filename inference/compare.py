@@ -26,10 +26,10 @@ import pandas as pd
 from inference.common.terminal import plain_output
 from inference.metrics.bootstrap import ALPHA, LEVEL, Cells, drawn_together, holm, interval, resampled, two_sided_p
 from inference.metrics.calibration import ERRORS
-from inference.metrics.comparison_published import PUBLISHED_FOLDER, published_comparison
-from inference.metrics.confidence_tables import FIGURES, apart_note, short_name
-from inference.metrics.estimates import estimate_rows, slices
+from inference.metrics.comparison import PUBLISHED_FOLDER, published_comparison
+from inference.metrics.corrected import apart_note, estimate_rows, slices
 from inference.metrics.results import Results, read_file
+from inference.metrics.rows import METRICS, short_name
 from inference.runs.shards import atomic_write
 
 # Figures that are compared, most asked for first; True where more is better.
@@ -136,7 +136,7 @@ def differences(table: pd.DataFrame, n_resamples: int = 2000, seed: int = 0) -> 
     columns = ["task", "truth", *(f"{name}_{run}" for run in "ab" for name in ("label", "confidence", "well_formed"))]
     cells = Cells.of(table[columns], table["image"])
 
-    def figures_of(part: Cells, weights: np.ndarray) -> dict[tuple[str, str, str], np.ndarray]:
+    def metrics_of(part: Cells, weights: np.ndarray) -> dict[tuple[str, str, str], np.ndarray]:
         a, b = (estimate_rows(_view(part, run), weights) for run in "ab")
         return {
             (name, figure, run): values
@@ -146,7 +146,7 @@ def differences(table: pd.DataFrame, n_resamples: int = 2000, seed: int = 0) -> 
             for run, values in (("a", of_a[figure]), ("b", of_b[figure]), ("b - a", of_b[figure] - of_a[figure]))
         }
 
-    point, drawn = resampled(cells, n_resamples, seed, figures_of)
+    point, drawn = resampled(cells, n_resamples, seed, metrics_of)
     kinds = {name: kind for name, kind, _ in slices(cells)}
     found = []
     for name, kind in kinds.items():
@@ -180,7 +180,7 @@ def too_few_resamples(found: Sequence[Difference], n_resamples: int) -> str:
 
 
 def _number(value: float, figure: str, signed: bool = False) -> str:
-    _, number_format, factor = FIGURES[figure]
+    _, number_format, factor = METRICS[figure]
     return format(factor * value, ("+" if signed else "") + number_format)
 
 
@@ -199,7 +199,7 @@ def comparison_text(found: list[Difference], name_a: str, name_b: str, n_resampl
         items = [item for item in found if item.figure == figure]
         if items:
             direction = "higher" if higher else "lower"
-            lines += ["", f"{FIGURES[figure][0].strip()} ({direction} is better)"]
+            lines += ["", f"{METRICS[figure][0].strip()} ({direction} is better)"]
             lines.append(f"  {'':<15} {'A':>7} {'B':>7} {'B - A':>8}  {'interval':<18} {'p':>6}")
         for item in items:
             bounds = f"[{_number(item.low, figure, True)}, {_number(item.high, figure, True)}]"
@@ -226,7 +226,7 @@ def draw_comparison(found: list[Difference], path: Path, notes: list[str], forma
 
     rows = []
     for figure in DRAWN:
-        factor = FIGURES[figure][2]
+        factor = METRICS[figure][2]
         for item in (item for item in found if item.figure == figure):
             numbers = (factor * x for x in (item.difference, item.low, item.high))
             rows.append((item.row, short_name(figure), *numbers))

@@ -1,4 +1,4 @@
-"""Evaluate a run: result shards in, tables, figures and metrics.json out. Needs no torch, no vLLM.
+"""Evaluate a run: result shards in, tables, plots and metrics.json out. Needs no torch, no vLLM.
 
     python -m inference.evaluate --output_path infer_results/my_run [--data_path input_data/test_8k.jsonl]
     python -m inference.evaluate --input_file results.jsonl --output_dir somewhere
@@ -6,19 +6,18 @@
 Writes into the run's folder: ``merged.jsonl`` (every response), ``error.jsonl`` (every sample
 without one, and why), ``merged_conf.jsonl`` (with prediction, confidence, correctness),
 ``metric.log``, ``metric_conf.log``, ``thresholds.tsv``, ``metrics.json``, ``metrics.tsv`` (every
-figure with its interval) and the figures of ``inference.plots``. Lines that begin with ``CHECK:`` name
+metric with its interval) and the plots of ``inference.plots``. Lines that begin with ``CHECK:`` name
 what can be read and is doubtful all the same. A file that holds no result ends with status 2.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import importlib
 import json
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -28,13 +27,12 @@ from inference.common.storage import explain
 from inference.common.terminal import plain_output
 from inference.data.doubts import most_frequent_error
 from inference.data.vecbench import read_records
-from inference.metrics import confidence_tables, protocols, tables
-from inference.metrics.bootstrap import N_RESAMPLES, drawn_together
+from inference.metrics import corrected, published
+from inference.metrics.bootstrap import N_RESAMPLES
 from inference.metrics.calibration import N_BINS
 from inference.metrics.merged_files import write_merged, write_merged_with_confidence
 from inference.metrics.result_lines import foreign_results
 from inference.metrics.results import Results, read_file, read_shards
-from inference.metrics.sources import VERBALIZED
 from inference.runs import wandb_run
 from inference.runs.identity import file_sha256, trace
 from inference.runs.shards import atomic_write, error_of, to_line
@@ -69,102 +67,22 @@ def check_any_result(path: Path, results: Results) -> None:
         raise NotResults(f"{path}: {why or most_frequent_error(errors)}")
 
 
-def metric_log(counts: str, notes: Sequence[str], published: str, tsv: str, corrected: str, more: str = "") -> str:
+def counts_text(results: Results, run: dict[str, Any] | None) -> str:
+    """The head of the logs: what must accompany the numbers, the counts, the run, and what is doubtful."""
+    n_read = len(results.table) + len(results.failed)
+    lines = [f"NOTE: {note}" for note in results.notices]
+    lines.append(f"{n_read} samples read = {len(results.table)} predicted + {len(results.failed)} failed")
+    lines[-1] += " (error.jsonl; not in the tables)" if results.failed else ""
+    lines += [run["summary"]] if run is not None else []
+    return "\n".join([*lines, *(f"CHECK: {doubt}" for doubt in results.all_doubts())])
+
+
+def metric_log(head: str, published_table: str, tsv: str, corrected_table: str) -> str:
     """The text of metric.log and metric_conf.log: published protocol first, corrected below."""
-    head = "".join(f"NOTE: {note}\n" for note in notes)
     return (
-        f"{head}{counts}\n\nPublished protocol\n{published}\nTab-separated, for a spreadsheet\n{tsv}\n"
-        f"Corrected protocol\n{corrected}\n{tables.CORRECTED_NOTES}\n{more}"
+        f"{head}\n\nPublished protocol\n{published_table}\nTab-separated, for a spreadsheet\n{tsv}\n"
+        f"Corrected protocol\n{corrected_table}\n{corrected.NOTES}\n"
     )
-
-
-def _summarize(
-    results: Results,
-    output_dir: Path,
-    draw: Callable[..., None] | None,
-    n_resamples: int,
-    n_bins: int,
-    run: dict[str, Any] | None,
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """What metrics.json holds, and the text of each other file but the merged ones."""
-    table, failed, notes = results.table, results.failed, results.notices
-    n_read = len(table) + len(failed)
-    counts = f"{n_read} samples read = {len(table)} predicted + {len(failed)} failed"
-    if failed:
-        counts += " (error.jsonl; not in the tables)"
-    if run is not None:
-        counts += f"\n{run['summary']}"
-    doubts = results.all_doubts()
-    counts += "".join(f"\nCHECK: {doubt}" for doubt in doubts)
-    if draw is not None:
-        published_columns = [name for name in table if name.startswith("published_")]
-        drawn = table[["task", "group", "truth", "label", "confidence", *published_columns]]
-        note = "\n".join(notes)
-        draw("confusion_matrices", drawn, output_dir / "confusion", ("png",), note, results.candidates)
-        draw("draw_confidence", drawn, output_dir, note)
-
-    published = protocols.published_rows(table)
-    published_confidence = protocols.published_confidence_rows(table)
-    thresholds = protocols.published_thresholds(table)
-    curves = protocols.calibration_curves(table)
-    sources = confidence_tables.rows_by_source(table, n_resamples, n_bins)
-    corrected = sources[VERBALIZED]
-    if draw is not None and len(sources) > 1:
-        points = confidence_tables.source_points(sources)
-        draw("draw_sources", points, output_dir, note)
-
-    threshold_lines = tables.thresholds_tsv(thresholds)
-    corrected_text = tables.corrected_table(corrected)
-    confidence_tsv = tables.group_tsv(published_confidence) + (
-        "\nAcc, F1, Coverage of ID VSA, ID VER, OOD VER for confidence >= threshold\n" + threshold_lines
-    )
-    interval_notes = confidence_tables.interval_notes(n_resamples, drawn_together(table["task"], table["image"])[1])
-    full = confidence_tables.full_table(corrected, interval_notes, n_bins)
-    compared = confidence_tables.sources_table(sources)
-    files = {
-        "metric.log": metric_log(
-            counts, notes, tables.published_table(published), tables.metric_tsv(published), corrected_text
-        ),
-        "metric_conf.log": metric_log(
-            counts,
-            notes,
-            tables.published_confidence_table(published_confidence),
-            confidence_tsv,
-            corrected_text,
-            f"\n{full}" + (f"\n{compared}" if compared else ""),
-        ),
-        "metrics.tsv": confidence_tables.metrics_tsv(sources),
-        "thresholds.tsv": threshold_lines,
-        "error.jsonl": "".join(to_line(result) + "\n" for result in failed),
-    }
-    summary = {
-        "notices": notes,
-        "doubts": doubts,
-        "run": run,
-        "counts": {"read": n_read, "predicted": len(table), "failed": len(failed)},
-        "published": {
-            "metric": [row.to_json() for row in published],
-            "metric_conf": [row.to_json() for row in published_confidence],
-            "dropped_unreadable_confidence": int(table["published_confidence_unreadable"].sum()),
-            "thresholds": thresholds,
-        },
-        "corrected": {
-            "n_resamples": n_resamples,
-            "n_bins": n_bins,
-            "interval_notes": interval_notes,
-            "metric": [row.to_json() for row in corrected],
-            "labels": protocols.label_reports(table),
-            "calibration_bins": {
-                group: [
-                    {key: (None if value != value else value.item()) for key, value in zip(bins, values, strict=True)}
-                    for values in zip(*bins.values(), strict=True)
-                ]
-                for group, bins in curves.items()
-            },
-        },
-        "confidence": {name: [row.to_json() for row in rows] for name, rows in sources.items()},
-    }
-    return summary, files
 
 
 def evaluate(
@@ -178,20 +96,50 @@ def evaluate(
     """Write every file of an evaluation into ``output_dir``; returns what metrics.json holds.
 
     ``run`` is ``identity.trace`` of the run, when the results are one's.
-    ``n_resamples`` of the bootstrap give the corrected figures 95 % intervals. ``draw`` is called
+    ``n_resamples`` of the bootstrap give the corrected metrics 95 % intervals. ``draw`` is called
     with the name of a function of ``inference.plots`` and its arguments, as soon as they are known;
-    without it no figure is drawn.
+    without it nothing is drawn.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(2) as pool:
-        # The disk takes the two large files while the figures are computed.
-        writers = [pool.submit(write, results, output_dir) for write in (write_merged, write_merged_with_confidence)]
-        summary, files = _summarize(results, output_dir, draw, n_resamples, n_bins, run)
-        for writer in writers:
-            writer.result()
-    if run is not None:
-        summary["run"] = {**run, "results_sha256": file_sha256(output_dir / "merged.jsonl")}
-    files["metrics.json"] = json.dumps(summary, indent=1, allow_nan=False) + "\n"
+    table, note = results.table, "\n".join(results.notices)
+    if draw is not None:
+        published_columns = [name for name in table if name.startswith("published_")]
+        drawn = table[["task", "group", "truth", "label", "confidence", *published_columns]]
+        draw("confusion_matrices", drawn, output_dir / "confusion", ("png",), note, results.candidates)
+        draw("draw_confidence", drawn, output_dir, note)
+    as_published = published.evaluate(table)
+    as_corrected = corrected.evaluate(table, n_resamples, n_bins)
+    if draw is not None and len(as_corrected.sources) > 1:
+        draw("draw_sources", corrected.source_points(as_corrected.sources), output_dir, note)
+
+    write_merged(results, output_dir)
+    write_merged_with_confidence(results, output_dir)
+    run_now = run and {**run, "results_sha256": file_sha256(output_dir / "merged.jsonl")}
+    summary = {
+        "notices": results.notices,
+        "doubts": results.all_doubts(),
+        "run": run_now,
+        "counts": {
+            "read": len(table) + len(results.failed),
+            "predicted": len(table),
+            "failed": len(results.failed),
+        },
+        "published": as_published.json,
+        "corrected": as_corrected.json,
+        "confidence": {name: [row.to_json() for row in rows] for name, rows in as_corrected.sources.items()},
+    }
+    head = counts_text(results, run)
+    metric = metric_log(head, as_published.metric_table, as_published.metric_tsv, as_corrected.table)
+    confidence = metric_log(head, as_published.confidence_table, as_published.confidence_tsv, as_corrected.table)
+    more = [text for text in (as_corrected.full_table, as_corrected.sources_table) if text]
+    files = {
+        "metric.log": metric,
+        "metric_conf.log": "\n".join([confidence, *more]),
+        "metrics.tsv": as_corrected.metrics_tsv,
+        "thresholds.tsv": as_published.thresholds_tsv,
+        "error.jsonl": "".join(to_line(result) + "\n" for result in results.failed),
+        "metrics.json": json.dumps(summary, indent=1, allow_nan=False) + "\n",
+    }
     for name, text in files.items():
         with atomic_write(output_dir / name) as handle:
             handle.write(text)
@@ -203,7 +151,6 @@ def _draw(function: str, *data) -> None:
 
 
 def main() -> None:
-    gc.freeze()  # the imported libraries stay: searching them for cycles, at the end too, takes a tenth of a second
     plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
@@ -246,8 +193,8 @@ def main() -> None:
         if args.data_path:
             results.failed += missing_samples(args.data_path, results.known, args.limit)
         summary = evaluate(results, output_dir, draw if pool else None, args.n_resamples, args.n_bins, run)
-        for figures in drawn:
-            figures.result()
+        for plots in drawn:
+            plots.result()
     except (OSError, ValueError, BrokenProcessPool) as error:
         if pool:
             pool.shutdown(cancel_futures=True)
@@ -271,8 +218,8 @@ def main() -> None:
         except Exception as error:  # wandb's own, of a refused key or no connection: the files above are complete
             print(f"WARNING: not logged to wandb: {type(error).__name__}: {one_line(str(error))}", file=sys.stderr)
     if not counts["predicted"]:
-        told = f"the most frequent error: {most_frequent_error(errors)}" if errors else "there are no results"
-        sys.exit(f"nothing was predicted: {told}")
+        why = f"the most frequent error: {most_frequent_error(errors)}" if errors else "there are no results"
+        sys.exit(f"nothing was predicted: {why}")
 
 
 if __name__ == "__main__":

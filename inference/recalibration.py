@@ -29,9 +29,11 @@ from numpy.typing import ArrayLike
 from inference.common.json_lines import describe
 from inference.common.storage import ending_in_one_line
 from inference.common.terminal import plain_output
-from inference.metrics import protocols, scores
+from inference.metrics import calibration
 from inference.metrics.bootstrap import drawn_together
-from inference.metrics.confidence_tables import apart_note
+from inference.metrics.calibration import Tally
+from inference.metrics.corrected import apart_note
+from inference.metrics.prediction_table import OVERALL, correctness, group_slices
 from inference.metrics.recalibration import (
     IDENTITY,
     METHODS,
@@ -42,7 +44,7 @@ from inference.metrics.recalibration import (
     recalibrate_held_out,
 )
 from inference.metrics.results import read_run
-from inference.metrics.tables import NOT_AVAILABLE
+from inference.metrics.rows import NOT_AVAILABLE
 from inference.runs.shards import atomic_write
 
 __all__ = ["Recalibration", "cross_fitted", "fit_recalibration", "load_recalibration", "save_recalibration"]
@@ -50,7 +52,7 @@ __all__ = ["Recalibration", "cross_fitted", "fit_recalibration", "load_recalibra
 FILE_NAME = "recalibration.json"
 FORMAT = "confidence recalibration, version 1"
 AS_STATED = "as stated"
-BY_GROUP = f"{protocols.OVERALL}, a map a group"
+BY_GROUP = f"{OVERALL}, a map per group"
 
 
 class RecalibrationFileError(ValueError):
@@ -73,7 +75,7 @@ class Recalibrations:
         Raises:
             KeyError: when the file has no map of that name.
         """
-        name = protocols.OVERALL if group is None else group
+        name = OVERALL if group is None else group
         if name not in self.maps:
             raise KeyError(f"no recalibration for {name!r}, there is one for: {', '.join(self.maps)}")
         return self.maps[name].apply(confidence)
@@ -157,19 +159,20 @@ def confidence_samples(table: pd.DataFrame) -> pd.DataFrame:
     ``unit`` is the number of what no fold may part, the answers to one image (``bootstrap.drawn_together``).
     """
     unit, _ = drawn_together(table["task"], table["image"])
-    correct = table["label"].to_numpy() == table["truth"].to_numpy()
-    samples = table.assign(correctness=correct.astype(int), unit=unit)
+    samples = table.assign(correctness=correctness(table), unit=unit)
     return samples.loc[samples["confidence"].notna(), ["task", "group", "confidence", "correctness", "unit"]]
 
 
-def scores_of(confidence: np.ndarray, correctness: np.ndarray) -> dict[str, float | None]:
-    """ECE, Brier score, log loss (nats) and ROC AUC of one column of confidences."""
-    return {
-        "ece": scores.expected_calibration_error(confidence, correctness),
-        "brier": scores.brier_score(confidence, correctness),
-        "log_loss": scores.log_loss(confidence, correctness),
-        "roc_auc": scores.confidence_roc_auc(confidence, correctness),
+def scores_of(confidence: np.ndarray, right: np.ndarray) -> dict[str, float | None]:
+    """ECE, Brier score, log loss (nats) and ROC AUC of one column of confidences; None where one is not defined."""
+    tally = Tally.of(confidence, right)
+    scores = {
+        "ece": calibration.expected_calibration_error(tally),
+        "brier": calibration.brier_score(tally),
+        "log_loss": calibration.log_loss(tally),
+        "roc_auc": calibration.roc_auc(tally),
     }
+    return {name: None if np.isnan(score) else float(score) for name, score in scores.items()}
 
 
 def compare_methods(samples: pd.DataFrame, n_splits: int = 5, seed: int = 0) -> dict[str, dict[str, dict]]:
@@ -180,18 +183,18 @@ def compare_methods(samples: pd.DataFrame, n_splits: int = 5, seed: int = 0) -> 
     """
     report: dict[str, dict[str, dict]] = {}
     by_group = {method: samples["confidence"].to_numpy().copy() for method in METHODS}
-    for name, part in (*protocols.group_slices(samples), (protocols.OVERALL, samples)):
-        confidence, correctness = part["confidence"].to_numpy(), part["correctness"].to_numpy()
-        splits = folds(correctness, part["unit"], n_splits, seed)
-        report[name] = {AS_STATED: scores_of(confidence, correctness)}
+    for name, part in (*group_slices(samples), (OVERALL, samples)):
+        confidence, right = part["confidence"].to_numpy(), part["correctness"].to_numpy()
+        splits = folds(right, part["unit"], n_splits, seed)
+        report[name] = {AS_STATED: scores_of(confidence, right)}
         for method in METHODS:
-            recalibrated = recalibrate_held_out(method, confidence, correctness, splits)
-            report[name][method] = scores_of(recalibrated, correctness)
-            if name != protocols.OVERALL:
+            recalibrated = recalibrate_held_out(method, confidence, right, splits)
+            report[name][method] = scores_of(recalibrated, right)
+            if name != OVERALL:
                 by_group[method][(samples["group"] == name).to_numpy()] = recalibrated
-    correctness = samples["correctness"].to_numpy()
+    right = samples["correctness"].to_numpy()
     stated = {AS_STATED: samples["confidence"].to_numpy()}
-    report[BY_GROUP] = {method: scores_of(values, correctness) for method, values in {**stated, **by_group}.items()}
+    report[BY_GROUP] = {method: scores_of(values, right) for method, values in {**stated, **by_group}.items()}
     return report
 
 
@@ -199,7 +202,7 @@ def format_comparison(report: dict[str, dict[str, dict]], counts: Mapping[str, i
     """The table that the command prints; ECE, Brier and ROC AUC in percent, log loss in nats."""
     yield f"{'':<14}{'ECE':>8}{'Brier':>8}{'log loss':>10}{'ROC AUC':>9}"
     for name, by_method in report.items():
-        yield f"-- {name} ({counts.get(name, counts[protocols.OVERALL])} answers with a confidence)"
+        yield f"-- {name} ({counts.get(name, counts[OVERALL])} answers with a confidence)"
         for method, values in by_method.items():
             cells = ((values["ece"], 8, 100, 2), (values["brier"], 8, 100, 2))
             cells += ((values["log_loss"], 10, 1, 3), (values["roc_auc"], 9, 100, 2))
@@ -231,7 +234,7 @@ def main() -> None:
     _, n_apart = drawn_together(results.table["task"], results.table["image"])
     for note in results.notices + apart_note(n_apart):
         print(f"NOTE: {note}")
-    parts = dict([*protocols.group_slices(samples), (protocols.OVERALL, samples)])
+    parts = dict([*group_slices(samples), (OVERALL, samples)])
     counts = {name: len(part) for name, part in parts.items()}
     report = compare_methods(samples, args.n_splits, args.seed)
     print(f"\nEvery answer is judged by a map fitted on other images ({args.n_splits} folds, seed {args.seed})")

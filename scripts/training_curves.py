@@ -17,7 +17,7 @@ import pandas as pd
 
 from inference.common.storage import ending_in_one_line
 from inference.common.terminal import plain_output
-from inference.metrics.scores import confidence_roc_auc
+from inference.metrics.calibration import Tally, roc_auc
 from inference.plots.style import Figure
 from inference.runs.shards import atomic_path
 
@@ -45,7 +45,6 @@ def curve_point(rollouts: pd.DataFrame) -> dict[str, float]:
     ``roc_auc`` (NaN with one class only), ``responses``.
     """
     formed = rollouts[rollouts["format_score"] == 1]
-    auc = confidence_roc_auc(formed["confidence"], formed["correctness"]) if len(formed) else None
     return {
         "responses": len(rollouts),
         "reward": rollouts["score"].mean(),
@@ -56,7 +55,7 @@ def curve_point(rollouts: pd.DataFrame) -> dict[str, float]:
         "confidence_p10": formed["confidence"].quantile(0.1),
         "confidence_p90": formed["confidence"].quantile(0.9),
         "brier": -formed["brier_score"].mean(),
-        "roc_auc": np.nan if auc is None else auc,
+        "roc_auc": float(roc_auc(Tally.of(formed["confidence"], formed["correctness"]))),
     }
 
 

@@ -1,8 +1,8 @@
-"""Bootstrap: how far a figure would move with other samples of the same kind.
+"""Bootstrap: how far a metric would move with other samples of the same kind.
 
 What is drawn again is the image with all its rows (tasks may share images: FI-2 and FI-8, the
 three of WebEmo), within strata of images that serve the same tasks, so that every task keeps its
-size. Rows that agree in everything a figure depends on are one *cell* with a count: a resample is
+size. Rows that agree in everything a metric depends on are one *cell* with a count: a resample is
 then one multinomial draw of the cells' counts, the same in distribution as drawing rows and
 cheaper by far.
 
@@ -129,7 +129,7 @@ class Cells:
 
         With more than ``MAX_UNITS`` units it is a bag of little bootstraps (Kleiner, Talwalkar, Sarkar &
         Jordan, 2014): resamples of full size from a few random subsets. A resample tells there how a
-        figure differs from that of its part's own ``weights``.
+        metric differs from that of its part's own ``weights``.
         """
         random = np.random.default_rng(seed)
         whole = len(self.unit_count) <= MAX_UNITS
@@ -206,22 +206,22 @@ def resampled(
     cells: Cells,
     n_resamples: int,
     seed: int,
-    figures_of: Callable[[Cells, np.ndarray], dict[Key, np.ndarray]],
+    metrics_of: Callable[[Cells, np.ndarray], dict[Key, np.ndarray]],
     opposite: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
 ) -> tuple[dict[Key, float], dict[Key, np.ndarray]]:
-    """Figures of the data, and what they are in each resample, (n_resamples,).
+    """Metrics of the data, and what they are in each resample, (n_resamples,).
 
     Args:
-        figures_of: (cells, weights (k, cells)) → figure → (k,).
+        metrics_of: (cells, weights (k, cells)) → metric → (k,).
         opposite: see ``Cells.resamples``.
     """
-    point = figures_of(cells, cells.weights)
+    point = metrics_of(cells, cells.weights)
     chunks: dict[Key, list[np.ndarray]] = {key: [] for key in point}
     last, base = None, point
     for part, weights in cells.resamples(n_resamples, seed, opposite):
         if part is not last:
-            last, base = part, figures_of(part, part.weights)
-        for key, values in figures_of(part, weights).items():
+            last, base = part, metrics_of(part, part.weights)
+        for key, values in metrics_of(part, weights).items():
             chunks[key].append(values + (point[key] - base[key]))
     return (
         {key: float(values[0]) for key, values in point.items()},
@@ -232,7 +232,7 @@ def resampled(
 def interval(estimate: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
     """(low, high) percentiles over the resamples, axis 0 (Efron, 1979).
 
-    NaN where fewer than half of the resamples define the figure.
+    NaN where fewer than half of the resamples define the metric.
     """
     tail = 100 * (1 - level) / 2
     defined = np.isfinite(estimate).mean(axis=0) >= 0.5

@@ -2,8 +2,8 @@
 
 Every formula works on a ``Tally``: how many answers, and how many right ones, there are at each
 distinct confidence. A tally may hold many resamples of the data at once (leading axes), so that
-a bootstrap costs one call a formula and the figure and its interval come from the same code.
-Results are fractions of shape ``(...)``; NaN where a figure is not defined.
+a bootstrap costs one call per formula, and a metric and its interval come from the same code.
+Results are fractions of shape ``(...)``; NaN where a metric is not defined.
 
     tally = Tally.of([0.9, 0.9, 0.6], [1, 1, 0])
     smooth_calibration_error(tally)
@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 from scipy.fft import idct
 from scipy.special import digamma
+from scipy.stats import binomtest
 
 N_BINS = 10
 # Stated confidences have two decimals, so 0 and 1 mean "within half a hundredth".
@@ -127,6 +128,38 @@ def bin_of(confidence: np.ndarray, n_bins: int = N_BINS, published: bool = False
     return np.where((confidence >= 0) & (confidence <= 1), np.minimum(index, n_bins - 1), -1)
 
 
+def calibration_bins(
+    confidence: ArrayLike, correctness: ArrayLike, n_bins: int = 10, published: bool = False
+) -> dict[str, np.ndarray]:
+    """Equal-width bins [k / n_bins, (k + 1) / n_bins) over [0, 1], the last one closed (``bin_of``).
+
+    Args:
+        confidence: (n,) in [0, 1].
+        correctness: (n,) of 0 and 1.
+        published: the published tool's bins instead, edges ``linspace(0, 1, n_bins + 1)``, none for 1.0.
+
+    Returns:
+        arrays of length ``n_bins``: ``count``, ``confidence`` and ``correctness`` (bin means;
+        NaN in an empty bin), ``low`` and ``high`` (edges).
+    """
+    confidence = np.asarray(confidence, dtype=float)
+    correctness = np.asarray(correctness, dtype=float)
+    edges = np.linspace(0.0, 1.0, n_bins + 1) if published else np.arange(n_bins + 1) / n_bins
+    bin_index = bin_of(confidence, n_bins, published)
+    inside = bin_index >= 0
+    count = np.bincount(bin_index[inside], minlength=n_bins)
+    with np.errstate(invalid="ignore"):
+        mean_confidence = np.bincount(bin_index[inside], confidence[inside], n_bins) / count
+        mean_correctness = np.bincount(bin_index[inside], correctness[inside], n_bins) / count
+    return {
+        "count": count,
+        "confidence": mean_confidence,
+        "correctness": mean_correctness,
+        "low": edges[:-1],
+        "high": edges[1:],
+    }
+
+
 def _sums_by_bin(index: np.ndarray, tally: Tally, n_bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(count, sum of confidence, right ones) of each bin, (..., n_bins); ``index`` is (v,) or (..., v)."""
     weights = (tally.count, tally.count * tally.value, tally.correct)
@@ -209,8 +242,8 @@ def _smoothed_size(modes: np.ndarray, steps: int = 12) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class ErrorFigure:
-    """A figure that is the size of a vector of signed gaps, which chance alone keeps above zero.
+class Error:
+    """A metric that is the size of a vector of signed gaps, which chance alone keeps above zero.
 
     Attributes:
         gaps: (tally, n_bins) → (..., k).
@@ -241,14 +274,14 @@ def _sum_of_squares(parts: np.ndarray) -> np.ndarray:
 
 
 ERRORS = {
-    "ece": ErrorFigure(gap_shares, _sum_of_absolutes),
-    "ece_equal_mass": ErrorFigure(_equal_mass_gap_shares, _sum_of_absolutes),
-    "mce": ErrorFigure(_gaps, lambda parts: np.abs(parts).max(axis=-1)),
-    "smooth_ece": ErrorFigure(_residual_modes, _smoothed_size),
-    "overconfidence": ErrorFigure(gap_shares, lambda parts: np.maximum(-parts, 0.0).sum(axis=-1)),
-    "underconfidence": ErrorFigure(gap_shares, lambda parts: np.maximum(parts, 0.0).sum(axis=-1)),
-    "brier_reliability": ErrorFigure(_scaled_gaps, _sum_of_squares, power=2),
-    "brier_resolution": ErrorFigure(_scaled_differences, _sum_of_squares, power=2),
+    "ece": Error(gap_shares, _sum_of_absolutes),
+    "ece_equal_mass": Error(_equal_mass_gap_shares, _sum_of_absolutes),
+    "mce": Error(_gaps, lambda parts: np.abs(parts).max(axis=-1)),
+    "smooth_ece": Error(_residual_modes, _smoothed_size),
+    "overconfidence": Error(gap_shares, lambda parts: np.maximum(-parts, 0.0).sum(axis=-1)),
+    "underconfidence": Error(gap_shares, lambda parts: np.maximum(parts, 0.0).sum(axis=-1)),
+    "brier_reliability": Error(_scaled_gaps, _sum_of_squares, power=2),
+    "brier_resolution": Error(_scaled_differences, _sum_of_squares, power=2),
 }
 
 
@@ -286,7 +319,7 @@ def smooth_calibration_error(tally: Tally) -> np.ndarray:
 
     The residual (correctness − confidence) is smoothed over the confidence by a Gaussian kernel
     that is reflected at 0 and 1; the mean of its absolute value falls as the kernel widens, and
-    the figure is where it equals the kernel's width. A reflected Gaussian is a factor on each
+    the metric is where it equals the kernel's width. A reflected Gaussian is a factor on each
     cosine mode, so a width costs one inverse transform, whatever the number of samples.
     """
     return ERRORS["smooth_ece"].of(tally)
@@ -431,8 +464,50 @@ def coverage_at_risk(tally: Tally, risk: float) -> np.ndarray:
     return _ratio(np.where(allowed, kept, 0.0).max(axis=-1, initial=0.0), tally.n)
 
 
-def all_figures(tally: Tally, n_bins: int = N_BINS) -> dict[str, np.ndarray]:
-    """Every figure of this module under the name that metrics.json has it by."""
+def wilson_interval(successes: ArrayLike, counts: ArrayLike, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Interval of a share by Wilson's score method (Wilson, 1927; recommended by Brown, Cai and DasGupta, 2001).
+
+    Args:
+        successes, counts: (n,) whole numbers, one pair a share.
+
+    Returns:
+        lower and upper ends, (n,) each; NaN where the count is 0.
+    """
+    ends = np.full((2, len(np.asarray(counts))), np.nan)
+    for i, (success, count) in enumerate(zip(successes, counts, strict=True)):
+        if count:
+            ends[:, i] = binomtest(round(success), int(count)).proportion_ci(level, method="wilson")
+    return ends[0], ends[1]
+
+
+def risk_coverage_curve(confidence: ArrayLike, correctness: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Error rate of the answers kept when the k most confident are kept (El-Yaniv and Wiener, 2010).
+
+    Answers of equal confidence come in together, as nothing tells which is first: the curve has
+    one point for each distinct confidence. Answers without one (NaN) come last, all together.
+
+    Args:
+        confidence: (n,) any numbers, more is surer.
+        correctness: (n,) of 0 and 1.
+
+    Returns:
+        coverage (share of the n answers kept, ascending, ends at 1) and risk, one value a point.
+    """
+    doubt = -np.nan_to_num(np.asarray(confidence, dtype=float), nan=-np.inf, neginf=-np.inf)
+    correctness = np.asarray(correctness, dtype=float)
+    _, step = np.unique(doubt, return_inverse=True)
+    kept = np.cumsum(np.bincount(step))
+    errors = np.cumsum(np.bincount(step, 1 - correctness))
+    return kept / max(len(doubt), 1), errors / kept
+
+
+def best_risk(accuracy: float, coverage: ArrayLike) -> np.ndarray:
+    """Risk at each coverage > 0 of a confidence that puts every right answer before every wrong one."""
+    return np.maximum(0.0, 1 - accuracy / np.asarray(coverage, dtype=float))
+
+
+def all_metrics(tally: Tally, n_bins: int = N_BINS) -> dict[str, np.ndarray]:
+    """Every metric of this module under the name that metrics.json has it by."""
     aurc = area_under_risk_coverage(tally)
     return {
         **{name: ERRORS[name].of(tally, n_bins) for name in ERRORS if not name.startswith("brier")},

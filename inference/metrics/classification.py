@@ -1,191 +1,103 @@
-"""Formulas on arrays: accuracy, F1, calibration error, Brier score, log loss, ROC AUC, risk and coverage.
-
-Every function takes one value a sample and returns a fraction (not a percentage; log loss is in
-nats); None stands for "not defined" (no sample, one class only). scikit-learn and SciPy have the F1 score, the area
-under the ROC curve and the Wilson interval; ``confidence_metrics`` has what is also resampled.
-
-    from inference.metrics.scores import expected_calibration_error
-    expected_calibration_error([0.9, 0.8], [1, 0])
-"""
+"""Accuracy and F1 of predicted labels, for the data as they are and for weighted resamples; reports by label."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import binomtest
-from sklearn.metrics import f1_score, roc_auc_score
+from scipy import sparse
+from sklearn.metrics import precision_recall_fscore_support
 
-from inference.metrics import calibration
-from inference.metrics.calibration import Tally
+from inference.data.response import UNKNOWN, normal_label
+from inference.data.vecbench import TASKS
+from inference.metrics.prediction_table import by_value
 
-THRESHOLDS = tuple(round(0.1 * step, 1) for step in range(1, 10))
-
-
-def accuracy(truth: Sequence[str], predicted: Sequence[str]) -> float | None:
-    """Share of equal pairs."""
-    truth, predicted = np.asarray(truth, dtype=object), np.asarray(predicted, dtype=object)
-    return float(np.mean(truth == predicted)) if len(truth) else None
+MAX_MATRIX_LABELS = 1000  # a million cells; as many labels as samples, as bad data may have, would fill the memory
 
 
-def weighted_f1(truth: Sequence[str], predicted: Sequence[str]) -> float | None:
-    """F1 of each class of the truth, averaged with the number of true samples as weights.
+def _sums(weights: np.ndarray, codes: np.ndarray, n_codes: int) -> np.ndarray:
+    """weights (k, n) summed over the samples of each code: (k, n_codes)."""
+    member = sparse.csr_matrix((np.ones(len(codes)), (np.arange(len(codes)), codes)), shape=(len(codes), n_codes))
+    return np.asarray((member.T @ weights.T).T)
 
-    ``unknown`` counts as a predicted class like any other (it has no true sample, so its
-    weight is zero, but it takes recall from the true class).
+
+def share(flags: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted share of ``flags`` (n,), 0 or 1, per row of ``weights`` (k, n): (k,); NaN where the weights are zero."""
+    n = weights.sum(axis=1)
+    return np.divide(weights @ flags, n, out=np.full(n.shape, np.nan), where=n > 0)
+
+
+def accuracy(truth: ArrayLike, predicted: ArrayLike) -> float:
+    """Share of equal pairs; NaN without one."""
+    equal = (np.asarray(truth) == np.asarray(predicted)).astype(float)
+    return float(share(equal, np.ones((1, len(equal))))[0])
+
+
+def weighted_f1(truth: ArrayLike, predicted: ArrayLike, weights: np.ndarray | None = None) -> np.ndarray:
+    """Mean of the classes' F1, weighted by their numbers of true samples: (k,), one per row of ``weights`` (k, n).
+
+    ``unknown`` counts as a predicted class like any other: it has no true sample, so its weight is zero, but it takes
+    recall from the true class. Classes are summed in the order of their names, as scikit-learn's
+    ``f1_score(average="weighted")`` does, so that half-way cases round alike.
     """
-    if not len(truth):
-        return None
-    codes, labels = pd.factorize(np.concatenate([np.asarray(truth, dtype=object), np.asarray(predicted, dtype=object)]))
-    half = len(codes) // 2
-    # scikit-learn sorts and compares labels many times over: each pair goes there once, its count as weight.
-    counts = np.bincount(codes[:half] * len(labels) + codes[half:])
-    (pairs,) = counts.nonzero()
-    weights = counts[pairs]
-    return float(f1_score(*divmod(pairs, len(labels)), average="weighted", sample_weight=weights, zero_division=0))
+    both = np.concatenate([np.asarray(truth), np.asarray(predicted)])
+    weights = np.ones((1, len(both) // 2)) if weights is None else weights
+    if not len(both):
+        return np.full(len(weights), np.nan)
+    codes, names = pd.factorize(both, sort=True)
+    true_code, predicted_code = codes[: len(codes) // 2], codes[len(codes) // 2 :]
+    true, said = (_sums(weights, code, len(names)) for code in (true_code, predicted_code))
+    hits = _sums(weights * (true_code == predicted_code), true_code, len(names))
+    f1 = np.divide(2 * hits, true + said, out=np.zeros(hits.shape), where=true + said > 0)
+    n = true.sum(axis=1)
+    return np.divide((f1 * true).sum(axis=1), n, out=np.full(n.shape, np.nan), where=n > 0)
 
 
-def calibration_bins(
-    confidence: ArrayLike, correctness: ArrayLike, n_bins: int = 10, published: bool = False
-) -> dict[str, np.ndarray]:
-    """Equal-width bins [k / n_bins, (k + 1) / n_bins) over [0, 1], the last one closed (``calibration.bin_of``).
+def label_order(task: str, part: pd.DataFrame, candidates: Sequence[str] | None = None) -> list[str]:
+    """Labels of a task's rows: the candidates, or else VECBench's; then any other label of the data, sorted.
 
-    Args:
-        confidence: (n,) in [0, 1].
-        correctness: (n,) of 0 and 1.
-        published: the published tool's bins instead, edges ``linspace(0, 1, n_bins + 1)``, none for 1.0.
-
-    Returns:
-        arrays of length ``n_bins``: ``count``, ``confidence`` and ``correctness`` (bin means;
-        NaN in an empty bin), ``low`` and ``high`` (edges).
+    ``unknown`` is not among them unless a truth says so.
     """
-    confidence = np.asarray(confidence, dtype=float)
-    correctness = np.asarray(correctness, dtype=float)
-    edges = np.linspace(0.0, 1.0, n_bins + 1) if published else np.arange(n_bins + 1) / n_bins
-    bin_index = calibration.bin_of(confidence, n_bins, published)
-    inside = bin_index >= 0
-    count = np.bincount(bin_index[inside], minlength=n_bins)
-    with np.errstate(invalid="ignore"):
-        mean_confidence = np.bincount(bin_index[inside], confidence[inside], n_bins) / count
-        mean_correctness = np.bincount(bin_index[inside], correctness[inside], n_bins) / count
-    return {
-        "count": count,
-        "confidence": mean_confidence,
-        "correctness": mean_correctness,
-        "low": edges[:-1],
-        "high": edges[1:],
-    }
+    if candidates is None:
+        candidates = TASKS[task].labels if task in TASKS else ()
+    order = [label for label in dict.fromkeys(map(normal_label, candidates)) if label]
+    others = set(part["truth"]) | (set(part["label"]) - {UNKNOWN})
+    return order + sorted(others - set(order))
 
 
-def expected_calibration_error(confidence: ArrayLike, correctness: ArrayLike, n_bins: int = 10) -> float | None:
-    """ECE as ``confidence_metrics`` defines it."""
-    tally = Tally.of(confidence, correctness)
-    return float(calibration.expected_calibration_error(tally, n_bins)) if tally.n else None
+def label_reports(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """task → labels, confusion matrix (rows: truth, columns: prediction), precision, recall, F1, support.
 
-
-def published_calibration_error(confidence: ArrayLike, correctness: ArrayLike, n_bins: int = 10) -> float | None:
-    """ECE over the published tool's bins, summed in its order (that of the samples): half-way cases round alike."""
-    confidence, correctness = np.asarray(confidence, dtype=float), np.asarray(correctness, dtype=float)
-    if not len(confidence):
-        return None
-    index = calibration.bin_of(confidence, n_bins, published=True)
-    error = 0.0
-    for inside in (index == k for k in range(n_bins)):
-        if inside.any():
-            error += abs(correctness[inside].mean() - confidence[inside].mean()) * inside.mean()
-    return float(error)
-
-
-def brier_score(confidence: ArrayLike, correctness: ArrayLike) -> float | None:
-    """Mean squared difference of confidence and correctness (Brier, 1950, for one event).
-
-    NumPy's mean over the samples in the order given, as in the published tool: another order may
-    round a half-way case otherwise.
+    Under the corrected protocol, ``unknown`` a predicted class like any other; tasks outside
+    VECBench come last. None where a label was never predicted (precision) or never true (recall), and for
+    the matrix of more than ``MAX_MATRIX_LABELS`` labels.
     """
-    difference = np.asarray(confidence, dtype=float) - np.asarray(correctness, dtype=float)
-    return float(np.mean(difference**2)) if len(difference) else None
-
-
-def log_loss(confidence: ArrayLike, correctness: ArrayLike) -> float | None:
-    """Mean negative logarithm of the probability given to what happened, as ``confidence_metrics`` defines it."""
-    tally = Tally.of(confidence, correctness)
-    return float(calibration.log_loss(tally)) if tally.n else None
-
-
-def confidence_roc_auc(confidence: ArrayLike, correctness: ArrayLike) -> float | None:
-    """Area under the ROC curve of correctness by confidence; None when only one class is there."""
-    correctness = np.asarray(correctness, dtype=int)
-    if len(np.unique(correctness)) < 2:
-        return None
-    return float(roc_auc_score(correctness, np.asarray(confidence, dtype=float)))
-
-
-def threshold_analysis(
-    truth: Sequence[str], predicted: Sequence[str], confidence: ArrayLike, n_total: int
-) -> list[dict[str, float | None]]:
-    """Accuracy, F1 and coverage when only answers with confidence ≥ t are given, t = 0.1 … 0.9.
-
-    As published, accuracy and F1 are 0 where no answer is left, and all three None without any sample.
-
-    Args:
-        truth, predicted, confidence: samples that have a confidence.
-        n_total: all samples, with a confidence or without: what coverage is a share of.
-    """
-    truth, predicted = np.asarray(truth, dtype=object), np.asarray(predicted, dtype=object)
-    confidence = np.asarray(confidence, dtype=float)
-    rows = []
-    for threshold in THRESHOLDS:
-        kept = confidence >= threshold
-        rows.append(
-            {
-                "threshold": threshold,
-                "accuracy": (accuracy(truth[kept], predicted[kept]) or 0.0) if n_total else None,
-                "f1": (weighted_f1(truth[kept], predicted[kept]) or 0.0) if n_total else None,
-                "coverage": float(kept.sum()) / n_total if n_total else None,
-            }
+    reports = {}
+    by_task = by_value(table, "task")
+    for name in [*(name for name in TASKS if name in by_task), *sorted(by_task.keys() - TASKS.keys())]:
+        part = by_task[name]
+        labels = label_order(name, part)
+        labels += [UNKNOWN] if UNKNOWN not in labels and (part["label"] == UNKNOWN).any() else []
+        # As numbers: scikit-learn sorts and compares labels many times over.
+        code = pd.Index(labels)
+        truth, predicted = code.get_indexer(part["truth"]), code.get_indexer(part["label"])
+        columns = precision_recall_fscore_support(truth, predicted, labels=np.arange(len(labels)), zero_division=np.nan)
+        precision, recall, f1 = (
+            [None if np.isnan(value) else float(value) for value in column] for column in columns[:3]
         )
-    return rows
-
-
-def wilson_interval(successes: ArrayLike, counts: ArrayLike, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Interval of a share by Wilson's score method (Wilson, 1927; recommended by Brown, Cai and DasGupta, 2001).
-
-    Args:
-        successes, counts: (n,) whole numbers, one pair a share.
-
-    Returns:
-        lower and upper ends, (n,) each; NaN where the count is 0.
-    """
-    ends = np.full((2, len(np.asarray(counts))), np.nan)
-    for i, (success, count) in enumerate(zip(successes, counts, strict=True)):
-        if count:
-            ends[:, i] = binomtest(round(success), int(count)).proportion_ci(level, method="wilson")
-    return ends[0], ends[1]
-
-
-def risk_coverage_curve(confidence: ArrayLike, correctness: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Error rate of the answers kept when the k most confident are kept (El-Yaniv and Wiener, 2010).
-
-    Answers of equal confidence come in together, as nothing tells which is first: the curve has
-    one point for each distinct confidence. Answers without one (NaN) come last, all together.
-
-    Args:
-        confidence: (n,) any numbers, more is surer.
-        correctness: (n,) of 0 and 1.
-
-    Returns:
-        coverage (share of the n answers kept, ascending, ends at 1) and risk, one value a point.
-    """
-    doubt = -np.nan_to_num(np.asarray(confidence, dtype=float), nan=-np.inf, neginf=-np.inf)
-    correctness = np.asarray(correctness, dtype=float)
-    _, step = np.unique(doubt, return_inverse=True)
-    kept = np.cumsum(np.bincount(step))
-    errors = np.cumsum(np.bincount(step, 1 - correctness))
-    return kept / max(len(doubt), 1), errors / kept
-
-
-def best_risk(accuracy: float, coverage: ArrayLike) -> np.ndarray:
-    """Risk at each coverage > 0 of a confidence that puts every right answer before every wrong one."""
-    return np.maximum(0.0, 1 - accuracy / np.asarray(coverage, dtype=float))
+        matrix = None
+        if len(labels) <= MAX_MATRIX_LABELS:  # counted here: scikit-learn warns of a matrix of one label
+            cells = np.bincount(truth * len(labels) + predicted, minlength=len(labels) ** 2)
+            matrix = cells.reshape(len(labels), len(labels)).tolist()
+        reports[name] = {
+            "labels": labels,
+            "confusion_matrix": matrix,
+            "precision": precision,
+            "recall": recall,
+            "f1": f1,
+            "support": columns[3].tolist(),
+        }
+    return reports

@@ -2,7 +2,7 @@
 
     python -m inference.compare infer_results/my_run --published
 
-The published protocol on both sides, quirks included (``protocols``): task rows from metric.log,
+The published protocol on both sides, quirks included (``published``): task rows from metric.log,
 group rows from metric_conf.log.
 """
 
@@ -17,16 +17,17 @@ from inference.common.paths import REPOSITORY
 from inference.metrics import calibration
 from inference.metrics.bootstrap import LEVEL, Cells, resampled
 from inference.metrics.calibration import ERRORS
-from inference.metrics.estimates import NOISE, OVERALL, f1_by_class, figure_interval, opposites, slices, tally_of
-from inference.metrics.protocols import Row
-from inference.metrics.tables import read_table
+from inference.metrics.classification import share, weighted_f1
+from inference.metrics.corrected import NOISE, metric_interval, opposites, slices, tally_of
+from inference.metrics.prediction_table import OVERALL
+from inference.metrics.published import CONFIDENCE_COLUMNS, read_table
+from inference.metrics.rows import Row
 
 PUBLISHED_FOLDER = REPOSITORY / "infer_results" / "emocaliber_published"
-NAMES = {"accuracy": "Acc", "f1": "F1", "ece": "ECE", "brier": "Brier", "roc_auc": "ROC AUC"}
 
 
-def _published_figures(cells: Cells, weights: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
-    """(row, figure) → (resamples,) under the published protocol."""
+def _published_metrics(cells: Cells, weights: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
+    """(row, metric) → (resamples,) under the published protocol."""
     columns = cells.columns
     truth = columns["published_truth"].to_numpy(dtype=object)
     stated = columns["published_confidence"].to_numpy(dtype=float)
@@ -41,35 +42,35 @@ def _published_figures(cells: Cells, weights: np.ndarray) -> dict[tuple[str, str
         w = (weights if kind == "task" else cells.thinned(weights, index))[:, index]
         if not w.sum():
             continue
-        figures = {"accuracy": w @ correct / w.sum(axis=1), "f1": f1_by_class(truth[index], predicted[index], w)}
+        metrics = {"accuracy": share(correct, w), "f1": weighted_f1(truth[index], predicted[index], w)}
         tally, seen = (tally_of(stated[index], correct, of) for of in (w, cells.weights[:, index]))
         if kind == "group" and tally.n.all():
-            figures["accuracy"] = calibration.accuracy(tally)
+            metrics["accuracy"] = calibration.accuracy(tally)
             gaps, gaps_seen = (calibration.gap_shares(part, published=True) for part in (tally, seen))
-            figures["ece"] = ERRORS["ece"].size(gaps)
-            figures[f"{NOISE}ece"] = ERRORS["ece"].size(gaps - gaps_seen)
-            figures["brier"] = calibration.brier_score(tally)
-            figures["roc_auc"] = calibration.roc_auc(tally)
-        found |= {(name, figure): values for figure, values in figures.items()}
+            metrics["ece"] = ERRORS["ece"].size(gaps)
+            metrics[f"{NOISE}ece"] = ERRORS["ece"].size(gaps - gaps_seen)
+            metrics["brier"] = calibration.brier_score(tally)
+            metrics["roc_auc"] = calibration.roc_auc(tally)
+        found |= {(name, metric): values for metric, values in metrics.items()}
     return found
 
 
 def published_intervals(
     table: pd.DataFrame, n_resamples: int, seed: int = 0
 ) -> dict[tuple[str, str], tuple[float, float, float]]:
-    """(row, figure) → (value, low, high) of a run under the published protocol."""
+    """(row, metric) → (value, low, high) of a run under the published protocol."""
     labels = ["published_label", "published_overall_label"]
     names = [*labels, "published_confidence", "published_confidence_unreadable"]
     cells = Cells.of(table[["task", "published_truth", *names]], table["image"])
     point, drawn = resampled(
-        cells, n_resamples, seed, _published_figures, lambda columns: opposites(columns, labels, "published_truth")
+        cells, n_resamples, seed, _published_metrics, lambda columns: opposites(columns, labels, "published_truth")
     )
     found = {}
-    for (name, figure), value in point.items():
-        if not figure.startswith(NOISE):
-            bounds = figure_interval(figure, value, drawn[name, figure], drawn.get((name, NOISE + figure)))
+    for (name, metric), value in point.items():
+        if not metric.startswith(NOISE):
+            bounds = metric_interval(metric, value, drawn[name, metric], drawn.get((name, NOISE + metric)))
             if bounds is not None:
-                found[name, figure] = (value, *bounds)
+                found[name, metric] = (value, *bounds)
     return found
 
 
@@ -86,7 +87,7 @@ def read_published(folder: Path) -> list[Row]:
 
 
 def published_comparison(table: pd.DataFrame, folder: Path, n_resamples: int, seed: int = 0) -> str:
-    """A line a published number: ours, its interval, and whether the published one is within, above or below."""
+    """A line per published number: ours, its interval, and whether the published one is within, above or below."""
     ours = published_intervals(table, n_resamples, seed)
     lines = [
         f"This run beside {folder}, published protocol; {LEVEL:.0%} intervals of this run, {n_resamples} resamples",
@@ -94,14 +95,14 @@ def published_comparison(table: pd.DataFrame, folder: Path, n_resamples: int, se
     ]
     counts = {"within": 0, "above": 0, "below": 0}
     for row in read_published(folder):
-        for figure, title in NAMES.items():
-            published = getattr(row, figure)
+        for title, _, metric, _ in CONFIDENCE_COLUMNS:
+            published = row.metrics.get(metric)
             if published is None:
                 continue
-            if (row.name, figure) not in ours:
+            if (row.name, metric) not in ours:
                 lines.append(f"{row.name:<15} {title:<8} {'N/A':>8}  {'':<16} {100 * published:>9.2f}  not comparable")
                 continue
-            value, low, high = ours[row.name, figure]
+            value, low, high = ours[row.name, metric]
             # The table has two decimals: what rounds to a bound is not outside it.
             slack = 0.00005
             verdict = "above" if published > high + slack else "below" if published < low - slack else "within"

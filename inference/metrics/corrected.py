@@ -1,52 +1,70 @@
-"""Every figure of tasks, groups and Overall, for the data as they are and for resamples of them.
+"""The corrected protocol: every metric of tasks, groups and Overall with its interval, and its tables.
 
-cells = Cells.of(estimate_columns(table), table["image"])
-point = estimate_rows(cells, cells.weights)            # [(name, kind, {figure: (1,)}), …]
+    corrected.evaluate(table).full_table
+    estimate(table, n_resamples=1000)          # the rows alone
+
+Takes the table of ``prediction_table``. The rows of the data and those of the resamples come from the same formulas,
+on cells of equal rows with weights (``bootstrap.Cells``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
 from inference.data.vecbench import GROUPS, TASKS, group_of
 from inference.metrics import calibration
-from inference.metrics.bootstrap import Cells, interval, resampled
-from inference.metrics.calibration import ERRORS, N_BINS, Tally
-
-OVERALL = "Overall"
+from inference.metrics.bootstrap import LEVEL, Cells, drawn_together, interval, resampled
+from inference.metrics.calibration import ERRORS, N_BINS, Tally, calibration_bins
+from inference.metrics.classification import label_reports, share, weighted_f1
+from inference.metrics.prediction_table import (
+    OVERALL,
+    SOURCES,
+    VERBALIZED,
+    available_sources,
+    group_slices,
+    with_confidence,
+)
+from inference.metrics.rows import METRICS, Row, aligned_table, metric_text, ruled_table, short_name
 
 NOISE = "noise of "  # before the name of an error: its size in the gaps' deviations of a resample
 
+COLUMNS = (
+    ("Acc", 6, "accuracy", ">6.2f"),
+    ("Macro", 6, "macro_accuracy", ">6.2f"),
+    ("F1", 6, "f1", ">6.2f"),
+    ("ECE", 6, "ece", ">6.2f"),
+    ("Brier", 6, "brier", ">6.2f"),
+    ("ROC AUC", 7, "roc_auc", ">7.2f"),
+    ("Conf %", 6, "confidence_rate", ">6.2f"),
+    ("Format %", 8, "format_rate", ">8.2f"),
+)
+# What tells one confidence from another at a glance.
+SOURCE_METRICS = ("accuracy", "ece", "smooth_ece", "brier", "log_loss", "roc_auc", "aurc", "coverage_at_10_risk")
+DRAWN_SOURCE_METRICS = ("ece", "brier", "roc_auc", "aurc")
 
-@dataclass
-class Estimate:
-    """The figures of one task, group or Overall; what is not defined is left out.
+NOTES = """\
+What differs from the published protocol:
+  Prediction: the one candidate that is a whole word inside <answer>, newlines allowed; what stands between <think>
+    and </think> is not searched. Compared in lower case and Unicode's NFKC, blanks around and within a label made one.
+  Several labels: different candidates in the answers are no answer (published: the first of the record's order).
+  Overall: the same prediction as the rows (published: the whole response, reasoning included).
+  Conf %: a confidence that is missing, not one plain number (85%, 0,85) or outside [0, 1] is a format failure; its
+    sample stays in Acc, F1.
+  ECE: bins are [0.0, 0.1), [0.1, 0.2) … [0.9, 1.0] in decimal, so that 0.3, 0.6 and 0.7 open a bin (published: the bin
+    below) and 1.00 counts (published: in no bin); ECE, Brier, ROC AUC are over the valid confidences.
+  Macro: the mean of the tasks' accuracies, as in the paper's table; Acc pools the samples, as its group rows do.
+  Format %: all five reasoning steps, one answer and one valid confidence.
+What differs from the published tool in the published tables: a confidence "nan" is text that is no number (there: a
+  number, which makes figures of its group nan), and the task UnbaisedEmo-6 is UnbiasedEmo-6 (there: another task)."""
 
-    Attributes:
-        kind: "task", "group" or "overall".
-        intervals: figure → (low, high), the 95 % bootstrap interval.
-    """
-
-    name: str
-    kind: str
-    n_samples: int
-    figures: dict[str, float] = field(default_factory=dict)
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
-
-
-def one_hot(codes: np.ndarray, n_codes: int) -> sparse.csr_matrix:
-    """(rows, n_codes) with a 1 at each row's code."""
-    return sparse.csr_matrix((np.ones(len(codes)), (np.arange(len(codes)), codes)), shape=(len(codes), n_codes))
-
-
-def sums(weights: np.ndarray, member: sparse.csr_matrix) -> np.ndarray:
-    """weights (resamples, rows) summed by member's columns: (resamples, columns)."""
-    return np.asarray((member.T @ weights.T).T)
+# --- metrics ---------------------------------------------------------------------------------
 
 
 def slices(cells: Cells) -> Iterator[tuple[str, str, np.ndarray]]:
@@ -58,17 +76,6 @@ def slices(cells: Cells) -> Iterator[tuple[str, str, np.ndarray]]:
         members = [index for name, index in of_task.items() if group_of(name) == group]
         yield group, "group", np.sort(np.concatenate([np.zeros(0, dtype=int), *members]))
     yield OVERALL, "overall", np.arange(len(task))
-
-
-def f1_by_class(truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted F1 (the mean of the classes' F1 by their number of true samples), one value a resample."""
-    codes, names = pd.factorize(np.concatenate([truth, predicted]))
-    true_code, predicted_code = codes[: len(truth)], codes[len(truth) :]
-    of_truth, of_prediction = one_hot(true_code, len(names)), one_hot(predicted_code, len(names))
-    true, said = sums(weights, of_truth), sums(weights, of_prediction)
-    hits = sums(weights * (true_code == predicted_code), of_truth)
-    f1 = 2 * hits / np.maximum(true + said, 1e-300)
-    return (f1 * true).sum(axis=1) / np.maximum(true.sum(axis=1), 1e-300)
 
 
 def tally_of(confidence: np.ndarray, correct: np.ndarray, weights: np.ndarray) -> Tally:
@@ -94,10 +101,6 @@ def tally_of(confidence: np.ndarray, correct: np.ndarray, weights: np.ndarray) -
     return Tally(value, count, right)
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
-
-
 def estimate_rows(
     cells: Cells,
     weights: np.ndarray,
@@ -106,10 +109,10 @@ def estimate_rows(
     n_bins: int = N_BINS,
     noise: bool = False,
 ) -> list[tuple[str, str, dict[str, np.ndarray]]]:
-    """(name, kind, figure → (resamples,)) of each task, group and Overall.
+    """(name, kind, metric → (resamples,)) of each task, group and Overall.
 
-    Every sample is in the denominators of accuracy, F1 and the two rates; the confidence figures
-    are over the samples with a confidence. ``macro_`` figures are means over the tasks of a row,
+    Every sample is in the denominators of accuracy, F1 and the two rates; the metrics of the confidence
+    are over the samples with a confidence. ``macro_`` metrics are means over the tasks of a row,
     the others pool its samples.
 
     Args:
@@ -118,37 +121,33 @@ def estimate_rows(
         noise: add the ``NOISE`` of each error, the size of the deviations from the cells' own gaps.
     """
     columns, own_weights = cells.columns, cells.weights
-    as_they_are = np.array_equal(weights, own_weights)
-    truth, predicted = columns["truth"].to_numpy(), columns[label].to_numpy()
-    # astype(object): a table read from no rows at all has columns of other types
-    truth, predicted = truth.astype(object), predicted.astype(object)
+    codes, _ = pd.factorize(np.concatenate([columns["truth"], columns[label]]), sort=True)
+    truth, predicted = codes[: len(columns)], codes[len(columns) :]
     stated, task = columns[confidence].to_numpy(dtype=float), columns["task"].to_numpy()
-    formed = columns["well_formed"].to_numpy(dtype=float)
+    correct, formed = (truth == predicted).astype(float), columns["well_formed"].to_numpy(dtype=float)
     has_confidence = columns.get("has_confidence", columns[confidence].notna()).to_numpy(dtype=float)
-    correct = (truth == predicted).astype(float)
     rows = []
     for name, kind, index in slices(cells):
         row_weights = weights if kind == "task" else cells.thinned(weights, index)
         w = row_weights[:, index]
-        n = w.sum(axis=1)
-        figures = {
-            "accuracy": _ratio(w @ correct[index], n),
-            "f1": np.where(n > 0, f1_by_class(truth[index], predicted[index], w), np.nan),
-            "confidence_rate": _ratio(w @ has_confidence[index], n),
-            "format_rate": _ratio(w @ formed[index], n),
+        metrics = {
+            "accuracy": share(correct[index], w),
+            "f1": weighted_f1(truth[index], predicted[index], w),
+            "confidence_rate": share(has_confidence[index], w),
+            "format_rate": share(formed[index], w),
         }
         if kind != "task" and len(index):
-            members = [index[task[index] == other] for other in pd.unique(task[index])]
-            parts = [(own, row_weights[:, own]) for own in members]
-            figures["macro_accuracy"] = np.mean([_ratio(w @ correct[own], w.sum(axis=1)) for own, w in parts], axis=0)
-            figures["macro_f1"] = np.mean([f1_by_class(truth[own], predicted[own], w) for own, w in parts], axis=0)
-        tally = tally_of(stated[index], correct[index], w if len(index) else w[:1])
-        figures |= calibration.all_figures(tally, n_bins)
+            tasks = [index[task[index] == other] for other in pd.unique(task[index])]
+            parts = [(own, row_weights[:, own]) for own in tasks]
+            metrics["macro_accuracy"] = np.mean([share(correct[own], w) for own, w in parts], axis=0)
+            metrics["macro_f1"] = np.mean([weighted_f1(truth[own], predicted[own], w) for own, w in parts], axis=0)
+        tally = tally_of(stated[index], correct[index], row_weights[:, index])
+        metrics |= calibration.all_metrics(tally, n_bins)
         if noise:
-            seen = tally if as_they_are else tally_of(stated[index], correct[index], own_weights[:, index])
+            seen = tally_of(stated[index], correct[index], own_weights[:, index])
             deviations = {of: error.parts(tally, n_bins) - error.parts(seen, n_bins) for of, error in ERRORS.items()}
-            figures |= {NOISE + of: ERRORS[of].size(values) for of, values in deviations.items()}
-        rows.append((name, kind, {figure: np.broadcast_to(values, len(w)) for figure, values in figures.items()}))
+            metrics |= {NOISE + of: ERRORS[of].size(values) for of, values in deviations.items()}
+        rows.append((name, kind, metrics))
     return rows
 
 
@@ -165,10 +164,10 @@ def opposites(columns: pd.DataFrame, labels: Sequence[str] = ("label",), truth_c
     return columns.assign(**turned)
 
 
-def figure_interval(
-    figure: str, point: float, resampled: np.ndarray, noise: np.ndarray | None = None
+def metric_interval(
+    metric: str, point: float, resampled: np.ndarray, noise: np.ndarray | None = None
 ) -> tuple[float, float] | None:
-    """The 95 % interval of a figure from its resamples; None when it is not defined.
+    """The 95 % interval of a metric from its resamples; None when it is not defined.
 
     The percentiles of the resamples (Efron, 1979), and always with the estimate. An error that is a
     norm of signed gaps is raised by chance, so that zero, which no resample shows, may be the truth.
@@ -185,8 +184,8 @@ def figure_interval(
     if not (np.isfinite(low) and np.isfinite(point)):
         return None
     if noise is not None:
-        root = 1 / ERRORS[figure].power
-        low = max(0.0, point**root - float(interval(noise)[1]) ** root) ** ERRORS[figure].power
+        root = 1 / ERRORS[metric].power
+        low = max(0.0, point**root - float(interval(noise)[1]) ** root) ** ERRORS[metric].power
     return min(low, point), max(high, point)
 
 
@@ -197,35 +196,160 @@ def estimate(
     label: str = "label",
     confidence: str = "confidence",
     n_bins: int = N_BINS,
-) -> list[Estimate]:
-    """Figures, and with ``n_resamples`` their intervals, of a ``prediction_table``.
+) -> list[Row]:
+    """Metrics, and with ``n_resamples`` of the bootstrap their intervals, of a ``prediction_table``.
 
     Rows in the order of ``slices``: tasks, groups, Overall. ``label`` and ``confidence`` name the
-    columns to judge, ``n_bins`` the bins of the figures that need bins.
+    columns to judge, ``n_bins`` the bins of the metrics that need bins.
     """
     columns = table[["task", "truth", label, confidence, "well_formed"]]
     cells = Cells.of(columns.assign(has_confidence=columns[confidence].notna()), table["image"])
 
-    def figures_of(part: Cells, weights: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
+    def metrics_of(part: Cells, weights: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
         rows = estimate_rows(part, weights, label, confidence, n_bins, noise=True)
-        return {(name, figure): values for name, _, figures in rows for figure, values in figures.items()}
+        return {(name, metric): values for name, _, metrics in rows for metric, values in metrics.items()}
 
-    point, drawn = resampled(cells, n_resamples if len(table) else 0, seed, figures_of, lambda c: opposites(c, [label]))
-    rows, weights = [], cells.weights
+    point, drawn = resampled(cells, n_resamples if len(table) else 0, seed, metrics_of, lambda c: opposites(c, [label]))
+    rows, stated = {}, cells.columns[confidence].to_numpy(dtype=float)
     for name, kind, index in slices(cells):
-        row = Estimate(name, kind, round(weights[0, index].sum()))
-        stated = cells.columns[confidence].to_numpy(dtype=float)[index]
-        tally = tally_of(stated, np.zeros(len(index)), weights[:, index])
+        weights = cells.weights[:, index]
+        rows[name] = Row(name, kind, round(weights.sum()))
+        tally = tally_of(stated[index], np.zeros(len(index)), weights)
         if tally.n.sum():
             single = Tally(tally.value, tally.count[0], tally.correct[0])
-            row.figures["ece_if_calibrated"] = calibration.ece_if_calibrated(single, n_bins)
-        for (other, figure), value in point.items():
-            if other != name or figure.startswith(NOISE) or not np.isfinite(value):
-                continue
-            row.figures[figure] = value
-            if (name, figure) in drawn:
-                bounds = figure_interval(figure, value, drawn[name, figure], drawn.get((name, NOISE + figure)))
-                if bounds is not None:
-                    row.intervals[figure] = bounds
-        rows.append(row)
-    return rows
+            rows[name].metrics["ece_if_calibrated"] = calibration.ece_if_calibrated(single, n_bins)
+    for (name, metric), value in point.items():
+        if not np.isfinite(value):
+            continue
+        rows[name].metrics[metric] = value
+        if (name, metric) in drawn:
+            bounds = metric_interval(metric, value, drawn[name, metric], drawn.get((name, NOISE + metric)))
+            if bounds is not None:
+                rows[name].intervals[metric] = bounds
+    return list(rows.values())
+
+
+def rows_by_source(table: pd.DataFrame, n_resamples: int = 0, n_bins: int = N_BINS) -> dict[str, list[Row]]:
+    """source of a confidence → its rows, the verbalized one first."""
+    return {name: estimate(table, n_resamples, 0, *SOURCES[name], n_bins=n_bins) for name in available_sources(table)}
+
+
+def calibration_curves(table: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
+    """group → ``calibration.calibration_bins``."""
+    return {group: calibration_bins(*with_confidence(part)) for group, part in group_slices(table)}
+
+
+# --- texts -----------------------------------------------------------------------------------
+
+
+def apart_note(n_rows: int) -> list[str]:
+    """What must be said when samples of one image are drawn one by one (``bootstrap.drawn_together``)."""
+    if not n_rows:
+        return []
+    return [
+        f"{n_rows} samples share an image, a placeholder perhaps, beside which their tasks have hardly another one: "
+        "they were drawn one by one, as if each had an image of its own"
+    ]
+
+
+def interval_notes(table: pd.DataFrame, n_resamples: int) -> list[str]:
+    """How the intervals in brackets were made, and which are none in the strict sense; empty without any."""
+    if not n_resamples:
+        return []
+    _, n_apart = drawn_together(table["task"], table["image"])
+    return [
+        f"{LEVEL:.0%} bootstrap interval, {n_resamples} resamples of the images within their tasks",
+        *apart_note(n_apart),
+    ]
+
+
+def corrected_table(rows: Sequence[Row]) -> str:
+    """The table below the published one; Macro is in the group and Overall rows."""
+    return ruled_table("Task/Group", COLUMNS, rows)
+
+
+def full_table(rows: Sequence[Row], notes: Sequence[str] = (), n_bins: int = N_BINS) -> str:
+    """One line per metric, one column per group and Overall, under ``interval_notes``. The tasks are in metrics.tsv."""
+    shown = [row for row in rows if row.kind != "task"]
+    lines = [[name, *(metric_text(row, metric) for row in shown)] for metric, (name, _, _) in METRICS.items()]
+    text = f"Confidence in full, corrected protocol, {n_bins} bins; tasks in metrics.tsv\n"
+    text += "".join(f"{'[low, high]' if i == 0 else 'NOTE'}: {note}\n" for i, note in enumerate(notes))
+    return text + aligned_table(["", *(row.name for row in shown)], lines)
+
+
+def sources_table(sources: Mapping[str, Sequence[Row]]) -> str:
+    """Every confidence of the run side by side, for the groups and Overall; empty with only one."""
+    if len(sources) < 2:
+        return ""
+    lines = [
+        [f"{rows[0].name}: {source}", *(metric_text(row, metric) for metric in SOURCE_METRICS)]
+        for rows in zip(*sources.values(), strict=True)
+        if rows[0].kind != "task"
+        for source, row in zip(sources, rows, strict=True)
+    ]
+    return "Confidences compared\n" + aligned_table(["", *map(short_name, SOURCE_METRICS)], lines)
+
+
+def metrics_tsv(sources: Mapping[str, Sequence[Row]]) -> str:
+    """Every metric of every row, one per line: confidence, row, kind, n, name, value, low, high (fractions)."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, delimiter="\t", lineterminator="\n")
+    writer.writerow(["confidence", "row", "kind", "n_samples", "figure", "value", "low", "high"])
+    for source, rows in sources.items():
+        for row in rows:
+            for metric in METRICS:
+                if metric in row.metrics:
+                    bounds = [f"{bound:.6f}" for bound in row.intervals.get(metric, ())] or ["", ""]
+                    value = f"{row.metrics[metric]:.6f}"
+                    writer.writerow([source, row.name, row.kind, row.n_samples, metric, value, *bounds])
+    return buffer.getvalue()
+
+
+def source_points(sources: Mapping[str, Sequence[Row]]) -> list[tuple[str, str, float | None, float, float]]:
+    """(confidence, metric, value, low, high) over all samples, as ``plots.intervals`` draws them."""
+    points = []
+    for metric in DRAWN_SOURCE_METRICS:
+        factor = METRICS[metric][2]
+        for source, rows in sources.items():
+            value = rows[-1].metrics.get(metric)
+            bounds = rows[-1].intervals.get(metric, (float("nan"), float("nan")))
+            known = None if value is None else factor * value
+            points.append((source, short_name(metric), known, *(factor * bound for bound in bounds)))
+    return points
+
+
+@dataclass
+class Corrected:
+    """What the corrected protocol says of a table, as texts and as metrics.json has it."""
+
+    table: str
+    full_table: str
+    sources_table: str
+    metrics_tsv: str
+    sources: dict[str, list[Row]]
+    json: dict[str, Any]
+
+
+def evaluate(table: pd.DataFrame, n_resamples: int = 0, n_bins: int = N_BINS) -> Corrected:
+    """Every row and text of the corrected protocol; ``n_resamples`` as ``estimate`` has it."""
+    sources, notes = rows_by_source(table, n_resamples, n_bins), interval_notes(table, n_resamples)
+    rows = sources[VERBALIZED]
+    curves = {
+        group: pd.DataFrame(bins).astype(object).where(pd.DataFrame(bins).notna(), None).to_dict("records")
+        for group, bins in calibration_curves(table).items()
+    }
+    return Corrected(
+        corrected_table(rows),
+        full_table(rows, notes, n_bins),
+        sources_table(sources),
+        metrics_tsv(sources),
+        sources,
+        {
+            "n_resamples": n_resamples,
+            "n_bins": n_bins,
+            "interval_notes": notes,
+            "metric": [row.to_json() for row in rows],
+            "labels": label_reports(table),
+            "calibration_bins": curves,
+        },
+    )

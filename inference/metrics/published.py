@@ -1,156 +1,187 @@
-"""How numbers look as text: the two published tables to the byte, and the corrected one.
+"""The published protocol, quirks included: its rows, its tables to the byte, and tables read back.
 
-from inference.metrics.tables import published_table
-print(published_table(rows))
+    published.evaluate(table).metric_table     # as metric.log has it
+
+Takes the table of ``prediction_table``. Sums are taken in the order of the samples, as the published tool does:
+in another order a half-way case may round otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_auc_score
 
 from inference.data.vecbench import GROUPS
-from inference.metrics.estimates import OVERALL
-from inference.metrics.protocols import Row
-from inference.metrics.scores import THRESHOLDS
+from inference.metrics.calibration import N_BINS, bin_of
+from inference.metrics.classification import accuracy, weighted_f1
+from inference.metrics.prediction_table import OVERALL, group_slices, task_slices
+from inference.metrics.rows import NOT_AVAILABLE, Row, percent, ruled_table
 
-NOT_AVAILABLE = "N/A"
-
-# (header, width, number format) of each column; numbers are percentages.
-METRIC_COLUMNS = (("Task", 15, ""), ("Acc", 8, ">6.2f"), ("F1", 8, ">6.2f"), ("#Samples", 9, ""))
+THRESHOLDS = tuple(round(0.1 * step, 1) for step in range(1, 10))
+METRIC_COLUMNS = (("Acc", 8, "accuracy", ">6.2f"), ("F1", 8, "f1", ">6.2f"))
 CONFIDENCE_COLUMNS = (
-    ("Task/Group", 15, ""),
-    ("Acc", 6, ">6.2f"),
-    ("F1", 6, ">6.2f"),
-    ("ECE", 8, ">8.2f"),
-    ("Brier", 10, ">10.2f"),
-    ("ROC AUC", 10, ">10.2f"),
-    ("#Samples", 9, ""),
-)
-CORRECTED_COLUMNS = (
-    ("Task/Group", 15, ""),
-    ("Acc", 6, ">6.2f"),
-    ("Macro", 6, ">6.2f"),
-    ("F1", 6, ">6.2f"),
-    ("ECE", 6, ">6.2f"),
-    ("Brier", 6, ">6.2f"),
-    ("ROC AUC", 7, ">7.2f"),
-    ("Conf %", 6, ">6.2f"),
-    ("Format %", 8, ">8.2f"),
-    ("#Samples", 9, ""),
+    ("Acc", 6, "accuracy", ">6.2f"),
+    ("F1", 6, "f1", ">6.2f"),
+    ("ECE", 8, "ece", ">8.2f"),
+    ("Brier", 10, "brier", ">10.2f"),
+    ("ROC AUC", 10, "roc_auc", ">10.2f"),
 )
 
-CORRECTED_NOTES = """\
-What differs from the published protocol:
-  Prediction: the one candidate that is a whole word inside <answer>, newlines allowed; what stands between <think>
-    and </think> is not searched. Compared in lower case and Unicode's NFKC, blanks around and within a label made one.
-  Several labels: different candidates in the answers are no answer (published: the first of the record's order).
-  Overall: the same prediction as the rows (published: the whole response, reasoning included).
-  Conf %: a confidence that is missing, not one plain number (85%, 0,85) or outside [0, 1] is a format failure; its
-    sample stays in Acc, F1.
-  ECE: bins are [0.0, 0.1), [0.1, 0.2) … [0.9, 1.0] in decimal, so that 0.3, 0.6 and 0.7 open a bin (published: the bin
-    below) and 1.00 counts (published: in no bin); ECE, Brier, ROC AUC are over the valid confidences.
-  Macro: the mean of the tasks' accuracies, as in the paper's table; Acc pools the samples, as its group rows do.
-  Format %: all five reasoning steps, one answer and one valid confidence.
-What differs from the published tool in the published tables: a confidence "nan" is text that is no number (there: a
-  number, which makes figures of its group nan), and the task UnbaisedEmo-6 is UnbiasedEmo-6 (there: another task)."""
+# group → a row per threshold: threshold, accuracy, f1, coverage (None without any sample)
+Thresholds = dict[str, list[dict[str, float | None]]]
 
 
-def percent(value: float | None, number_format: str) -> str:
-    return NOT_AVAILABLE if value is None else format(100 * value, number_format)
+def _row(name: str, kind: str, part: pd.DataFrame, label: str = "published_label") -> Row:
+    pair = part["published_truth"], part[label]
+    metrics = {"accuracy": accuracy(*pair), "f1": float(weighted_f1(*pair)[0])} if len(part) else {}
+    return Row(name, kind, len(part), metrics)
 
 
-def _render(columns: Sequence[tuple[str, int, str]], blocks: Sequence[Sequence[Sequence[str]]]) -> str:
-    """A header and blocks of cells between rules; cells are padded to the header's width."""
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cells) + " |"
-
-    header = line([f"{name:<{width}}" for name, width, _ in columns])
-    rule = "-" * len(header)
-    lines = [rule, header, rule]
-    for block in blocks:
-        if block:
-            lines += [line(cells) for cells in block]
-            lines.append(rule)
-    return "\n".join(lines) + "\n"
+def metric_rows(table: pd.DataFrame) -> list[Row]:
+    """metric.log: Acc and F1 per task, then Overall, which reads the whole response."""
+    rows = [_row(name, "task", part) for name, part in task_slices(table)]
+    return [*rows, _row(OVERALL, "overall", table, "published_overall_label")]
 
 
-def _blocks(rows: Sequence[Row], cells) -> list[list[list[str]]]:
-    return [[cells(row) for row in rows if row.kind == kind] for kind in ("task", "group", "overall")]
+def _readable(table: pd.DataFrame) -> pd.DataFrame:
+    return table[~table["published_confidence_unreadable"].to_numpy(dtype=bool)]
 
 
-def published_table(rows: Sequence[Row]) -> str:
+def calibration_error(confidence: np.ndarray, correctness: np.ndarray) -> float:
+    """ECE over the published tool's bins (``calibration.bin_of``)."""
+    index = bin_of(confidence, published=True)
+    error = 0.0  # added one by one: from Python 3.12 on, sum() compensates for rounding
+    for inside in (index == k for k in range(N_BINS)):
+        if inside.any():
+            error += float(abs(correctness[inside].mean() - confidence[inside].mean()) * inside.mean())
+    return error
+
+
+def confidence_rows(table: pd.DataFrame) -> list[Row]:
+    """metric_conf.log: the task rows, the groups with calibration, Overall.
+
+    Samples whose confidence is not a number are dropped from every row (published quirk).
+    A group without any confidence keeps Acc over all its samples; with one class only (all right or all wrong) the
+    published table prints neither ECE, Brier nor ROC AUC.
+    """
+    table = _readable(table)
+    *rows, overall = metric_rows(table)
+    for group, part in group_slices(table):
+        row = _row(group, "group", part)
+        scored = part[part["published_confidence"].notna()]
+        if len(scored):
+            confidence = scored["published_confidence"].to_numpy()
+            correctness = (scored["published_truth"] == scored["published_label"]).to_numpy(dtype=float)
+            row.metrics["accuracy"] = float(correctness.mean())
+            if len(np.unique(correctness)) == 2:
+                row.metrics["ece"] = calibration_error(confidence, correctness)
+                row.metrics["brier"] = float(np.mean((confidence - correctness) ** 2))
+                row.metrics["roc_auc"] = float(roc_auc_score(correctness, confidence))
+        rows.append(row)
+    return [*rows, overall]
+
+
+def threshold_analysis(table: pd.DataFrame) -> Thresholds:
+    """Accuracy, F1 and coverage when only answers with confidence ≥ t are given, t = 0.1 … 0.9.
+
+    As published, accuracy and F1 are 0 where no answer is left. Coverage is a share of all samples of the group, with
+    a confidence or without.
+    """
+    analysis: Thresholds = {}
+    for group, part in group_slices(_readable(table)):
+        analysis[group] = []
+        for threshold in THRESHOLDS:
+            row: dict[str, float | None] = {"threshold": threshold, "accuracy": None, "f1": None, "coverage": None}
+            if len(part):
+                answered = part[part["published_confidence"] >= threshold]
+                row |= {"accuracy": 0.0, "f1": 0.0, **_row(group, "group", answered).metrics}
+                row["coverage"] = len(answered) / len(part)
+            analysis[group].append(row)
+    return analysis
+
+
+def metric_table(rows: list[Row]) -> str:
     """metric.log's table. The number cells are narrower than their header, as published."""
-
-    def cells(row: Row) -> list[str]:
-        return [f"{row.name:<15}", percent(row.accuracy, ">6.2f"), percent(row.f1, ">6.2f"), f"{row.n_samples:<9}"]
-
-    return _render(METRIC_COLUMNS, _blocks(rows, cells))
+    return ruled_table("Task", METRIC_COLUMNS, rows, padded=False)
 
 
-def _padded(columns: Sequence[tuple[str, int, str]], row: Row, values: Sequence[float | None]) -> list[str]:
-    inner = [f"{percent(value, fmt):<{width}}" for value, (_, width, fmt) in zip(values, columns[1:-1], strict=True)]
-    return [f"{row.name:<{columns[0][1]}}", *inner, f"{row.n_samples:<{columns[-1][1]}}"]
+def confidence_table(rows: list[Row]) -> str:
+    """metric_conf.log's table; ECE, Brier and ROC AUC are in the group rows only."""
+    return ruled_table("Task/Group", CONFIDENCE_COLUMNS, rows)
 
 
-def published_confidence_table(rows: Sequence[Row]) -> str:
-    """metric_conf.log's table; ECE, Brier and ROC AUC stand in the group rows only."""
-
-    def cells(row: Row) -> list[str]:
-        return _padded(CONFIDENCE_COLUMNS, row, (row.accuracy, row.f1, row.ece, row.brier, row.roc_auc))
-
-    return _render(CONFIDENCE_COLUMNS, _blocks(rows, cells))
-
-
-def corrected_table(rows: Sequence[Row]) -> str:
-    """The corrected protocol's table; Macro stands in the group and Overall rows."""
-
-    def cells(row: Row) -> list[str]:
-        values = (row.accuracy, row.macro_accuracy, row.f1, row.ece, row.brier, row.roc_auc)
-        return _padded(CORRECTED_COLUMNS, row, (*values, row.confidence_rate, row.format_rate))
-
-    return _render(CORRECTED_COLUMNS, _blocks(rows, cells))
-
-
-def metric_tsv(rows: Sequence[Row]) -> str:
+def metric_tsv(rows: list[Row]) -> str:
     """Acc and F1 of every row as two tab-separated lines under a header line."""
     lines = [["", *(row.name for row in rows)]]
-    lines.append(["Acc", *(percent(row.accuracy, ".2f") for row in rows)])
-    lines.append(["F1", *(percent(row.f1, ".2f") for row in rows)])
+    lines += [[name, *(percent(row.metrics.get(metric)) for row in rows)] for name, _, metric, _ in METRIC_COLUMNS]
     return "\n".join("\t".join(line) for line in lines) + "\n"
 
 
-def group_tsv(rows: Sequence[Row]) -> str:
+def group_tsv(rows: list[Row]) -> str:
     """Acc, F1, ECE, Brier and ROC AUC of the three groups as one tab-separated line under a header."""
-    groups = [row for row in rows if row.kind == "group"]
-    names = ("Acc", "F1", "ECE", "Brier", "ROC AUC")
-    header = [f"{row.name} {name}" for row in groups for name in names]
-    values = [
-        percent(value, ".2f") for row in groups for value in (row.accuracy, row.f1, row.ece, row.brier, row.roc_auc)
+    cells = [
+        (f"{row.name} {name}", percent(row.metrics.get(metric)))
+        for row in rows
+        if row.kind == "group"
+        for name, _, metric, _ in CONFIDENCE_COLUMNS
     ]
-    return "\t".join(header) + "\n" + "\t".join(values) + "\n"
+    return "\n".join("\t".join(line) for line in zip(*cells, strict=True)) + "\n"
 
 
-def thresholds_tsv(analysis: dict[str, list[dict[str, float]]]) -> str:
-    """A line a threshold: ``t:`` and Acc, F1, Coverage of each group in turn, tab-separated."""
+def thresholds_tsv(analysis: Thresholds) -> str:
+    """A line per threshold: ``t:`` and Acc, F1, Coverage of each group in turn, tab-separated."""
     lines = []
-    for i, threshold in enumerate(THRESHOLDS):
-        cells = [
-            percent(analysis[group][i][name], ".2f") for group in GROUPS for name in ("accuracy", "f1", "coverage")
-        ]
-        lines.append("\t".join([f"{threshold:.1f}:", *cells]))
-    return "\n".join(lines) + "\n"
+    for rows in zip(*analysis.values(), strict=True):
+        cells = [percent(row[name]) for row in rows for name in ("accuracy", "f1", "coverage")]
+        lines.append("\t".join([f"{rows[0]['threshold']:.1f}:", *cells]) + "\n")
+    return "".join(lines)
+
+
+@dataclass
+class Published:
+    """What the published protocol says of a table, as texts and as metrics.json has it."""
+
+    metric_table: str
+    metric_tsv: str
+    confidence_table: str
+    confidence_tsv: str
+    thresholds_tsv: str
+    json: dict[str, Any]
+
+
+def evaluate(table: pd.DataFrame) -> Published:
+    """Every row and text of the published protocol."""
+    metric, confidence, analysis = metric_rows(table), confidence_rows(table), threshold_analysis(table)
+    lines = thresholds_tsv(analysis)
+    title = "Acc, F1, Coverage of ID VSA, ID VER, OOD VER for confidence >= threshold"
+    return Published(
+        metric_table(metric),
+        metric_tsv(metric),
+        confidence_table(confidence),
+        f"{group_tsv(confidence)}\n{title}\n{lines}",
+        lines,
+        {
+            "metric": [row.to_json() for row in metric],
+            "metric_conf": [row.to_json() for row in confidence],
+            "dropped_unreadable_confidence": int(table["published_confidence_unreadable"].sum()),
+            "thresholds": analysis,
+        },
+    )
 
 
 def read_table(path: Path) -> list[Row]:
-    """The rows of a published table as it stands in metric.log or metric_conf.log.
+    """The rows of a published table in metric.log or metric_conf.log.
 
     Raises:
         OSError: when the file cannot be read.
         ValueError: when it holds no such table.
     """
-    fields = {"Acc": "accuracy", "F1": "f1", "ECE": "ece", "Brier": "brier", "ROC AUC": "roc_auc"}
+    names = {name: metric for name, _, metric, _ in CONFIDENCE_COLUMNS}
     rows: list[Row] = []
     header: list[str] | None = None
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -167,11 +198,12 @@ def read_table(path: Path) -> list[Row]:
         name = cells[0]
         kind = "overall" if name == OVERALL else "group" if name in GROUPS else "task"
         try:
-            numbers = {
-                fields[column]: None if cell == NOT_AVAILABLE else float(cell) / 100
+            metrics = {
+                names[column]: float(cell) / 100
                 for column, cell in zip(header[1:-1], cells[1:-1], strict=True)
+                if cell != NOT_AVAILABLE
             }
-            rows.append(Row(name, kind, int(cells[-1]), **numbers))
+            rows.append(Row(name, kind, int(cells[-1]), metrics))
         except (ValueError, KeyError) as error:
             raise ValueError(f"{path}, line {number}: expected numbers in percent, {error}") from None
     if not rows or rows[-1].kind != "overall":

@@ -1,6 +1,6 @@
 """Figures of a confidence: reliability diagram, risk and coverage, histograms; one panel a group and one overall.
 
-Each takes the table of ``protocols.prediction_table`` (columns task, group, truth, label,
+Each takes the table of ``prediction_table`` (columns task, group, truth, label,
 confidence), a path without suffix, and the formats; it returns the files it wrote. An answer is
 right when ``label`` equals ``truth`` (corrected protocol).
 
@@ -18,8 +18,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from inference.metrics import scores
-from inference.metrics.calibration import Tally, area_under_risk_coverage
+from inference.metrics.calibration import (
+    Tally,
+    area_under_risk_coverage,
+    best_risk,
+    calibration_bins,
+    expected_calibration_error,
+    risk_coverage_curve,
+    wilson_interval,
+)
+from inference.metrics.prediction_table import correctness, with_confidence
 from inference.plots.style import (
     FAINT,
     MIN_BIN_COUNT,
@@ -47,22 +55,11 @@ ALL_ANSWERS = {"color": FAINT, "linewidth": 1.1, "linestyle": (0, (1, 1.5))}
 BEST_POSSIBLE = {"facecolor": "#e4e4e4", "edgecolor": "#aaaaaa", "linewidth": 0.6}
 
 
-def correctness(part: pd.DataFrame) -> np.ndarray:
-    """(n,) 1 where the label is the truth, 0 where it is not or is unknown."""
-    return (part["label"].to_numpy() == part["truth"].to_numpy()).astype(int)
-
-
-def with_confidence(part: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """(confidence, correctness) of the samples that have a confidence."""
-    stated = part["confidence"].notna().to_numpy()
-    return part["confidence"].to_numpy(dtype=float)[stated], correctness(part)[stated]
-
-
 def reliability_bins(part: pd.DataFrame) -> dict[str, np.ndarray]:
-    """``scores.calibration_bins`` of the samples, and 95 % Wilson intervals: ``interval_low``, ``interval_high``."""
-    bins = scores.calibration_bins(*with_confidence(part))
+    """``calibration.calibration_bins`` of the samples, and 95 % Wilson intervals: ``interval_low``, ``interval_high``."""
+    bins = calibration_bins(*with_confidence(part))
     right = np.nan_to_num(bins["correctness"] * bins["count"])
-    bins["interval_low"], bins["interval_high"] = scores.wilson_interval(right, bins["count"])
+    bins["interval_low"], bins["interval_high"] = wilson_interval(right, bins["count"])
     return bins
 
 
@@ -104,7 +101,7 @@ def _draw_reliability(panel: Axes, counts: Axes, name: str, part: pd.DataFrame) 
     panel.plot(x[filled & ~firm], y[filled & ~firm], linestyle="", fillstyle="none", **look)
     confidence, right = with_confidence(part)
     missing = f", {len(part) - len(right):,} without confidence" if len(right) < len(part) else ""
-    ece = scores.expected_calibration_error(confidence, right)
+    ece = float(expected_calibration_error(Tally.of(confidence, right)))
     head_panel(panel, name, f"ECE {100 * ece:.1f} %, n = {len(right):,}{missing}")
     bars = counts.bar(
         edges, bins["count"][filled], widths, align="edge", color=colour, edgecolor="white", linewidth=0.6
@@ -149,12 +146,12 @@ def _draw_risk(panel: Axes, name: str, part: pd.DataFrame) -> None:
     accuracy = float(right.mean())
     panel.axhline(100 * (1 - accuracy), **ALL_ANSWERS)
     shares = np.linspace(0.005, 1, 200)
-    panel.fill_between(100 * shares, 100 * scores.best_risk(accuracy, shares), **BEST_POSSIBLE)
+    panel.fill_between(100 * shares, 100 * best_risk(accuracy, shares), **BEST_POSSIBLE)
     if part["confidence"].isna().all():
         head_panel(panel, name, f"AURC N/A, all answers {100 * (1 - accuracy):.1f} %, n = {len(part):,}")
         say_in_panel(panel, "no confidence stated")
         return
-    coverage, risk = scores.risk_coverage_curve(part["confidence"], right)
+    coverage, risk = risk_coverage_curve(part["confidence"], right)
     # Level up to the first point: part of a group of equal confidence has the risk of the group.
     panel.plot([0, *100 * coverage], [100 * risk[0], *100 * risk], color=colour, linestyle=line, linewidth=1.5)
     if len(coverage) <= MAX_RISK_POINTS:
@@ -171,7 +168,7 @@ def risk_coverage(
     """Error rate of the answers kept against the share kept, from the most confident down.
 
     One point for each distinct confidence, as equal ones cannot be told apart
-    (``scores.risk_coverage_curve``); answers without a confidence are kept last. Dotted: the error
+    (``risk_coverage_curve``); answers without a confidence are kept last. Dotted: the error
     rate of all answers; grey: below the best possible order of the same answers. AURC is that of
     ``confidence_metrics``, over the answers with a confidence. Points are drawn for up to 40 distinct
     values, beyond that the line alone.

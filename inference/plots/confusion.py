@@ -19,7 +19,7 @@ import pandas as pd
 from inference.common.json_lines import one_line
 from inference.data.response import UNKNOWN
 from inference.data.vecbench import TASKS
-from inference.metrics.protocols import label_order
+from inference.metrics.classification import label_order
 from inference.plots.style import FAINT, Axes, check_formats, drawable, new_figure, save_figure, styled
 
 # From white to dark blue: lightness alone tells the values apart, in grey as well.

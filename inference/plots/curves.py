@@ -20,11 +20,11 @@ import pandas as pd
 
 from inference.common.storage import explain
 from inference.common.terminal import plain_output
-from inference.metrics import protocols
 from inference.metrics.bootstrap import N_RESAMPLES
-from inference.metrics.confidence_tables import rows_by_source, source_points
+from inference.metrics.corrected import calibration_curves, rows_by_source, source_points
+from inference.metrics.prediction_table import available_sources
+from inference.metrics.published import threshold_analysis
 from inference.metrics.results import read_run
-from inference.metrics.sources import available_sources
 from inference.plots.confidence import confidence_histograms, reliability_diagram, risk_coverage
 from inference.plots.confusion import confusion_matrices
 from inference.plots.intervals import confidence_sources
@@ -124,8 +124,8 @@ def draw_figures(
 def draw_confidence(
     table: pd.DataFrame, output_dir: Path, note: str = "", formats: Sequence[str] = ("png",)
 ) -> list[Path]:
-    """The figures about confidence, from the table of ``protocols.prediction_table``; returns the files written."""
-    thresholds, curves = protocols.published_thresholds(table), protocols.calibration_curves(table)
+    """The figures about confidence, from the table of ``prediction_table``; returns the files written."""
+    thresholds, curves = threshold_analysis(table), calibration_curves(table)
     written = draw_figures(thresholds, curves, output_dir, note, formats)
     for draw, stem in (
         (reliability_diagram, "reliability"),
@@ -160,7 +160,7 @@ def draw_all(
 def draw_sources(
     points: Sequence[tuple], output_dir: Path, note: str = "", formats: Sequence[str] = ("png",)
 ) -> list[Path]:
-    """``confidence_sources``: the confidences of one run side by side (``confidence_tables.source_points``)."""
+    """``confidence_sources``: the confidences of one run side by side (``corrected.source_points``)."""
     better = {figure: "higher" if figure.startswith("ROC") else "lower" for _, figure, *_ in points}
     path = output_dir / "confidence_sources"
     return confidence_sources(points, path, "all samples (%)", formats, note, better)

@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from inference.data.vecbench import GROUPS
-from inference.metrics.protocols import OVERALL
+from inference.metrics.prediction_table import OVERALL
 from inference.plots.style import FAINT, Axes, MaxNLocator, new_figure, save_figure, say_in_panel, styled
 
 Row = tuple[str, str, float | None, float | None, float | None]

@@ -26,7 +26,7 @@ import pandas as pd
 
 from inference.common.terminal import plain
 from inference.data.vecbench import GROUPS
-from inference.metrics.protocols import OVERALL, group_slices
+from inference.metrics.prediction_table import OVERALL, group_slices
 from inference.runs.shards import atomic_path
 
 # A notebook passes its own backend on to its child processes, where it may not be installed: that would end the import.

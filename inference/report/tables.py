@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from inference.metrics.bootstrap import LEVEL
-from inference.metrics.confidence_tables import FIGURES
+from inference.metrics.rows import METRICS
 
 # The columns of a table; all other figures of its rows stand in the table below it.
 MAIN_COLUMNS = {
@@ -62,14 +62,14 @@ def is_number(value: Any) -> bool:
 
 def name_of(figure: str) -> str:
     """A figure's name as metric_conf.log has it, or its field's; spaces at its start mark a part of the one above."""
-    return FIGURES.get(figure, (MAIN_COLUMNS.get(figure, figure.replace("_", " ")),))[0]
+    return METRICS.get(figure, (MAIN_COLUMNS.get(figure, figure.replace("_", " ")),))[0]
 
 
 def number_text(figure: str, value: float) -> str:
     """Counts as they are, figures as ``confidence_tables`` prints them; what is unknown is taken for a fraction."""
     if isinstance(value, int):
         return f"{value:,}"
-    _, number_format, factor = FIGURES.get(figure, ("", ".2f", 100))
+    _, number_format, factor = METRICS.get(figure, ("", ".2f", 100))
     return format(factor * value, number_format).replace("-", "−")
 
 
@@ -109,7 +109,7 @@ def _table(caption: str, head: Sequence[str], bodies: Sequence[Sequence[str]]) -
 def figures_of(rows: Sequence[dict[str, Any]]) -> list[str]:
     """The numeric fields of the rows: those that metric_conf.log has, in its order, then all others."""
     present = dict.fromkeys(name for row in rows for name, value in row.items() if is_number(value))
-    return [name for name in FIGURES if name in present] + [name for name in present if name not in FIGURES]
+    return [name for name in METRICS if name in present] + [name for name in present if name not in METRICS]
 
 
 def full_html(title: str, figures: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:

@@ -18,10 +18,8 @@ from inference.common.json_lines import read_lines
 from inference.common.terminal import plain_output
 from inference.data.response import read_response, reasoning_steps
 from inference.data.vecbench import GROUPS, TASKS
-from inference.metrics.confidence_tables import source_points
-from inference.metrics.protocols import Row, corrected_rows
+from inference.metrics.corrected import rows_by_source, source_points
 from inference.metrics.results import read_run
-from inference.metrics.sources import VERBALIZED, source_rows
 from inference.plots.confidence import reliability_diagram
 from inference.plots.curves import draw_sources
 from inference.plots.style import STYLES, FancyBboxPatch, Figure, MaxNLocator
@@ -158,10 +156,7 @@ def draw_run(run: Path, output_dir: Path) -> None:
     results = read_run(run)
     note = "\n".join(results.notices)
     reliability_diagram(results.table, output_dir / "reliability", note=note)
-    found = source_rows(results.table, 1000)
-    rows = {VERBALIZED: corrected_rows(results.table, 1000)}
-    rows |= {name: [Row.of(row) for row in estimates] for name, estimates in found.items()}
-    draw_sources(source_points(rows), output_dir, note)
+    draw_sources(source_points(rows_by_source(results.table, 1000)), output_dir, note)
 
 
 def main() -> None:

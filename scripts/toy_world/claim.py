@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from inference.common.terminal import plain_output
-from inference.metrics.scores import calibration_bins
+from inference.metrics.calibration import calibration_bins
 from inference.plots.style import MIN_BIN_COUNT, Figure
 from inference.runs.shards import atomic_path
 from scripts.toy_world.stages import MODELS, stages_table, toy_predictions

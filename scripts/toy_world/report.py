@@ -16,7 +16,7 @@ import pandas as pd
 
 from inference.common.terminal import plain_output
 from inference.data.vecbench import TASKS, read_lines
-from inference.metrics.protocols import prediction_table
+from inference.metrics.prediction_table import prediction_table
 from scripts.toy_world.world import NOTICE, best_possible_accuracy
 
 

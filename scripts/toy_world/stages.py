@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 
 from inference.common.terminal import plain_output
 from inference.data.vecbench import GROUPS
-from inference.metrics import scores
+from inference.metrics.calibration import Tally, brier_score, expected_calibration_error, roc_auc
 from inference.runs.shards import atomic_path
 from scripts.toy_world.report import toy_predictions
 from scripts.toy_world.world import NOTICE
@@ -35,11 +35,11 @@ def stage_row(table: pd.DataFrame) -> dict[str, float]:
     stated = table[table["confidence"].notna()]
     row = {"n": len(table), "accuracy": table["right"].mean(), "p_right": table["p"].mean()}
     if len(stated):
-        confidence, right = stated["confidence"].to_numpy(), stated["right"].to_numpy()
+        tally = Tally.of(stated["confidence"], stated["right"])
         row |= {
-            "ece": scores.expected_calibration_error(confidence, right),
-            "brier": scores.brier_score(confidence, right),
-            "roc_auc": scores.confidence_roc_auc(confidence, right),
+            "ece": float(expected_calibration_error(tally)),
+            "brier": float(brier_score(tally)),
+            "roc_auc": float(roc_auc(tally)),
             "confidence_error": (stated["confidence"] - stated["p"]).abs().mean(),
             "confidence_mean": stated["confidence"].mean(),
             "distinct": stated["confidence"].round(2).nunique(),
