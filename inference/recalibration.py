@@ -4,7 +4,7 @@
 
 prints ECE, Brier score, log loss and ROC AUC before and after each method, by group, every sample
 judged by a map that was fitted without it and without any other sample of its image
-(``recalibration_maps.cross_fitted``), and writes ``recalibration.json`` into the run's folder: the
+(``metrics.recalibration.cross_fitted``), and writes ``recalibration.json`` into the run's folder: the
 maps of one method, fitted on all samples. Correctness and confidence are the corrected protocol's.
 
     from inference.recalibration import load_recalibration

@@ -219,7 +219,7 @@ def estimate(
             single = Tally(tally.value, tally.count[0], tally.correct[0])
             rows[name].metrics["ece_if_calibrated"] = calibration.ece_if_calibrated(single, n_bins)
     for (name, metric), value in point.items():
-        if not np.isfinite(value):
+        if metric.startswith(NOISE) or not np.isfinite(value):
             continue
         rows[name].metrics[metric] = value
         if (name, metric) in drawn:

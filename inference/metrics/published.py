@@ -62,6 +62,11 @@ def calibration_error(confidence: np.ndarray, correctness: np.ndarray) -> float:
     return error
 
 
+def brier_score(confidence: np.ndarray, correctness: np.ndarray) -> float:
+    """Mean squared difference (Brier, 1950, for one event)."""
+    return float(np.mean((confidence - correctness) ** 2))
+
+
 def confidence_rows(table: pd.DataFrame) -> list[Row]:
     """metric_conf.log: the task rows, the groups with calibration, Overall.
 
@@ -80,7 +85,7 @@ def confidence_rows(table: pd.DataFrame) -> list[Row]:
             row.metrics["accuracy"] = float(correctness.mean())
             if len(np.unique(correctness)) == 2:
                 row.metrics["ece"] = calibration_error(confidence, correctness)
-                row.metrics["brier"] = float(np.mean((confidence - correctness) ** 2))
+                row.metrics["brier"] = brier_score(confidence, correctness)
                 row.metrics["roc_auc"] = float(roc_auc_score(correctness, confidence))
         rows.append(row)
     return [*rows, overall]

@@ -4,7 +4,7 @@
     honest = fit_recalibration("isotonic", confidence, correctness).apply(confidence)
 
 A confidence enters temperature and Platt scaling by its logit, after it was moved into
-[0.005, 0.995] (``confidence_metrics.clip_confidence``). Data that say too little give a defined map:
+[0.005, 0.995] (``calibration.clip_confidence``). Data that say too little give a defined map:
 
 * fewer than 10 samples: the identity, whatever the method;
 * all right or all wrong, or one distinct confidence only: the smoothed base rate

@@ -56,7 +56,7 @@ BEST_POSSIBLE = {"facecolor": "#e4e4e4", "edgecolor": "#aaaaaa", "linewidth": 0.
 
 
 def reliability_bins(part: pd.DataFrame) -> dict[str, np.ndarray]:
-    """``calibration.calibration_bins`` of the samples, and 95 % Wilson intervals: ``interval_low``, ``interval_high``."""
+    """``calibration_bins`` of the samples, and 95 % Wilson intervals: ``interval_low``, ``interval_high``."""
     bins = calibration_bins(*with_confidence(part))
     right = np.nan_to_num(bins["correctness"] * bins["count"])
     bins["interval_low"], bins["interval_high"] = wilson_interval(right, bins["count"])
@@ -170,7 +170,7 @@ def risk_coverage(
     One point for each distinct confidence, as equal ones cannot be told apart
     (``risk_coverage_curve``); answers without a confidence are kept last. Dotted: the error
     rate of all answers; grey: below the best possible order of the same answers. AURC is that of
-    ``confidence_metrics``, over the answers with a confidence. Points are drawn for up to 40 distinct
+    ``calibration``, over the answers with a confidence. Points are drawn for up to 40 distinct
     values, beyond that the line alone.
     """
     figure = new_figure(height=5.9)

@@ -5,7 +5,7 @@
 draws a run's figures again, for print or after a change, into its folder: ``confidence_thresholds``,
 ``calibration_curves``, ``reliability``, ``risk_coverage``, ``confidence_histograms``, one
 ``confusion_<task>`` a task and, for a run with several confidences, ``confidence_sources``. The two
-first follow the tables; the others are in ``plots_confidence``, ``plots_labels`` and ``plots_comparison``.
+first follow the tables; the others are in ``confidence``, ``confusion`` and ``intervals``.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ from inference.common.terminal import plain_output
 from inference.data.images import ImageError, ImageSource, add_image_root_argument, data_images
 from inference.data.response import REASONING_STEPS, reasoning_steps
 from inference.data.vecbench import GROUPS, TASKS, canonical_task, content_id, group_of, image_of, images_in
-from inference.metrics.results import Results, read_file
 from inference.metrics.prediction_table import SOURCES, VERBALIZED
+from inference.metrics.results import Results, read_file
 from inference.report.tables import escape, pictures_html, tables_html
 from inference.report.thumbnails import make_thumbnails
 from inference.runs.folder import RunChanged, read_run

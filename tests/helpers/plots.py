@@ -4,7 +4,7 @@ import matplotlib.image
 import numpy as np
 
 from inference.data.vecbench import TASKS
-from inference.metrics.protocols import prediction_table
+from inference.metrics.prediction_table import prediction_table
 from tests.helpers.results import a_result, answer
 
 NOTICE = "made-up results: they say nothing of any model"

@@ -1,10 +1,15 @@
 """Made-up results for tests of evaluation."""
 
+from pathlib import Path
+
 import numpy as np
 from scipy.special import expit, logit
 
 from inference.data.vecbench import TASKS
-from inference.runs.shards import ShardWriter
+from inference.metrics.calibration import Tally
+from inference.metrics.result_lines import read_lines
+from inference.metrics.results import Results
+from inference.runs.shards import ShardWriter, to_line
 
 STATED = [0.6, 0.7, 0.8, 0.9, 0.95]
 THREE_TASKS = ["FI-2", "EmoSet-8", "Artphoto-8"]  # one per group
@@ -54,6 +59,18 @@ def calibrated_sample(n, bias, seed=0, stated=None):
     random = np.random.default_rng(seed)
     confidence = random.random(n) if stated is None else random.choice(stated, n)
     return confidence, (random.random(n) < np.clip(confidence - bias, 0, 1)).astype(int)
+
+
+def score(metric, confidence, correctness, *more):
+    """A metric of ``calibration`` of one confidence and one correctness per answer."""
+    return float(metric(Tally.of(confidence, correctness), *more))
+
+
+def results_in_memory(rows):
+    """The rows as a file of them is read."""
+    read = read_lines([to_line(row).encode() for row in rows])
+    places = {"files": [Path("memory.jsonl")], "known": set(read.table["sample_id"])}
+    return Results(read.table.assign(file=0), [], sorted(read.notices), sorted(read.models), read.candidates, **places)
 
 
 def write_run(folder, results, n_shards=3):

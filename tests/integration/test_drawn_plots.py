@@ -6,9 +6,9 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from inference.data.vecbench import TASKS
-from inference.metrics import scores
-from inference.metrics.protocols import label_reports, prediction_table
-from inference.metrics.result_lines import candidates_of
+from inference.metrics.calibration import expected_calibration_error
+from inference.metrics.classification import label_reports
+from inference.metrics.prediction_table import prediction_table
 from inference.plots.confidence import (
     confidence_histograms,
     reliability_bins,
@@ -20,7 +20,7 @@ from inference.plots.curves import draw_all
 from inference.plots.intervals import confidence_sources, run_comparison
 from tests.helpers.commands import run, write_jsonl
 from tests.helpers.plots import NOTICE, ONE_A_GROUP, STEMS, a_table, is_drawn, some_results
-from tests.helpers.results import a_result, answer
+from tests.helpers.results import a_result, answer, results_in_memory, score
 
 BY_GROUP = pytest.mark.parametrize("draw", [reliability_diagram, risk_coverage, confidence_histograms])
 COMPARISON = [
@@ -92,7 +92,7 @@ def test_the_reliability_diagram_shows_the_ece_and_the_counts_of_the_tables(tabl
     (path,) = reliability_diagram(table, tmp_path / "figure", ("svg",))
     words = words_in(path)
     stated = table[table["confidence"].notna()]
-    ece = scores.expected_calibration_error(stated["confidence"], (stated["label"] == stated["truth"]).astype(int))
+    ece = score(expected_calibration_error, stated["confidence"], (stated["label"] == stated["truth"]).astype(int))
     missing = len(table) - len(stated)
     assert f"ECE {100 * ece:.1f} %, n = {len(stated)}, {missing} without confidence" in words
     counts = reliability_bins(table)["count"]
@@ -146,7 +146,7 @@ def test_no_label_task_or_notice_breaks_a_figure(form, tmp_path):
     ]
     table = prediction_table(results)
     warnings.simplefilter("ignore", UserWarning)
-    written = draw_all(table, tmp_path, "\n".join(HOSTILE), (form,), candidates_of(results))
+    written = draw_all(table, tmp_path, "\n".join(HOSTILE), (form,), results_in_memory(results).candidates)
     assert len(written) == 5 + len(HOSTILE)
     if form == "svg":
         words = {word for path in written for word in words_in(path)}

@@ -2,11 +2,11 @@
 
 import pytest
 
+from inference.metrics.calibration import expected_calibration_error
 from inference.metrics.recalibration import fit_recalibration
-from inference.metrics.scores import expected_calibration_error
 from inference.recalibration import load_recalibration
 from tests.helpers.commands import run, write_jsonl
-from tests.helpers.results import a_result, answer, overconfident
+from tests.helpers.results import a_result, answer, overconfident, score
 
 
 def test_the_command_prints_before_and_after_and_saves_the_chosen_method(tmp_path):
@@ -26,7 +26,7 @@ def test_the_command_prints_before_and_after_and_saves_the_chosen_method(tmp_pat
     assert loaded.facts["responses_with_a_confidence"]["ID VER"] == 300
     scores = loaded.facts["cross_fitted"]["scores"]["ID VER"]
     assert scores["temperature"]["ece"] < scores["as stated"]["ece"]
-    stated = expected_calibration_error(confidence, right)
+    stated = score(expected_calibration_error, confidence, right)
     assert scores["as stated"]["ece"] == pytest.approx(stated)
     assert f"{100 * stated:.2f}" in done.stdout
 

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.data.response import read_response, reasoning_steps
-from inference.metrics.protocols import prediction_table
-from inference.metrics.results import Results
+from inference.metrics.prediction_table import prediction_table
 from tests.corpora.bad_responses import (
     ANSWERS,
     CONFIDENCES,
@@ -21,6 +20,7 @@ from tests.corpora.bad_responses import (
     published_by_definition,
 )
 from tests.helpers.published_reward import published_procedure
+from tests.helpers.results import results_in_memory
 from train.cus_reward import MALFORMED, compute_score
 
 
@@ -82,7 +82,7 @@ def test_every_kind_of_further_response_and_log_probability_is_survived(others, 
         "sample_id": "a", "task": "EmoSet-8", "candidates": LABELS, "ground_truth": "awe", "response": a_response(),
         "other_responses": others, "mean_log_probability": probability, "answer_log_probability": probability,
     }  # fmt: skip
-    (row,) = Results.of([result]).table.to_dict("records")
+    (row,) = results_in_memory([result]).table.to_dict("records")
     for name in ("answer_probability", "token_probability", "agreement", "agreement_of_majority"):
         assert row[name] != row[name] or 0 <= row[name] <= 1
 

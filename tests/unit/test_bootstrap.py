@@ -5,15 +5,16 @@ import pandas as pd
 import pytest
 
 from inference.data.vecbench import GROUPS, TASKS
-from inference.metrics import bootstrap, protocols
+from inference.metrics import bootstrap
 from inference.metrics.bootstrap import Cells, drawn_together, holm, interval, two_sided_p
-from inference.metrics.estimates import estimate, opposites, slices
-from inference.metrics.scores import wilson_interval
+from inference.metrics.calibration import wilson_interval
+from inference.metrics.corrected import estimate, opposites, slices
+from inference.metrics.prediction_table import prediction_table
 from tests.helpers.results import results_of
 
 
 def table_of(*args, **options):
-    return protocols.prediction_table(results_of(*args, **options))
+    return prediction_table(results_of(*args, **options))
 
 
 def cells_of(table):
@@ -36,17 +37,17 @@ def test_rows_of_one_image_are_drawn_together():
     assert weights.sum(axis=1).tolist() == [80] * 20
 
 
-def test_equal_rows_are_one_cell_and_the_figures_do_not_change():
+def test_equal_rows_are_one_cell_and_the_metrics_do_not_change():
     table = table_of(["FI-2"], 300)
     cells = cells_of(table)
     assert len(cells.unit) < 30
     assert cells.weights.sum() == 300
     truth, label = table["truth"], table["label"]
     row = {row.name: row for row in estimate(table)}["FI-2"]
-    assert row.figures["accuracy"] == pytest.approx((truth == label).mean())
+    assert row.metrics["accuracy"] == pytest.approx((truth == label).mean())
 
 
-def test_drawing_cells_spreads_a_figure_as_drawing_rows_does():
+def test_drawing_cells_spreads_a_metric_as_drawing_rows_does():
     table = table_of(["EmoSet-8"], 400)
     right = (table["truth"] == table["label"]).to_numpy()
     random = np.random.default_rng(1)
@@ -61,9 +62,9 @@ def test_shared_images_widen_the_interval_of_a_group():
     """Two answers to the same image, always right or wrong together, are less than two samples."""
     rows = results_of(["FI-2"], 200)
     twins = [{**row, "task": "WebEmo-2"} for row in rows]
-    together = {row.name: row for row in estimate(protocols.prediction_table(rows + twins), 500)}["ID VSA"]
+    together = {row.name: row for row in estimate(prediction_table(rows + twins), 500)}["ID VSA"]
     apart_rows = [{**row, "image": f"other/{i}"} for i, row in enumerate(twins)]
-    apart = {row.name: row for row in estimate(protocols.prediction_table(rows + apart_rows), 500)}["ID VSA"]
+    apart = {row.name: row for row in estimate(prediction_table(rows + apart_rows), 500)}["ID VSA"]
 
     assert width(together) > 1.2 * width(apart)
 
@@ -75,26 +76,26 @@ def test_the_same_seed_gives_the_same_intervals_and_another_seed_others():
     assert first != other
 
 
-def test_every_figure_of_every_row_has_an_interval_that_holds_it():
+def test_every_metric_of_every_row_has_an_interval_that_holds_it():
     for row in estimate(table_of(list(TASKS), 30), 200):
-        missing = set(row.figures) - set(row.intervals) - {"ece_if_calibrated"}
+        missing = set(row.metrics) - set(row.intervals) - {"ece_if_calibrated"}
         assert not missing, row.name
-        for figure, (low, high) in row.intervals.items():
-            assert low <= row.figures[figure] <= high, (row.name, figure)
+        for metric, (low, high) in row.intervals.items():
+            assert low <= row.metrics[metric] <= high, (row.name, metric)
 
 
 def test_a_group_without_samples_and_a_run_without_confidences_have_what_is_defined():
     rows = [{**row, "response": "<answer>positive</answer>"} for row in results_of(["FI-2"], 10)]
-    by_name = {row.name: row for row in estimate(protocols.prediction_table(rows), 50)}
+    by_name = {row.name: row for row in estimate(prediction_table(rows), 50)}
     assert by_name["OOD VER"].n_samples == 0
-    assert by_name["OOD VER"].figures == {"distinct_confidences": 0.0}
-    assert by_name["FI-2"].figures["confidence_rate"] == 0.0
-    assert "ece" not in by_name["FI-2"].figures
-    assert estimate(protocols.prediction_table([]), 50)[-1].n_samples == 0
+    assert by_name["OOD VER"].metrics == {"distinct_confidences": 0.0}
+    assert by_name["FI-2"].metrics["confidence_rate"] == 0.0
+    assert "ece" not in by_name["FI-2"].metrics
+    assert estimate(prediction_table([]), 50)[-1].n_samples == 0
 
 
-def width(row, figure="accuracy"):
-    low, high = row.intervals[figure]
+def width(row, metric="accuracy"):
+    low, high = row.intervals[metric]
     return high - low
 
 
@@ -104,13 +105,13 @@ def all_right(n, images=None, task="FI-2"):
 
 
 def test_a_share_of_one_hundred_percent_has_an_interval_of_about_wilsons_width():
-    row = estimate(protocols.prediction_table(all_right(120)), 500)[0]
+    row = estimate(prediction_table(all_right(120)), 500)[0]
     low, high = row.intervals["accuracy"]
     (wilson,), _ = wilson_interval([120], [120])
     assert high == 1.0
     assert low == pytest.approx(wilson, abs=0.015)
-    for figure in ("f1", "confidence_rate", "confidence_gap", "brier", "log_loss", "aurc", "auprc", "ece"):
-        assert width(row, figure) > 0.005, figure
+    for metric in ("f1", "confidence_rate", "confidence_gap", "brier", "log_loss", "aurc", "auprc", "ece"):
+        assert width(row, metric) > 0.005, metric
     assert row.intervals["format_rate"][0] == 0.0 < row.intervals["format_rate"][1]  # none of the 120 is well-formed
 
 
@@ -121,16 +122,16 @@ def test_a_perfect_ranking_has_an_interval_below_100_percent():
          else f"<answer>none</answer><confidence>{c}</confidence>"}
         for row, c in zip(all_right(60), confidence, strict=True)
     ]  # fmt: skip
-    row = estimate(protocols.prediction_table(rows), 500)[0]
-    assert row.figures["roc_auc"] == 1.0
+    row = estimate(prediction_table(rows), 500)[0]
+    assert row.metrics["roc_auc"] == 1.0
     assert 0.8 < row.intervals["roc_auc"][0] < 0.99
 
 
 def test_answers_to_one_image_count_once_where_all_are_right():
     """360 right answers to 120 images leave as much doubt as 120 right answers."""
-    single = estimate(protocols.prediction_table(all_right(120)), 400)[0]
-    images = estimate(protocols.prediction_table(all_right(360, lambda task, i: f"{i // 3}.jpg")), 400)[0]
-    rows = estimate(protocols.prediction_table(all_right(360)), 400)[0]
+    single = estimate(prediction_table(all_right(120)), 400)[0]
+    images = estimate(prediction_table(all_right(360, lambda task, i: f"{i // 3}.jpg")), 400)[0]
+    rows = estimate(prediction_table(all_right(360)), 400)[0]
     assert width(images) == pytest.approx(width(single), abs=0.012)
     assert width(rows) < 0.6 * width(images)
 
@@ -138,7 +139,7 @@ def test_answers_to_one_image_count_once_where_all_are_right():
 def test_a_row_of_many_tasks_has_one_unit_turned_around_as_a_task_has():
     """All right in nine tasks: about one answer in a resample is wrong, not nine."""
     rows = [row for task in TASKS for row in all_right(30, task=task)]
-    cells = cells_of(protocols.prediction_table(rows))
+    cells = cells_of(prediction_table(rows))
     ((part, weights),) = cells.resamples(2000, opposite=opposites)
     wrong = (part.columns["truth"] != part.columns["label"]).to_numpy(dtype=float)
     n_rows = {}
@@ -148,9 +149,9 @@ def test_a_row_of_many_tasks_has_one_unit_turned_around_as_a_task_has():
         if len(index):
             n_rows[name] = (w[:, index] @ wrong[index]).mean()
     assert n_rows == pytest.approx(dict.fromkeys([*TASKS, *GROUPS, "Overall"], 30 / 31), abs=0.12)
-    overall = estimate(protocols.prediction_table(rows), 300)[-1]
-    for figure in ("accuracy", "macro_accuracy", "f1", "macro_f1"):
-        assert width(overall, figure) == pytest.approx(3 / 270, abs=0.006), figure
+    overall = estimate(prediction_table(rows), 300)[-1]
+    for metric in ("accuracy", "macro_accuracy", "f1", "macro_f1"):
+        assert width(overall, metric) == pytest.approx(3 / 270, abs=0.006), metric
 
 
 def test_in_large_samples_the_unit_turned_around_changes_nothing():
@@ -195,10 +196,10 @@ def test_subsets_of_a_large_run_give_the_intervals_of_the_whole(monkeypatch):
     monkeypatch.setattr(bootstrap, "MAX_UNITS", 500)
     parts = estimate(table, 300)
     for row, expected in zip(parts, whole, strict=True):
-        assert row.figures == expected.figures
-        for figure in ("accuracy", "f1", "macro_f1", "ece", "brier", "roc_auc", "aurc", "smooth_ece"):
-            if figure in expected.intervals:
-                assert width(row, figure) == pytest.approx(width(expected, figure), rel=0.3), (row.name, figure)
+        assert row.metrics == expected.metrics
+        for metric in ("accuracy", "f1", "macro_f1", "ece", "brier", "roc_auc", "aurc", "smooth_ece"):
+            if metric in expected.intervals:
+                assert width(row, metric) == pytest.approx(width(expected, metric), rel=0.3), (row.name, metric)
 
 
 def test_an_interval_that_most_resamples_do_not_define_is_none():

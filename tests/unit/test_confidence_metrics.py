@@ -1,4 +1,4 @@
-"""Confidence figures against scikit-learn, relplot and the definitions, spelled out slowly."""
+"""Confidence metrics against scikit-learn, relplot and the definitions, spelled out slowly."""
 
 import itertools
 
@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, log_loss,
 
 from inference.metrics import calibration as cm
 from inference.metrics.calibration import Tally
-from inference.metrics.estimates import estimate
+from inference.metrics.corrected import estimate
 from tests.helpers.results import calibrated_sample as sample
 
 # Stated confidences are few and tied; probabilities of tokens are many and not.
@@ -156,29 +156,29 @@ def test_many_resamples_at_once_give_what_each_gives_alone(resamples):
         return np.bincount(index, minlength=len(grid)), np.bincount(index, correctness, len(grid))
 
     counts, correct = (np.array(column, dtype=float) for column in zip(*map(on_grid, resamples), strict=True))
-    together = cm.all_figures(Tally(grid, counts, correct))
+    together = cm.all_metrics(Tally(grid, counts, correct))
     for i, rows in enumerate(resamples):
-        for name, value in cm.all_figures(Tally.of(*arrays(rows))).items():
+        for name, value in cm.all_metrics(Tally.of(*arrays(rows))).items():
             assert together[name][i] == pytest.approx(float(value), abs=1e-9, nan_ok=True), name
 
 
-def test_all_figures_of_distinct_confidences_agree_with_scikit_learn_however_close_they_are():
+def test_all_metrics_of_distinct_confidences_agree_with_scikit_learn_however_close_they_are():
     """Probabilities of tokens near 1: a thousandth holds hundreds of them."""
     random = np.random.default_rng(0)
     confidence = 1 - random.random(500) * 1e-3
     right = random.random(500) < 0.5 + 400 * (confidence - 0.9995)
     table = pd.DataFrame({"task": "FI-2", "truth": "positive", "label": np.where(right, "positive", "negative"),
                           "confidence": confidence, "well_formed": True, "image": None})  # fmt: skip
-    figures = estimate(table)[-1].figures
-    assert figures["distinct_confidences"] == 500
-    assert figures["roc_auc"] == pytest.approx(roc_auc_score(right, confidence))
-    assert figures["auprc"] == pytest.approx(average_precision_score(right, confidence))
+    metrics = estimate(table)[-1].metrics
+    assert metrics["distinct_confidences"] == 500
+    assert metrics["roc_auc"] == pytest.approx(roc_auc_score(right, confidence))
+    assert metrics["auprc"] == pytest.approx(average_precision_score(right, confidence))
     errors = np.cumsum(~right[np.argsort(-confidence)]) / np.arange(1, 501)
-    assert figures["aurc"] == pytest.approx(errors.mean())
+    assert metrics["aurc"] == pytest.approx(errors.mean())
     allowed = np.flatnonzero(errors <= 0.1) + 1
-    assert figures["coverage_at_10_risk"] == pytest.approx(allowed.max(initial=0) / 500)
+    assert metrics["coverage_at_10_risk"] == pytest.approx(allowed.max(initial=0) / 500)
     swapped = table.assign(confidence=[0.9999, 0.9996] * 250, label=["positive", "negative"] * 250)
-    assert estimate(swapped)[-1].figures["roc_auc"] == 1.0
+    assert estimate(swapped)[-1].metrics["roc_auc"] == 1.0
 
 
 def test_harmonic_numbers_of_a_table_and_of_the_digamma_function_agree():

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from inference.evaluate import evaluate
-from inference.metrics.protocols import prediction_table
-from inference.metrics.results import Results
-from inference.metrics.sources import add_sources, available_sources, source_rows
+from inference.metrics.corrected import rows_by_source
+from inference.metrics.prediction_table import available_sources, prediction_table
+from tests.helpers.results import results_in_memory
 
 LABELS = ["awe", "fear", "joy"]
 
@@ -23,7 +23,7 @@ def answers(*labels):
 
 
 def sources_of(*results):
-    return add_sources(prediction_table(results), results)
+    return prediction_table(results)
 
 
 def test_probabilities_come_from_the_log_probabilities_of_the_result():
@@ -34,7 +34,7 @@ def test_probabilities_come_from_the_log_probabilities_of_the_result():
 def test_what_an_engine_did_not_tell_is_missing_and_no_source():
     table = sources_of(a_result("<answer>awe</answer><confidence>0.9</confidence>", answer_log_probability="?"))
     assert available_sources(table) == ["verbalized"]
-    assert source_rows(table) == {}
+    assert list(rows_by_source(table)) == ["verbalized"]
 
 
 def test_agreement_is_the_share_of_answers_equal_to_the_first():
@@ -61,9 +61,9 @@ def test_an_answer_that_is_none_counts_in_the_denominator_but_does_not_win():
 
 def test_the_majority_vote_is_judged_by_its_own_answer():
     results = [a_result(truth="fear", other_responses=answers("fear", "fear")) for _ in range(20)]
-    rows = source_rows(sources_of(*results))
-    assert rows["self-consistency"][-1].figures["accuracy"] == 0.0
-    assert rows["majority vote"][-1].figures["accuracy"] == 1.0
+    rows = rows_by_source(sources_of(*results))
+    assert rows["self-consistency"][-1].metrics["accuracy"] == 0.0
+    assert rows["majority vote"][-1].metrics["accuracy"] == 1.0
 
 
 def test_evaluation_prints_every_confidence_beside_the_stated_one(tmp_path):
@@ -77,7 +77,7 @@ def test_evaluation_prints_every_confidence_beside_the_stated_one(tmp_path):
         )
         for _ in range(60)
     ]
-    summary = evaluate(Results.of(results), tmp_path, n_resamples=50)
+    summary = evaluate(results_in_memory(results), tmp_path, n_resamples=50)
     expected = ["verbalized", "answer probability", "self-consistency", "majority vote"]
     assert list(summary["confidence"]) == expected
     text = (tmp_path / "metric_conf.log").read_text()

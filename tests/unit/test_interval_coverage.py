@@ -9,7 +9,7 @@ import pytest
 
 from inference.metrics.bootstrap import Cells, resampled
 from inference.metrics.calibration import ERRORS, Tally, accuracy, area_under_risk_coverage, brier_score
-from inference.metrics.estimates import NOISE, figure_interval, opposites, tally_of
+from inference.metrics.corrected import NOISE, metric_interval, opposites, tally_of
 
 DATA_SETS = 200  # per case; 0.90 less 2.5 standard errors is 0.85
 N_RESAMPLES = 300
@@ -43,8 +43,8 @@ MODELS = {
     for ece in (0.0, 0.03, 0.13)
     if ece or shift is shifted
 }
-FIGURES = {name: error.of for name, error in ERRORS.items()}
-FIGURES |= {"accuracy": accuracy, "brier": brier_score, "aurc": area_under_risk_coverage}
+METRICS = {name: error.of for name, error in ERRORS.items()}
+METRICS |= {"accuracy": accuracy, "brier": brier_score, "aurc": area_under_risk_coverage}
 
 
 def answers(value, share, right, n, random):
@@ -54,41 +54,41 @@ def answers(value, share, right, n, random):
     return pd.DataFrame({"task": "FI-2", "truth": "positive", "label": label, "confidence": value[at]})
 
 
-def intervals(rows, images, seed, figures):
-    """figure → (low, high) by the functions that ``estimate`` uses."""
+def intervals(rows, images, seed, metrics):
+    """metric → (low, high) by the functions that ``estimate`` uses."""
     cells = Cells.of(rows, images)
 
     def tally(part, weights):
         right = (part.columns["label"] == part.columns["truth"]).to_numpy(dtype=float)
         return tally_of(part.columns["confidence"].to_numpy(), right, weights)
 
-    def figures_of(part, weights):
+    def metrics_of(part, weights):
         drawn, seen = tally(part, weights), tally(part, part.weights)
-        found = {name: FIGURES[name](drawn) for name in figures}
-        for name in figures & ERRORS.keys():
+        found = {name: METRICS[name](drawn) for name in metrics}
+        for name in metrics & ERRORS.keys():
             found[NOISE + name] = ERRORS[name].size(ERRORS[name].parts(drawn) - ERRORS[name].parts(seen))
         return found
 
-    point, drawn = resampled(cells, N_RESAMPLES, seed, figures_of, opposites)
-    return {name: figure_interval(name, point[name], drawn[name], drawn.get(NOISE + name)) for name in figures}
+    point, drawn = resampled(cells, N_RESAMPLES, seed, metrics_of, opposites)
+    return {name: metric_interval(name, point[name], drawn[name], drawn.get(NOISE + name)) for name in metrics}
 
 
-def held(value, share, right, n, figures, data_sets=DATA_SETS):
-    """figure → share of the data sets whose interval holds the true value."""
+def held(value, share, right, n, metrics, data_sets=DATA_SETS):
+    """metric → share of the data sets whose interval holds the true value."""
     population = Tally(value, share * 1e9, share * right * 1e9)
-    truth = {name: float(FIGURES[name](population)) for name in figures}
+    truth = {name: float(METRICS[name](population)) for name in metrics}
     random = np.random.default_rng(n)
-    counts = dict.fromkeys(figures, 0)
+    counts = dict.fromkeys(metrics, 0)
     for seed in range(data_sets):
         rows = answers(value, share, right, n, random)
-        for name, (low, high) in intervals(rows, None, seed, figures).items():
+        for name, (low, high) in intervals(rows, None, seed, metrics).items():
             counts[name] += low - 1e-6 <= truth[name] <= high + 1e-6
     return {name: count / data_sets for name, count in counts.items()}
 
 
-@pytest.mark.parametrize("figure", ["accuracy", "ece", "brier"])
-def test_intervals_hold_the_true_value_of_a_slightly_overconfident_model(figure):
-    assert held(*MODELS["few, shifted, 0.03"], 300, {figure}, data_sets=60)[figure] >= 0.88
+@pytest.mark.parametrize("metric", ["accuracy", "ece", "brier"])
+def test_intervals_hold_the_true_value_of_a_slightly_overconfident_model(metric):
+    assert held(*MODELS["few, shifted, 0.03"], 300, {metric}, data_sets=60)[metric] >= 0.88
 
 
 @pytest.mark.long
@@ -102,8 +102,8 @@ def test_the_interval_of_ece_holds_the_true_value(model, n):
 @pytest.mark.parametrize("n", [60, 200, 1000])
 @pytest.mark.parametrize("model", [model for model in MODELS if model.startswith("few")])
 def test_the_intervals_of_the_other_errors_hold_the_true_value(model, n):
-    for figure, share in held(*MODELS[model], n, ERRORS.keys() - {"ece"}).items():
-        assert share >= 0.88, (model, figure)
+    for metric, share in held(*MODELS[model], n, ERRORS.keys() - {"ece"}).items():
+        assert share >= 0.88, (model, metric)
 
 
 @pytest.mark.long

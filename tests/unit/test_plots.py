@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.data.vecbench import TASKS
-from inference.metrics.protocols import prediction_table
-from inference.metrics.result_lines import candidates_of
+from inference.metrics.prediction_table import prediction_table
 from inference.plots.confidence import (
     histogram_counts,
     reliability_bins,
@@ -17,7 +16,7 @@ from inference.plots.confusion import confusion_counts, confusion_matrices, file
 from inference.plots.curves import draw_all
 from inference.plots.intervals import heights, leaves_out, run_comparison
 from tests.helpers.plots import a_table, some_results
-from tests.helpers.results import a_result, answer
+from tests.helpers.results import a_result, answer, results_in_memory
 
 # matplotlib warns where a plot has gone wrong: axes without room, a label it cannot draw.
 pytestmark = pytest.mark.filterwarnings("error")
@@ -88,7 +87,10 @@ def test_labels_stand_in_the_order_of_the_candidates_then_of_vecbench_then_of_th
 def test_candidates_of_a_task_are_those_of_its_records():
     results = [a_result(), {**a_result(), "task": "mine", "candidates": ["b", "a"]}]
     results.append({**a_result(), "task": "mine", "candidates": ["a", "c"]})
-    assert candidates_of(results) == {"EmoSet-8": list(TASKS["EmoSet-8"].labels), "mine": ["b", "a", "c"]}
+    assert results_in_memory(results).candidates == {
+        "EmoSet-8": list(TASKS["EmoSet-8"].labels),
+        "mine": ["b", "a", "c"],
+    }
 
 
 def test_two_tasks_that_a_file_name_cannot_tell_apart_make_two_files(tmp_path):

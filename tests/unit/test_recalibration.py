@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
-from inference.metrics.protocols import prediction_table
+from inference.metrics.calibration import brier_score, expected_calibration_error, log_loss, roc_auc
+from inference.metrics.prediction_table import prediction_table
 from inference.metrics.recalibration import METHODS, folds
-from inference.metrics.scores import brier_score, confidence_roc_auc, expected_calibration_error, log_loss
 from inference.recalibration import (
     RecalibrationFileError,
     confidence_samples,
@@ -20,7 +20,7 @@ from inference.recalibration import (
     load_recalibration,
     save_recalibration,
 )
-from tests.helpers.results import a_result, answer, overconfident
+from tests.helpers.results import a_result, answer, overconfident, score
 
 ALL_METHODS = pytest.mark.parametrize("method", METHODS)
 STATED = [0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
@@ -64,9 +64,9 @@ def test_platt_scaling_recovers_slope_and_intercept():
 def test_every_method_calibrates_new_overconfident_answers(method):
     fitted = fit_recalibration(method, *overconfident(seed=2))
     confidence, right = overconfident(seed=3)
-    assert expected_calibration_error(confidence, right) > 0.1
-    assert expected_calibration_error(fitted.apply(confidence), right) < 0.02
-    assert log_loss(fitted.apply(confidence), right) < log_loss(confidence, right)
+    assert score(expected_calibration_error, confidence, right) > 0.1
+    assert score(expected_calibration_error, fitted.apply(confidence), right) < 0.02
+    assert score(log_loss, fitted.apply(confidence), right) < score(log_loss, confidence, right)
 
 
 def test_isotonic_regression_gives_each_value_its_accuracy_where_these_ascend():
@@ -116,7 +116,7 @@ def test_a_surer_answer_never_becomes_the_less_sure_one(method, rows):
 def test_isotonic_regression_never_has_the_greater_squared_error_where_it_was_fitted(rows):
     confidence, right = columns([*rows, (0.3, 0), (0.7, 1)] * 5)
     fitted = fit_recalibration("isotonic", confidence, right)
-    assert brier_score(fitted.apply(confidence), right) <= brier_score(confidence, right) + 1e-12
+    assert score(brier_score, fitted.apply(confidence), right) <= score(brier_score, confidence, right) + 1e-12
 
 
 @ALL_METHODS
@@ -178,8 +178,8 @@ def test_cross_fitted_confidences_have_not_seen_the_answer_they_are_judged_by(me
     for seed in range(60):
         generator = np.random.default_rng(seed)
         confidence, toss = generator.random(200), generator.integers(0, 2, 200)
-        seen.append(confidence_roc_auc(fit_recalibration(method, confidence, toss).apply(confidence), toss))
-        unseen.append(confidence_roc_auc(cross_fitted(method, confidence, toss, seed=seed), toss))
+        seen.append(score(roc_auc, fit_recalibration(method, confidence, toss).apply(confidence), toss))
+        unseen.append(score(roc_auc, cross_fitted(method, confidence, toss, seed=seed), toss))
     assert np.mean(seen) > 0.54
     assert np.mean(unseen) < 0.52
 
