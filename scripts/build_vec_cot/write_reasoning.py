@@ -33,10 +33,10 @@ from inference.data.vecbench import BrokenRecord, Record
 from inference.engines.base import EngineFailed
 from inference.engines.checkpoints import CheckpointRefused
 from inference.engines.load import load_engine
-from inference.inference_vllm import infer_share
 from inference.runs.folder import Description, open_shard, prepare
 from inference.runs.settings import engine_settings
 from inference.runs.shards import ShardBusy, read_results
+from inference.runs.worker import infer_share
 from scripts.build_vec_cot.records import say_notices, write_rows
 from scripts.build_vec_cot.sampling import (
     MAX_QUESTIONS,

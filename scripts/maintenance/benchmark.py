@@ -43,8 +43,8 @@ from inference.data.prompts import chat_messages
 from inference.data.vecbench import Record
 from inference.engines.base import EngineSettings, Request
 from inference.engines.vllm import VllmEngine
-from inference.inference_vllm import Worker, share_of
 from inference.runs.shards import ShardWriter, read_results
+from inference.runs.worker import Worker, share_of
 
 BUDGET = PixelBudget(3136, 12544)
 SIZES = ((1600, 1200), (1200, 900), (1600, 600))  # 12, 12 and 10 image tokens within the budget

@@ -17,8 +17,8 @@ from inference.data.prompts import chat_messages
 from inference.engines.base import EngineSettings, Request
 from inference.engines.load import load_engine
 from inference.engines.vllm_cpu import cpu_variables
-from inference.inference_vllm import share_of
 from inference.runs.shards import read_results, shard_path
+from inference.runs.worker import share_of
 from tests.helpers.commands import TOY_CHECKPOINT, TOY_PIXELS, free_port, run, serving
 from tests.helpers.endpoint_server import JsonHandler
 

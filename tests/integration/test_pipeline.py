@@ -13,8 +13,8 @@ from inference.data.loader import ImageLoader
 from inference.data.prompts import chat_messages
 from inference.engines.base import EngineFailed, EngineSettings, Request
 from inference.engines.load import load_engine
-from inference.inference_vllm import Worker, share_of
 from inference.runs.shards import ShardWriter, finished_samples, shard_path
+from inference.runs.worker import Worker, share_of
 from tests.helpers.commands import TOY_CHECKPOINT, read_jsonl
 
 TOY_BUDGET = PixelBudget(3136, 12544)

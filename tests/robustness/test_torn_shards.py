@@ -6,9 +6,10 @@ from PIL import Image
 from inference.data.images import ImageSource
 from inference.engines.base import EngineSettings, Output
 from inference.evaluate import missing_samples
-from inference.inference_vllm import infer_share, parse_args, share_of
+from inference.inference_vllm import parse_args
 from inference.metrics.results import read_shards
 from inference.runs.shards import ShardWriter, merge_shards, shard_path, to_line
+from inference.runs.worker import infer_share, share_of
 from tests.helpers.commands import write_jsonl
 
 N = 4

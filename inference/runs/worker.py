@@ -1,0 +1,180 @@
+"""The work of one worker: the missing records of its share through one engine into one shard."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+
+from tqdm import tqdm
+
+from inference.common.json_lines import one_line
+from inference.common.redaction import redact
+from inference.data.doubts import UNMATCHABLE, most_frequent_error, record_doubts
+from inference.data.images import ImageError, ImageSource, data_images
+from inference.data.loader import ImageLoader, Loaded
+from inference.data.prompts import chat_messages
+from inference.data.vecbench import BrokenRecord, Record, images_in, read_records
+from inference.engines.base import Engine, EngineSettings, Output, Request, checkpoint_notice
+from inference.engines.load import load_engine
+from inference.runs.folder import open_shard
+from inference.runs.settings import describe_run
+from inference.runs.shards import ShardWriter, finished_samples
+
+log = logging.getLogger("inference")
+
+
+class HopelessData(ValueError):
+    """A data file that no answer could be right for."""
+
+
+def result_line(item: Record | BrokenRecord, **added) -> dict:
+    """The record's own keys, untouched, and what inference adds; stale results are replaced."""
+    kept = {key: value for key, value in item.raw.items() if key not in ("response", "error")}
+    if isinstance(item, Record):  # evaluation reads the label under this name only
+        kept["ground_truth"] = item.ground_truth
+    known = {key: value for key, value in added.items() if value is not None}
+    return {**kept, "sample_id": item.sample_id, "position": item.position, **known}
+
+
+def check_labels_of(data_path: str, limit: int | None) -> None:
+    """Says what is doubtful about the data file's labels and tasks, a warning a kind.
+
+    Raises:
+        HopelessData: when no answer to any record could be right.
+    """
+    doubts, n_records = record_doubts(read_records(data_path, limit))
+    for line in doubts.lines():
+        log.warning("%s: %s", data_path, line)
+    if n_records and doubts.rows(UNMATCHABLE) == n_records:
+        raise HopelessData(f"{data_path}: the label of each of its {n_records} records is none of its candidates")
+
+
+def share_of(data_path: str, index: int, n_shards: int, limit: int | None) -> list[Record | BrokenRecord]:
+    """The records of one worker, in order."""
+    return [item for item in read_records(data_path, limit) if item.position % n_shards == index]
+
+
+class Worker:
+    """Takes missing samples through one engine into one shard, and counts what comes of them."""
+
+    def __init__(self, writer: ShardWriter, settings: EngineSettings):
+        self.writer = writer
+        self.added = {"model": settings.model_name, "model_notice": checkpoint_notice(settings.checkpoint)}
+        self.under_way: dict[str, Record] = {}
+        self.predicted = 0
+        self.errors: list[str] = []
+
+    def fail(self, item: Record | BrokenRecord, error: str) -> None:
+        error = redact(error)
+        log.error("%s: %s", one_line(item.sample_id), one_line(error, 1000))
+        self.writer.write(result_line(item, error=error))
+        self.errors.append(error)
+
+    def requests(self, images: Iterator[Loaded | None]) -> Iterator[Request | None]:
+        """Requests for the engine, as their images are ready; None while none is."""
+        for loaded in images:
+            if loaded is None:
+                yield None
+                continue
+            record, image = loaded
+            if isinstance(image, ImageError):
+                self.fail(record, f"line {record.line_number}, field 'image': {image}")
+                continue
+            self.under_way[record.sample_id] = record
+            yield Request(record.sample_id, chat_messages(record), image)
+
+    def finish(self, output: Output) -> None:
+        record = self.under_way.pop(output.sample_id)
+        if output.error is not None:
+            self.fail(record, f"line {record.line_number}: {output.error}")
+            return
+        told = {field.name: getattr(output, field.name) for field in fields(output) if field.name != "sample_id"}
+        self.writer.write(result_line(record, **self.added, **told))
+        self.predicted += 1
+
+    def run(self, engine: Engine, images: Iterator[Loaded | None], total: int) -> None:
+        """Each of ``total`` records ends as one line of the shard; progress and time left go to stderr."""
+        outputs = engine.run(self.requests(images))
+        with tqdm(total=total, desc="inferred", unit="sample", mininterval=2.0, file=sys.stderr) as bar:
+            for output in outputs:
+                self.finish(output)
+                bar.update()
+
+
+def infer_share(
+    mine: list[Record | BrokenRecord],
+    writer: ShardWriter,
+    args: argparse.Namespace,
+    settings: EngineSettings,
+    start_engine: Callable[[], Engine],
+    source: ImageSource,
+) -> tuple[int, int, int]:
+    """Infer what is missing of one share; returns (samples of the share, responses, failures).
+
+    Args:
+        mine: the share, in order; their ids are what resume goes by.
+        start_engine: called at most once, and only when something is missing.
+        source: of the images.
+    """
+    finished = finished_samples(args.output_path)
+    missing = [item for item in mine if item.sample_id not in finished]
+    log.info("%d samples in this share, %d of them still to infer", len(mine), len(missing))
+    worker = Worker(writer, settings)
+    for item in missing:
+        if isinstance(item, BrokenRecord):
+            worker.fail(item, item.error)
+    records = [item for item in missing if isinstance(item, Record)]
+    if records:  # a finished share costs no engine start
+        # transformers computes a batch in one piece: it shall not depend on which image was decoded first.
+        with ImageLoader(source, args.image_workers, in_order=args.engine == "transformers") as loader:
+            images = loader.load(records)  # the first ones are decoded while the engine starts
+            worker.run(start_engine(), images, len(records))
+    done_before = len(mine) - len(missing)
+    predicted, failed = done_before + worker.predicted, len(worker.errors)
+    log.info("read %d = predicted %d (%d of them before) + failed %d", len(mine), predicted, done_before, failed)
+    if worker.errors:
+        log.error("the most frequent error: %s", most_frequent_error(worker.errors))
+    if predicted + failed != len(mine):
+        raise RuntimeError(f"{len(worker.under_way)} samples were given to the engine and never came back")
+    return len(mine), predicted, failed
+
+
+def images_of_run(args: argparse.Namespace, settings: EngineSettings) -> ImageSource:
+    """Where the data file's images are looked for, and how they may be read."""
+    named = images_in(args.data_path)
+    permissions = {"allow_url": args.allow_url, "allow_private_url": args.allow_private_url}
+    return data_images(args.data_path, named, args.image_root, budget=settings.budget, **permissions)
+
+
+def infer(args: argparse.Namespace, settings: EngineSettings) -> tuple[int, int, int]:
+    """Infer what is missing of the data file's share; returns what ``infer_share`` does."""
+    description = describe_run(args)
+    mine = share_of(args.data_path, args.index, args.n_shards, args.limit)
+    source = images_of_run(args, settings)
+    with open_shard(args.output_path, args.index, args.n_shards, description, args.on_change) as (writer, run):
+
+        def start_engine() -> Engine:
+            run.begin()
+            return load_engine(args.engine, settings)
+
+        samples, predicted, failed = infer_share(mine, writer, args, settings, start_engine, source)
+        run.end({"samples": samples, "predicted": predicted, "failed": failed})
+        return samples, predicted, failed
+
+
+def end_with(parent_pid: int) -> None:
+    """Get SIGTERM when the parent ends, so that no worker outlives the job that started it (Linux).
+
+    Raises:
+        SystemExit: when it has ended already.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent_pid:
+        sys.exit(f"the job that started this worker (pid {parent_pid}) has ended")
