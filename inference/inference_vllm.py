@@ -3,12 +3,9 @@
     python -m inference.inference_vllm --data_path input_data/test_8k.jsonl \\
         --checkpoint output/EmoCaliber --output_path infer_results/my_run --index 0 --n_shards 8
 
-Sample i belongs to the worker i mod n_shards, so every sample is inferred whatever n_shards
-is (one queue for all would end no earlier on equal GPUs: scripts/maintenance/LOG.md). What any
-worker of this run has answered before is not asked again (resume by sample id); what failed is
-tried again. A record or image that cannot be used becomes an ``error`` line.
-Same command, same machine, same file: every sample has its own seed. The run's folder says in
-``run.json`` what its results were made from; a start with other data, checkpoint or settings is refused.
+Same command, same machine, same file: every sample has its own seed. The run's folder says in ``run.json`` what its
+results were made from; a start with other data, checkpoint or settings is refused. How a worker shares the data,
+resumes and fails: ``inference.runs.worker``.
 """
 
 from __future__ import annotations
@@ -21,33 +18,25 @@ from pathlib import Path
 
 from inference.common.storage import explain
 from inference.common.terminal import start_logging
-from inference.engines.base import EngineFailed
+from inference.engines.base import EngineFailed, EngineSettings
 from inference.engines.checkpoint_config import without_torch
 from inference.engines.checkpoints import CheckpointRefused
-from inference.runs.folder import (
-    OVERWRITE,
-    REFUSE,
-    RESUME_ANYWAY,
-    prepare,
-)
-from inference.runs.settings import (
-    add_engine_arguments,
-    check_engine_arguments,
-    check_model,
-    describe_run,
-    engine_settings,
-)
+from inference.engines.load import check_model
+from inference.runs.folder import OVERWRITE, REFUSE, RESUME_ANYWAY, prepare
+from inference.runs.settings import add_settings, add_share_arguments, check_share, describe_run, parsed_settings
 from inference.runs.shards import ShardBusy
 from inference.runs.worker import HopelessData, check_labels_of, end_with, images_of_run, infer
 
 log = logging.getLogger("inference")
 
 
-def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+def parse_args(arguments: list[str] | None = None) -> tuple[argparse.Namespace, EngineSettings]:
+    """(the share's options, the settings)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data_path", required=True, help="VECBench records, one JSON object a line")
-    add_engine_arguments(parser)
+    add_share_arguments(parser)
+    add_settings(parser)
     changed = parser.add_mutually_exclusive_group()
     for name, flags, told in (
         (OVERWRITE, ("--overwrite",), "start anew: what was inferred into --output_path is deleted"),
@@ -57,7 +46,8 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--prepare_only", action="store_true", help="check and describe the run's folder before its workers start")
     add("--parent_pid", type=int, help="end when this process, which must be the parent, ends")
     args = parser.parse_args(arguments)
-    check_engine_arguments(parser, args)
+    check_share(parser, args.index, args.n_shards)
+    settings = parsed_settings(parser, args)
     if args.on_change == OVERWRITE and args.n_shards > 1 and not args.prepare_only:
         parser.error("--overwrite is for one worker; before several, once: the same command with --prepare_only")
     if not Path(args.data_path).is_file():
@@ -65,26 +55,28 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     with open(args.data_path, "rb") as lines:
         if not any(map(bytes.strip, lines)):
             parser.error(f"--data_path: no record in {args.data_path}")
-    return args
+    return args, settings
 
 
 def main() -> None:
     start_logging()
-    args = parse_args()
+    args, settings = parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # orderly: the engine's processes end, too
     if args.parent_pid:
         end_with(args.parent_pid)
     try:
-        settings = engine_settings(args)
         if args.prepare_only or not args.parent_pid:  # once a job
             check_labels_of(args.data_path, args.limit)
         if args.prepare_only:
             without_torch()
-            check_model(args)
-            prepare(args.output_path, describe_run(args), args.on_change)
-            images_of_run(args, settings)  # what is said about them, the workers say in their logs only
+            check_model(settings)
+            prepare(args.output_path, describe_run(settings, args.data_path, args.output_path), args.on_change)
+            # What is said about them, the workers say in their logs only.
+            images_of_run(settings, args.data_path, args.image_root)
         else:
-            infer(args, settings)
+            share = (args.index, args.n_shards, args.limit)
+            images = (args.image_root, args.image_workers)
+            infer(settings, args.data_path, args.output_path, *share, *images, args.on_change)
     except CheckpointRefused as error:
         print(error, file=sys.stderr)
         sys.exit(2)

@@ -1,7 +1,7 @@
 """A model that answers about single images: what ``inference.predict`` and ``inference.demo`` share.
 
-settings = EngineSettings("output/EmoCaliber", "EmoCaliber", temperature=0)
-Predictor("transformers", settings).predict(["photo.jpg"], ["calm", "tense"])[0].confidence
+settings = EngineSettings("output/EmoCaliber", engine="transformers", temperature=0)
+Predictor(settings).predict(["photo.jpg"], ["calm", "tense"])[0].confidence
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from PIL import Image
 
 from inference.common.paths import TOY_CHECKPOINT
 from inference.common.redaction import redact
-from inference.data.images import ImageError, ImageSource, PixelBudget
+from inference.data.images import ImageError, ImageSource
 from inference.data.prompts import recognition_messages
 from inference.data.response import read_response, reasoning_steps
 from inference.engines.base import (
@@ -33,8 +33,8 @@ from inference.engines.base import (
     toy_limits,
 )
 from inference.engines.checkpoints import CheckpointRefused
-from inference.engines.load import load_engine
-from inference.runs.settings import add_model_arguments, check_model, check_model_arguments, engine_settings
+from inference.engines.load import check_model, load_engine
+from inference.runs.settings import add_settings, parsed_settings
 
 DEFAULT_TASK = "EmoSet-8"  # whose labels are asked for unless others are given
 MAX_LABELS, MAX_LABEL_LENGTH = 100, 60
@@ -74,30 +74,21 @@ class Predictor:
     """A loaded engine that answers about single images.
 
     Args:
-        engine: vllm, transformers or openai.
         recalibration: what ``load_recalibration`` returns.
-        allow_url: whether http(s) addresses may be given as images.
-        allow_private_url: whether they may be of this machine or a private network.
 
     Raises:
         ValueError, OSError, EngineFailed: when the engine or the checkpoint cannot be loaded.
     """
 
-    def __init__(
-        self,
-        engine: str,
-        settings: EngineSettings,
-        recalibration: Any = None,
-        allow_url: bool = False,
-        allow_private_url: bool = False,
-    ):
+    def __init__(self, settings: EngineSettings, recalibration: Any = None):
         self.settings = settings
         self.recalibration = recalibration
         # Not confined: whoever names a file here may read it. The demo hands on uploads only.
-        self.source = ImageSource([Path.cwd()], settings.budget, allow_url, allow_private_url, confined=False)
+        permissions = {"allow_url": settings.allow_url, "allow_private_url": settings.allow_private_url}
+        self.source = ImageSource([Path.cwd()], settings.budget, **permissions, confined=False)
         self.notice = checkpoint_notice(settings.checkpoint)
         with stdout_to_stderr():
-            self.engine = load_engine(engine, settings)
+            self.engine = load_engine(settings)
 
     def predict(
         self, images: Sequence[str | Path], candidates: Sequence[str], group: str | None = None
@@ -208,8 +199,8 @@ def split_labels(text: str) -> list[str]:
 
 
 def add_predictor_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``add_model_arguments`` with the defaults of a single image, and the recalibration."""
-    add_model_arguments(parser)
+    """The options of ``add_settings`` with the defaults of a single image, and the recalibration."""
+    add_settings(parser)
     parser.add_argument("--recalibration", metavar="FILE", help="show the confidence through this fitted map, too")
     # None: not given; then the checkpoint decides, in load_predictor.
     parser.set_defaults(
@@ -221,27 +212,21 @@ def load_predictor(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
     """The predictor that the parsed options describe. Options that cannot work end the program in one line."""
     if args.checkpoint is None:
         args.checkpoint = "" if args.engine == "openai" else str(TOY_CHECKPOINT)
-    check_model_arguments(parser, args)
+    settings = parsed_settings(parser, args)
     if Path(args.checkpoint).is_dir():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a local folder needs no hub
     try:
-        check_model(args)
+        check_model(settings)
     except CheckpointRefused as error:
         parser.exit(2, f"{error}\n")
     try:
-        published = {
-            "min_pixels": PixelBudget.min_pixels,
-            "max_pixels": PixelBudget.max_pixels,
-            "max_new_tokens": EngineSettings.max_new_tokens,
-        }
-        for name, value in (published | toy_limits(args.checkpoint)).items():
-            if getattr(args, name) is None:
-                setattr(args, name, value)
+        limits = toy_limits(args.checkpoint)
+        settings = replace(settings, **{name: limits[name] for name in limits if getattr(args, name) is None})
         recalibration = None
         if args.recalibration is not None:
             from inference.recalibration import load_recalibration
 
             recalibration = load_recalibration(args.recalibration)
-        return Predictor(args.engine, engine_settings(args), recalibration, args.allow_url, args.allow_private_url)
+        return Predictor(settings, recalibration)
     except (ValueError, OSError, EngineFailed) as error:
         parser.error(str(error))

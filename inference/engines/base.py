@@ -27,50 +27,60 @@ class EngineFailed(RuntimeError):
     """The engine itself died in the middle of a run; outputs that it gave before stand."""
 
 
+def setting(default: Any, help: str, decisive: bool = False, choices: tuple[str, ...] | None = None) -> Any:
+    """A field of ``EngineSettings``, from which its option is made; ``decisive``: it decides about responses."""
+    return field(default=default, metadata={"help": help, "decisive": decisive, "choices": choices})
+
+
 @dataclass(frozen=True)
 class EngineSettings:
-    """What an engine needs to know; one object for all of them.
+    """How responses are made: the model, sampling, images and the engine. One object for all engines.
 
-    Attributes:
-        checkpoint: folder or hub name of the model; for ``openai`` only a name.
-        allow_pickle: whether weights may be pickled; otherwise they are safetensors.
-        temperature: 0 is greedy decoding.
-        max_num_seqs: requests that one batch holds (vllm, transformers) or that are under
-            way at once (openai); 0 leaves it to the engine.
-        n_responses: responses to each request; the further ones are ``Output.other_responses``.
-        logprobs: whether outputs carry the two log-probabilities.
-        ray_address: of the cluster (``ray``): ``auto`` or host:port; empty starts one on this machine.
-        n_actors: engines on the cluster; 0 is one per GPU, or one per node where there is none.
-        actor_engine: which engine they are, ``vllm`` or ``transformers``.
-        actor_timeout: seconds that a run goes on waiting without any of them.
+    The options of every command that infers are made from these fields (``inference.runs.settings``).
 
     Raises:
-        ValueError: for further responses at temperature 0, where all would be the same.
+        ValueError: naming the option, for settings that cannot work.
     """
 
-    checkpoint: str
-    model_name: str
-    temperature: float = 0.7
-    max_new_tokens: int = 2048
-    seed: int = 0
-    budget: PixelBudget = field(default_factory=PixelBudget)
-    max_model_len: int = 4096
-    max_num_seqs: int = 0
-    gpu_memory_utilization: float = 0.9
-    dtype: str = "auto"
-    trust_remote_code: bool = False
-    allow_pickle: bool = False
-    base_url: str = ""
-    max_retries: int = 6
-    timeout: float = 600.0
-    n_responses: int = 1
-    logprobs: bool = True
-    ray_address: str = ""
-    n_actors: int = 0
-    actor_engine: str = "vllm"
-    actor_timeout: float = 600.0
+    checkpoint: str = setting("", "model folder or hub name (vllm, transformers)")
+    model_name: str = setting(
+        "", "name in the results, and the model an endpoint is asked for; default: the checkpoint's", decisive=True
+    )
+    engine: str = setting("vllm", "what runs the model", choices=("vllm", "transformers", "openai", "ray"))
+    temperature: float = setting(0.7, "0 is greedy decoding", decisive=True)
+    max_new_tokens: int = setting(2048, "of a response", decisive=True)
+    seed: int = setting(0, "of sampling; each sample has its own, made from this one", decisive=True)
+    n_responses: int = setting(1, "responses to each record; the further ones go to other_responses", decisive=True)
+    logprobs: bool = setting(True, "leave out the tokens' log-probabilities", decisive=True)
+    min_pixels: int = setting(PixelBudget.min_pixels, "of an image; default: 256 image tokens", decisive=True)
+    max_pixels: int = setting(PixelBudget.max_pixels, "of an image; default: 576 image tokens", decisive=True)
+    max_model_len: int = setting(4096, "prompt and response together, in tokens", decisive=True)
+    max_num_seqs: int = setting(0, "requests in one batch, or under way at an endpoint; 0 leaves it to the engine")
+    gpu_memory_utilization: float = setting(0.9, "share of a GPU's memory that vllm takes")
+    dtype: str = setting("auto", "auto: the checkpoint's own on a GPU, float32 on CPU", decisive=True)
+    allow_url: bool = setting(False, "fetch images that are http(s) URLs")
+    allow_private_url: bool = setting(False, "also from this machine and private networks")
+    trust_remote_code: bool = setting(False, "run Python code that comes with the checkpoint")
+    allow_pickle: bool = setting(False, "load weights that are pickled (*.bin, *.pt), too")
+    base_url: str = setting("", "the endpoint of the openai engine")
+    max_retries: int = setting(6, "of a request to an endpoint")
+    timeout: float = setting(600.0, "seconds, of a try at an endpoint, to its last byte")
+    ray_address: str = setting("", "of the ray engine: auto, host:port; empty: a cluster on this machine alone")
+    n_actors: int = setting(0, "engines on the Ray cluster; 0: one per GPU, or one per node on CPU")
+    actor_engine: str = setting("vllm", "which engine they are", choices=("vllm", "transformers"))
+    actor_timeout: float = setting(600.0, "seconds that a run waits without any of them")
 
     def __post_init__(self):
+        if self.engine == "openai" and not (self.base_url and self.model_name):
+            raise ValueError("--engine openai needs --base_url and --model_name")
+        if self.engine != "openai" and not self.checkpoint:
+            raise ValueError(f"--engine {self.engine} needs --checkpoint")
+        if self.n_actors < 0:
+            raise ValueError(f"expected --n_actors >= 0, got {self.n_actors}")
+        if self.temperature < 0:
+            raise ValueError(f"expected --temperature >= 0, got {self.temperature}")
+        if self.timeout <= 0:
+            raise ValueError(f"expected --timeout > 0, got {self.timeout}")
         if self.n_responses < 1:
             raise ValueError(f"expected n_responses >= 1, got {self.n_responses}")
         if self.n_responses > 1 and self.temperature == 0:
@@ -78,6 +88,13 @@ class EngineSettings:
                 f"n_responses {self.n_responses} needs a temperature above 0, for instance 0.7: "
                 "greedy responses are all the same"
             )
+        object.__setattr__(self, "model_name", self.model_name or Path(self.checkpoint).name)
+        _ = self.budget
+
+    @property
+    def budget(self) -> PixelBudget:
+        """The smallest and largest area of an image."""
+        return PixelBudget(self.min_pixels, self.max_pixels)
 
 
 @dataclass
@@ -152,8 +169,8 @@ def load_processor(settings: EngineSettings):
 
     return AutoProcessor.from_pretrained(
         settings.checkpoint,
-        min_pixels=settings.budget.min_pixels,
-        max_pixels=settings.budget.max_pixels,
+        min_pixels=settings.min_pixels,
+        max_pixels=settings.max_pixels,
         trust_remote_code=settings.trust_remote_code,
     )
 

@@ -1,6 +1,6 @@
 """The one place that names the engines.
 
-    engine = load_engine("vllm", settings)
+    engine = load_engine(settings)
     for output in engine.run(requests): ...
 
 imports the engine that is asked for, with its framework, and no other.
@@ -12,15 +12,25 @@ from inference.engines.base import Engine, EngineSettings
 from inference.engines.checkpoints import check_checkpoint
 
 
-def load_engine(name: str, settings: EngineSettings) -> Engine:
-    """The engine called ``vllm``, ``transformers``, ``openai`` or ``ray``, ready for requests.
+def check_model(settings: EngineSettings) -> None:
+    """Look at the checkpoint, where the engine has one, before anything is loaded.
+
+    Raises:
+        CheckpointRefused: in one line, naming the file and what to do.
+    """
+    if settings.engine != "openai":
+        check_checkpoint(settings.checkpoint, settings.allow_pickle, settings.trust_remote_code)
+
+
+def load_engine(settings: EngineSettings) -> Engine:
+    """The engine ``settings.engine``: ``vllm``, ``transformers``, ``openai`` or ``ray``, ready for requests.
 
     Raises:
         ValueError: for another name.
         CheckpointRefused: for a checkpoint that ``inference.engines.checkpoints`` refuses.
     """
-    if name != "openai":
-        check_checkpoint(settings.checkpoint, settings.allow_pickle, settings.trust_remote_code)
+    name = settings.engine
+    check_model(settings)
     if name == "vllm":
         from inference.engines.vllm import VllmEngine
 

@@ -193,14 +193,10 @@ class OpenAIEngine:
     """Requests to a chat-completions endpoint with bounded concurrency.
 
     Raises:
-        ValueError: without a base_url, for a timeout that is none, and for a proxy that cannot be used.
+        ValueError: for a proxy that cannot be used.
     """
 
     def __init__(self, settings: EngineSettings):
-        if not settings.base_url:
-            raise ValueError("the openai engine needs --base_url, for instance http://127.0.0.1:8000/v1")
-        if not settings.timeout > 0:
-            raise ValueError(f"expected --timeout > 0, got {settings.timeout}")
         self.settings = settings
         self.concurrency = settings.max_num_seqs or CONCURRENCY
         self.more = {"logprobs": True} if settings.logprobs else {}

@@ -182,7 +182,7 @@ class RayEngine:
                 max_restarts=0,  # started again here, where its requests are known
                 runtime_env={"env_vars": actor_environment()},
             )
-            handle = actor.remote(self.settings.actor_engine, self.settings)
+            handle = actor.remote(replace(self.settings, engine=self.settings.actor_engine))
             self.slots.append(Slot(f"actor {self.started}", handle, handle.describe.remote()))
 
     def _cpus_of_an_actor(self) -> int:

@@ -1,6 +1,6 @@
 """What runs on each machine of a Ray cluster: one engine, kept busy by a thread.
 
-    actor = ray.remote(EngineActor).remote("vllm", settings)
+    actor = ray.remote(EngineActor).remote(settings)
     outputs, problem = ray.get(actor.exchange.remote(requests, seconds=1.0))
 
 The engine takes requests from a queue between two of its steps: those that arrive while a batch is
@@ -27,8 +27,8 @@ class EngineActor:
         Exception: the engine's own, when it cannot be loaded.
     """
 
-    def __init__(self, engine: str, settings: EngineSettings):
-        self.engine = load_engine(engine, settings)
+    def __init__(self, settings: EngineSettings):
+        self.engine = load_engine(settings)
         self.requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self.outputs: queue.SimpleQueue[Output | str] = queue.SimpleQueue()
         threading.Thread(target=self._run, daemon=True).start()

@@ -1,6 +1,6 @@
 """vLLM offline, with continuous batching: the engine always has a full batch and a short queue.
 
-    VllmEngine(EngineSettings(checkpoint="Qwen/Qwen2.5-VL-7B-Instruct", model_name="base"))
+    VllmEngine(EngineSettings("Qwen/Qwen2.5-VL-7B-Instruct", model_name="base"))
 
 Requests are added and finished one by one through the engine's own step loop (not
 ``LLM.generate``, which wants all images in memory and returns nothing before the last).
@@ -98,10 +98,7 @@ class VllmEngine:
                 max_num_seqs=self.max_num_seqs,
                 gpu_memory_utilization=settings.gpu_memory_utilization,
                 limit_mm_per_prompt={"image": 1, "video": 0},
-                mm_processor_kwargs={
-                    "min_pixels": settings.budget.min_pixels,
-                    "max_pixels": settings.budget.max_pixels,
-                },
+                mm_processor_kwargs={"min_pixels": settings.min_pixels, "max_pixels": settings.max_pixels},
                 trust_remote_code=settings.trust_remote_code,
                 load_format="auto" if settings.allow_pickle else "safetensors",
                 logprobs_mode="raw_logprobs",  # before temperature, whatever this version's default is

@@ -1,15 +1,23 @@
-"""The work of one worker: the missing records of its share through one engine into one shard."""
+"""The work of one worker: the missing records of its share through one engine into one shard.
+
+    samples, predicted, failed = infer(settings, "data.jsonl", "infer_results/my_run", index=0, n_shards=8)
+
+Sample i belongs to the worker i mod n_shards, so every sample is inferred whatever n_shards is (one queue for all
+would end no earlier on equal GPUs: scripts/maintenance/LOG.md). What any worker of this run has answered
+before is not asked again (resume by sample id); what failed is tried again. A record or image that cannot be used
+becomes an ``error`` line.
+"""
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -22,7 +30,7 @@ from inference.data.prompts import chat_messages
 from inference.data.vecbench import BrokenRecord, Record, images_in, read_records
 from inference.engines.base import Engine, EngineSettings, Output, Request, checkpoint_notice
 from inference.engines.load import load_engine
-from inference.runs.folder import open_shard
+from inference.runs.folder import REFUSE, open_shard
 from inference.runs.settings import describe_run
 from inference.runs.shards import ShardWriter, finished_samples
 
@@ -110,10 +118,10 @@ class Worker:
 def infer_share(
     mine: list[Record | BrokenRecord],
     writer: ShardWriter,
-    args: argparse.Namespace,
     settings: EngineSettings,
     start_engine: Callable[[], Engine],
     source: ImageSource,
+    image_workers: int = 4,
 ) -> tuple[int, int, int]:
     """Infer what is missing of one share; returns (samples of the share, responses, failures).
 
@@ -121,8 +129,9 @@ def infer_share(
         mine: the share, in order; their ids are what resume goes by.
         start_engine: called at most once, and only when something is missing.
         source: of the images.
+        image_workers: threads that decode them.
     """
-    finished = finished_samples(args.output_path)
+    finished = finished_samples(writer.path.parent)
     missing = [item for item in mine if item.sample_id not in finished]
     log.info("%d samples in this share, %d of them still to infer", len(mine), len(missing))
     worker = Worker(writer, settings)
@@ -132,7 +141,7 @@ def infer_share(
     records = [item for item in missing if isinstance(item, Record)]
     if records:  # a finished share costs no engine start
         # transformers computes a batch in one piece: it shall not depend on which image was decoded first.
-        with ImageLoader(source, args.image_workers, in_order=args.engine == "transformers") as loader:
+        with ImageLoader(source, image_workers, in_order=settings.engine == "transformers") as loader:
             images = loader.load(records)  # the first ones are decoded while the engine starts
             worker.run(start_engine(), images, len(records))
     done_before = len(mine) - len(missing)
@@ -145,25 +154,34 @@ def infer_share(
     return len(mine), predicted, failed
 
 
-def images_of_run(args: argparse.Namespace, settings: EngineSettings) -> ImageSource:
+def images_of_run(settings: EngineSettings, data_path: str, image_roots: Sequence[Path] = ()) -> ImageSource:
     """Where the data file's images are looked for, and how they may be read."""
-    named = images_in(args.data_path)
-    permissions = {"allow_url": args.allow_url, "allow_private_url": args.allow_private_url}
-    return data_images(args.data_path, named, args.image_root, budget=settings.budget, **permissions)
+    permissions = {"allow_url": settings.allow_url, "allow_private_url": settings.allow_private_url}
+    return data_images(data_path, images_in(data_path), image_roots, budget=settings.budget, **permissions)
 
 
-def infer(args: argparse.Namespace, settings: EngineSettings) -> tuple[int, int, int]:
+def infer(
+    settings: EngineSettings,
+    data_path: str,
+    output_path: str,
+    index: int = 0,
+    n_shards: int = 1,
+    limit: int | None = None,
+    image_roots: Sequence[Path] = (),
+    image_workers: int = 4,
+    on_change: str = REFUSE,
+) -> tuple[int, int, int]:
     """Infer what is missing of the data file's share; returns what ``infer_share`` does."""
-    description = describe_run(args)
-    mine = share_of(args.data_path, args.index, args.n_shards, args.limit)
-    source = images_of_run(args, settings)
-    with open_shard(args.output_path, args.index, args.n_shards, description, args.on_change) as (writer, run):
+    description = describe_run(settings, data_path, output_path)
+    mine = share_of(data_path, index, n_shards, limit)
+    source = images_of_run(settings, data_path, image_roots)
+    with open_shard(output_path, index, n_shards, description, on_change) as (writer, run):
 
         def start_engine() -> Engine:
             run.begin()
-            return load_engine(args.engine, settings)
+            return load_engine(settings)
 
-        samples, predicted, failed = infer_share(mine, writer, args, settings, start_engine, source)
+        samples, predicted, failed = infer_share(mine, writer, settings, start_engine, source, image_workers)
         run.end({"samples": samples, "predicted": predicted, "failed": failed})
         return samples, predicted, failed
 

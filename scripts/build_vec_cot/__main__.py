@@ -28,7 +28,8 @@ from inference.common.terminal import plain_output
 from inference.data.images import add_image_root_argument
 from inference.engines.checkpoints import CheckpointRefused
 from inference.engines.devices import VARIABLE, device_of
-from inference.runs.settings import add_model_arguments, check_model
+from inference.engines.load import check_model
+from inference.runs.settings import add_settings, parsed_settings
 from scripts.build_vec_cot.records import read_rows, write_rows
 from scripts.build_vec_cot.stages import PUBLISHED_ROWS
 
@@ -111,11 +112,11 @@ def check_models(*options: str) -> None:
         CheckpointRefused: naming the file and what to do.
     """
     parser = argparse.ArgumentParser(add_help=False)
-    add_model_arguments(parser)
+    add_settings(parser)
     for words in map(shlex.split, options):
         args, _ = parser.parse_known_args(words)
         if args.checkpoint:
-            check_model(args)
+            check_model(parsed_settings(parser, args))
 
 
 def build(args: argparse.Namespace) -> None:

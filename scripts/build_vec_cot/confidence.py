@@ -31,11 +31,11 @@ from inference.data.doubts import most_frequent_error
 from inference.data.prompts import recognition_prompt
 from inference.data.response import normal_label, read_response
 from inference.data.vecbench import BrokenRecord, Record
-from inference.engines.base import EngineFailed
+from inference.engines.base import EngineFailed, EngineSettings
 from inference.engines.checkpoints import CheckpointRefused
 from inference.engines.load import load_engine
 from inference.runs.folder import Description, open_shard, prepare
-from inference.runs.settings import engine_settings, finite_number
+from inference.runs.settings import finite_number
 from inference.runs.shards import ShardBusy, error_of, read_results, shard_paths
 from inference.runs.worker import infer_share
 from scripts.build_vec_cot.records import say_notices, write_rows
@@ -66,9 +66,10 @@ def smoothed_confidence(label_count: int, sample_count: int, smoothing: float) -
     return min(HIGHEST, max(LOWEST, round(share * STEP) / STEP))
 
 
-def ask(items: list[Record | BrokenRecord], args: argparse.Namespace, description: Description) -> None:
+def ask(
+    items: list[Record | BrokenRecord], args: argparse.Namespace, settings: EngineSettings, description: Description
+) -> None:
     """Sample what is missing of this worker's share."""
-    settings = engine_settings(args)
     asked = [
         question(record, recognition_prompt(record.candidates, with_confidence=False), k)
         for record in items
@@ -76,9 +77,8 @@ def ask(items: list[Record | BrokenRecord], args: argparse.Namespace, descriptio
         for k in range(args.samples)
     ]
     with open_shard(args.output_path, args.index, args.n_shards, description) as (writer, _):
-        infer_share(
-            asked, writer, args, settings, lambda: load_engine(args.engine, settings), found_images(settings.budget)
-        )
+        images = found_images(settings.budget)
+        infer_share(asked, writer, settings, lambda: load_engine(settings), images, args.image_workers)
 
 
 def collect(items: list[Record | BrokenRecord], args: argparse.Namespace) -> dict[str, list[dict]]:
@@ -139,20 +139,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     start_logging()
-    parser, args = parse_settings(__doc__, add_arguments, arguments)
+    parser, args, settings = parse_settings(__doc__, add_arguments, arguments)
     if not 0 < args.samples <= MAX_QUESTIONS or args.smoothing < 0:
         parser.error(f"expected 0 < --samples <= {MAX_QUESTIONS} and --smoothing >= 0")
     if args.temperature == 0 and args.samples > 1:
         parser.error("at --temperature 0 every sample is the same: a share of them is no confidence")
     try:
-        description = describe_sampling(args)
+        description = describe_sampling(settings, args.output_path)
         items = [
             item for item in read_input(args) if args.stage is None or item.raw.get("stage", args.stage) == args.stage
         ]
         if args.collect_only:
             prepare(args.output_path, description, alone=False)
         else:
-            ask(items, args, description)
+            ask(items, args, settings, description)
             if args.n_shards > 1:
                 return
         files = collect(items, args)

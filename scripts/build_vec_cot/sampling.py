@@ -1,6 +1,6 @@
 """What writing the reasoning and measuring the confidence share: questions, shards, settings.
 
-Both ask a model several questions about an image, through ``inference.inference_vllm`` and its
+Both ask a model several questions about an image, through ``inference.runs.worker`` and its
 engines. Question k of a record has the id ``<record>#k``, hence a seed of its own, and a line of its
 own in the run's shards: what was answered before is never asked again. With ``--n_shards N``, N
 workers share the records; afterwards ``--collect_only`` makes one result of their shards.
@@ -17,9 +17,10 @@ from typing import Any
 
 from inference.data.images import ImageSource, PixelBudget
 from inference.data.vecbench import BrokenRecord, Record
+from inference.engines.base import EngineSettings
 from inference.runs.folder import Description, known_checkpoint_files
 from inference.runs.identity import checkpoint_identity
-from inference.runs.settings import add_engine_arguments, check_engine_arguments, decisive_settings
+from inference.runs.settings import add_settings, add_share_arguments, check_share, decisive_settings, parsed_settings
 from inference.runs.shards import read_results, shard_paths
 from scripts.build_vec_cot.records import read_labelled
 
@@ -28,29 +29,30 @@ MAX_QUESTIONS = 10_000  # a record: its questions' places in a shard stay, when 
 
 def parse_settings(
     documentation: str, add_more: Callable[[argparse.ArgumentParser], None], arguments: list[str] | None = None
-) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """(parser, parsed arguments) of a command that samples; ``add_more(parser)`` adds its own ones."""
+) -> tuple[argparse.ArgumentParser, argparse.Namespace, EngineSettings]:
+    """(parser, parsed arguments, settings) of a command that samples; ``add_more(parser)`` adds its own ones."""
     parser = argparse.ArgumentParser(description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_path", nargs="+", required=True, help="rows of the step before, one JSON object a line")
-    add_engine_arguments(parser)
+    add_share_arguments(parser)
+    add_settings(parser)
     parser.add_argument("--collect_only", action="store_true", help="ask nothing: one result of the workers' shards")
     add_more(parser)
     args = parser.parse_args(arguments)
-    check_engine_arguments(parser, args)
-    return parser, args
+    check_share(parser, args.index, args.n_shards)
+    return parser, args, parsed_settings(parser, args)
 
 
-def describe_sampling(args: argparse.Namespace, **more: Any) -> Description:
+def describe_sampling(settings: EngineSettings, output_path: str, **more: Any) -> Description:
     """What the folder's answers are sampled with, and ``more`` settings; a later start has to agree.
 
-    Unlike an inference run's (``arguments.describe_run``), the data may grow from start to start.
+    Unlike an inference run's (``inference.runs.settings.describe_run``), the data may grow from start to start.
 
     Raises:
         OSError: when the checkpoint cannot be read.
     """
-    identity, files = checkpoint_identity(args.checkpoint, known_checkpoint_files(args.output_path))
-    settings = {**decisive_settings(args), **more}
-    return Description({"checkpoint": identity, "settings": settings}, {"checkpoint_files": files})
+    identity, files = checkpoint_identity(settings.checkpoint, known_checkpoint_files(output_path))
+    decisive = {**decisive_settings(settings), **more}
+    return Description({"checkpoint": identity, "settings": decisive}, {"checkpoint_files": files})
 
 
 def read_input(args: argparse.Namespace) -> list[Record | BrokenRecord]:

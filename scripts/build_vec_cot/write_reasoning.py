@@ -30,11 +30,10 @@ from inference.common.terminal import start_logging
 from inference.data.doubts import most_frequent_error
 from inference.data.response import reasoning_steps
 from inference.data.vecbench import BrokenRecord, Record
-from inference.engines.base import EngineFailed
+from inference.engines.base import EngineFailed, EngineSettings
 from inference.engines.checkpoints import CheckpointRefused
 from inference.engines.load import load_engine
 from inference.runs.folder import Description, open_shard, prepare
-from inference.runs.settings import engine_settings
 from inference.runs.shards import ShardBusy, read_results
 from inference.runs.worker import infer_share
 from scripts.build_vec_cot.records import say_notices, write_rows
@@ -73,13 +72,13 @@ def next_attempt(answers: dict[int, dict[str, Any]], record: Record, limits: Lim
 def ask(
     items: list[Record | BrokenRecord],
     args: argparse.Namespace,
+    settings: EngineSettings,
     description: Description,
     template: str,
     limits: Limits,
 ) -> None:
     """Make every attempt that is missing, in rounds: the first of all records, then the second of the failed …"""
-    settings = engine_settings(args)
-    start_engine = functools.cache(lambda: load_engine(args.engine, settings))
+    start_engine = functools.cache(lambda: load_engine(settings))
     mine = [item for item in items if item.position % args.n_shards == args.index]
     with open_shard(args.output_path, args.index, args.n_shards, description) as (writer, _):
         for number in range(1, args.attempts + 1):
@@ -95,7 +94,7 @@ def ask(
             if not asked:
                 break
             log.info("round %d of at most %d: %d of %d records", number, args.attempts, len(asked), len(mine))
-            infer_share(asked, writer, args, settings, start_engine, found_images(settings.budget))
+            infer_share(asked, writer, settings, start_engine, found_images(settings.budget), args.image_workers)
 
 
 def collect(items: list[Record | BrokenRecord], args: argparse.Namespace, limits: Limits) -> dict[str, list[dict]]:
@@ -144,19 +143,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     start_logging()
-    parser, args = parse_settings(__doc__, add_arguments, arguments)
+    parser, args, settings = parse_settings(__doc__, add_arguments, arguments)
     if not 0 < args.attempts <= MAX_QUESTIONS:
         parser.error(f"expected 0 < --attempts <= {MAX_QUESTIONS}, got {args.attempts}")
     if args.temperature == 0 and args.attempts > 1:
         parser.error("at --temperature 0 every attempt is the same: give --attempts 1 or a higher temperature")
     try:
         template, limits = load_template(args.teacher_prompt), Limits(args.min_words, args.max_words)
-        description = describe_sampling(args, teacher_prompt=template)
+        description = describe_sampling(settings, args.output_path, teacher_prompt=template)
         items = read_input(args)
         if args.collect_only:
             prepare(args.output_path, description, alone=False)
         else:
-            ask(items, args, description, template, limits)
+            ask(items, args, settings, description, template, limits)
             if args.n_shards > 1:
                 return
         files = collect(items, args, limits)

@@ -173,7 +173,9 @@ def main() -> None:
     parser.add_argument("--published", type=int, default=24, help="samples that are asked one by one")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    settings = EngineSettings(str(TOY_CHECKPOINT), "toy", max_new_tokens=192, budget=BUDGET)
+    settings = EngineSettings(
+        str(TOY_CHECKPOINT), max_new_tokens=192, min_pixels=BUDGET.min_pixels, max_pixels=BUDGET.max_pixels
+    )
     folder = Path(tempfile.mkdtemp(prefix="inference_benchmark_"))
     try:
         records = draw_toy_world(folder, args.samples)

@@ -144,7 +144,9 @@ def test_a_served_model_answers_as_the_offline_engine_does(server, offline, toy_
 def test_answers_are_given_out_while_no_further_request_is_ready(server, toy_data, monkeypatch):
     """The second request comes only after the first one's answer: who waits for it waits for ever."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    settings = EngineSettings("", "toy", temperature=0, max_new_tokens=16, base_url=f"http://127.0.0.1:{server}/v1")
+    settings = EngineSettings(
+        model_name="toy", engine="openai", base_url=f"http://127.0.0.1:{server}/v1", temperature=0, max_new_tokens=16
+    )
     source = ImageSource([toy_data.parent], settings.budget)
     first, second = (
         Request(record.sample_id, chat_messages(record), source.load(record.image))
@@ -161,7 +163,7 @@ def test_answers_are_given_out_while_no_further_request_is_ready(server, toy_dat
             yield None
         yield second
 
-    for output in load_engine("openai", settings).run(requests()):
+    for output in load_engine(settings).run(requests()):
         assert output.error is None
         finished.append(output.sample_id)
     assert finished == [first.sample_id, second.sample_id]

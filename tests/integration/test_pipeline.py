@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from inference.data.images import ImageSource, PixelBudget
+from inference.data.images import ImageSource
 from inference.data.loader import ImageLoader
 from inference.data.prompts import chat_messages
 from inference.engines.base import EngineFailed, EngineSettings, Request
@@ -17,9 +17,8 @@ from inference.runs.shards import ShardWriter, finished_samples, shard_path
 from inference.runs.worker import Worker, share_of
 from tests.helpers.commands import TOY_CHECKPOINT, read_jsonl
 
-TOY_BUDGET = PixelBudget(3136, 12544)
 SETTINGS = EngineSettings(
-    str(TOY_CHECKPOINT), "toy", temperature=0, max_new_tokens=160, budget=TOY_BUDGET, max_num_seqs=8
+    str(TOY_CHECKPOINT), "toy", temperature=0, max_new_tokens=160, min_pixels=3136, max_pixels=12544, max_num_seqs=8
 )
 PATIENCE = 120  # seconds until a test gives up on an engine that stands still
 
@@ -28,7 +27,7 @@ PATIENCE = 120  # seconds until a test gives up on an engine that stands still
 def engine(request):
     """An engine in this process; what it sets in the environment is taken back for the tests after it."""
     before = dict(os.environ)
-    yield load_engine(request.param, SETTINGS)
+    yield load_engine(dataclasses.replace(SETTINGS, engine=request.param))
     os.environ.clear()
     os.environ.update(before)
 
@@ -47,7 +46,7 @@ class SlowSource(ImageSource):
 
 
 def requests_of(records, folder):
-    source = ImageSource([folder], TOY_BUDGET)
+    source = ImageSource([folder], SETTINGS.budget)
     return [Request(record.sample_id, chat_messages(record), source.load(record.image)) for record in records]
 
 
@@ -97,7 +96,7 @@ def test_requests_that_never_come_leave_an_engine_with_nothing(engine):
 def test_a_slow_image_holds_no_other_sample_up(engine, toy_data, tmp_path):
     """It is the second of 16, and can be read only when all the others have been answered and written."""
     records = share_of(toy_data, 0, 1, 16)
-    source = SlowSource([Path(toy_data).parent], TOY_BUDGET, slow=records[1].image)
+    source = SlowSource([Path(toy_data).parent], SETTINGS.budget, slow=records[1].image)
 
     class Watched(Worker):
         def finish(self, output):
@@ -136,7 +135,7 @@ def test_an_engine_that_dies_in_the_middle_loses_no_finished_line(engine, toy_da
                     raise RuntimeError(died)
                 return call(*arguments, **options)
 
-            source = ImageSource([Path(toy_data).parent], TOY_BUDGET)
+            source = ImageSource([Path(toy_data).parent], SETTINGS.budget)
             with monkeypatch.context() as patch, ImageLoader(source, in_order=True) as loader:
                 patch.setattr(model, name, failing)
                 worker.run(engine, loader.load(missing), len(missing))

@@ -7,7 +7,6 @@ import shutil
 import numpy as np
 import pytest
 
-from inference.data.images import PixelBudget
 from inference.data.response import REASONING_STEPS, read_response
 from inference.data.vecbench import MIKELS_8, TASKS
 from inference.engines.base import EngineSettings, toy_limits
@@ -149,9 +148,9 @@ def recalibration(tmp_path_factory):
 def predictor(recalibration):
     """The toy model in this process, its confidence recalibrated."""
     settings = EngineSettings(
-        str(TOY_CHECKPOINT), "toy", temperature=0, max_new_tokens=192, budget=PixelBudget(3136, 12544)
+        str(TOY_CHECKPOINT), engine="transformers", temperature=0, max_new_tokens=192, min_pixels=3136, max_pixels=12544
     )
-    return Predictor("transformers", settings, recalibration=load_recalibration(recalibration))
+    return Predictor(settings, recalibration=load_recalibration(recalibration))
 
 
 def test_stated_and_recalibrated_confidence_stand_side_by_side(predictor, recalibration, images):

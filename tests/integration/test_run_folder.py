@@ -21,7 +21,8 @@ IDENTITIES = st.dictionaries(st.sampled_from("abc"), st.dictionaries(st.sampled_
 
 def described(data, output, *more, checkpoint=TOY_CHECKPOINT):
     arguments = ["--data_path", data, "--output_path", output, "--checkpoint", checkpoint, *TOY_PIXELS, *more]
-    return describe_run(parse_args([str(word) for word in arguments]))
+    _, settings = parse_args([str(word) for word in arguments])
+    return describe_run(settings, str(data), str(output))
 
 
 @pytest.fixture

@@ -304,7 +304,7 @@ def test_weights_of_another_model_are_not_filled_up_with_random_numbers(of_five_
     from inference.engines.load import load_engine
 
     with pytest.raises(CheckpointRefused, match=r"lack 12 tensors .*layers\.4\."):
-        load_engine("transformers", EngineSettings(str(of_five_layers), "model"))
+        load_engine(EngineSettings(str(of_five_layers), engine="transformers"))
 
 
 def test_where_a_configuration_was_loaded_from_is_no_value_of_the_model(model):

@@ -6,7 +6,6 @@ from PIL import Image
 from inference.data.images import ImageSource
 from inference.engines.base import EngineSettings, Output
 from inference.evaluate import missing_samples
-from inference.inference_vllm import parse_args
 from inference.metrics.results import read_shards
 from inference.runs.shards import ShardWriter, merge_shards, shard_path, to_line
 from inference.runs.worker import infer_share, share_of
@@ -45,12 +44,9 @@ def infer(data, output):
         engines.append(Repeats())
         return engines[-1]
 
-    paths = ["--data_path", str(data), "--output_path", str(output)]
-    args = parse_args([*paths, "--engine", "openai", "--base_url", "http://unused", "--model_name", "m"])
+    settings = EngineSettings(engine="openai", base_url="http://unused", model_name="m")
     with ShardWriter(output, 0, 1) as writer:
-        infer_share(
-            share_of(data, 0, 1, None), writer, args, EngineSettings("", "m"), start, ImageSource([data.parent])
-        )
+        infer_share(share_of(data, 0, 1, None), writer, settings, start, ImageSource([data.parent]))
     return sorted(engines[0].asked) if engines else None
 
 
