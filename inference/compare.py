@@ -7,7 +7,7 @@
 Reads the runs' merged.jsonl (evaluate first). Both runs must have answered the same samples;
 those that only one has are counted and left out. Both are judged in the same resamples of the
 images (``inference.metrics.bootstrap``), so that what is hard for both cancels. Writes comparison.tsv
-and the figure ``comparison`` (``--formats png pdf svg``) into ``--output_dir`` (default:
+and the plot ``comparison`` (``--formats png pdf svg``) into ``--output_dir`` (default:
 RUN_B/compared_with_<RUN_A>).
 """
 
@@ -17,7 +17,7 @@ import argparse
 import csv
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ from inference.metrics.results import Results, read_file
 from inference.metrics.rows import METRICS, short_name
 from inference.runs.shards import atomic_write
 
-# Figures that are compared, most asked for first; True where more is better.
+# Metrics that are compared, most asked for first; True where more is better.
 COMPARED = {
     "accuracy": True,
     "macro_accuracy": True,
@@ -56,16 +56,16 @@ class ComparisonError(ValueError):
 
 @dataclass
 class Difference:
-    """One figure of one row in both runs; fractions.
+    """One metric of one row in both runs; fractions.
 
     Attributes:
         difference: B − A; ``low`` and ``high`` bound it.
-        p: of no difference, two-sided; ``p_holm`` corrected for the rows of this figure.
+        p: of no difference, two-sided; ``p_holm`` corrected for the rows of this metric.
     """
 
     row: str
     kind: str
-    figure: str
+    metric: str
     a: float
     b: float
     difference: float
@@ -78,7 +78,7 @@ class Difference:
     def verdict(self) -> str:
         if not self.p_holm < ALPHA:
             return ""
-        return "better" if (self.difference > 0) == COMPARED[self.figure] else "worse"
+        return "better" if (self.difference > 0) == COMPARED[self.metric] else "worse"
 
 
 def read_evaluated(folder: Path) -> Results:
@@ -97,7 +97,7 @@ def read_evaluated(folder: Path) -> Results:
 
 
 def paired_table(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
-    """From two runs' ``prediction_table``, one row a sample that both answered.
+    """From two runs' ``prediction_table``, one row per sample that both answered.
 
     Columns: sample_id, task, truth, image, and each run's reading (``label_a``, ``label_b``, …).
 
@@ -128,7 +128,7 @@ def _view(cells: Cells, run: str) -> Cells:
 
 
 def differences(table: pd.DataFrame, n_resamples: int = 2000, seed: int = 0) -> list[Difference]:
-    """B − A of every compared figure of every task, group and Overall, both runs in the same resamples.
+    """B − A of every compared metric of every task, group and Overall, both runs in the same resamples.
 
     An error of ``ERRORS`` is raised by chance in both runs. The difference is that of the two
     estimates: its resamples are moved so that their mean is the difference seen.
@@ -139,29 +139,29 @@ def differences(table: pd.DataFrame, n_resamples: int = 2000, seed: int = 0) -> 
     def metrics_of(part: Cells, weights: np.ndarray) -> dict[tuple[str, str, str], np.ndarray]:
         a, b = (estimate_rows(_view(part, run), weights) for run in "ab")
         return {
-            (name, figure, run): values
+            (name, metric, run): values
             for (name, _, of_a), (_, _, of_b) in zip(a, b, strict=True)
-            for figure in COMPARED
-            if figure in of_a
-            for run, values in (("a", of_a[figure]), ("b", of_b[figure]), ("b - a", of_b[figure] - of_a[figure]))
+            for metric in COMPARED
+            if metric in of_a
+            for run, values in (("a", of_a[metric]), ("b", of_b[metric]), ("b - a", of_b[metric] - of_a[metric]))
         }
 
     point, drawn = resampled(cells, n_resamples, seed, metrics_of)
     kinds = {name: kind for name, kind, _ in slices(cells)}
     found = []
     for name, kind in kinds.items():
-        for figure in COMPARED:
-            difference = point.get((name, figure, "b - a"), np.nan)
+        for metric in COMPARED:
+            difference = point.get((name, metric, "b - a"), np.nan)
             if not np.isfinite(difference):
                 continue
-            values = drawn[name, figure, "b - a"]
-            if figure in ERRORS:
+            values = drawn[name, metric, "b - a"]
+            if metric in ERRORS:
                 values = values - (np.nanmean(values) - difference)
             low, high = (float(bound) for bound in interval(values))
-            a, b = (point[name, figure, run] for run in "ab")
-            found.append(Difference(name, kind, figure, a, b, difference, low, high, float(two_sided_p(values))))
-    for figure in COMPARED:
-        family = [item for item in found if item.figure == figure]
+            a, b = (point[name, metric, run] for run in "ab")
+            found.append(Difference(name, kind, metric, a, b, difference, low, high, float(two_sided_p(values))))
+    for metric in COMPARED:
+        family = [item for item in found if item.metric == metric]
         for item, corrected in zip(family, holm(np.array([item.p for item in family])), strict=True):
             item.p_holm = float(corrected)
     return found
@@ -169,7 +169,7 @@ def differences(table: pd.DataFrame, n_resamples: int = 2000, seed: int = 0) -> 
 
 def too_few_resamples(found: Sequence[Difference], n_resamples: int) -> str:
     """A line when no p can be below 0.05 after the correction, as p is at least 2 / (n_resamples + 1); else none."""
-    rows = max((sum(item.figure == figure for item in found) for figure in COMPARED), default=0)
+    rows = max((sum(item.metric == metric for item in found) for metric in COMPARED), default=0)
     needed = round(2 * rows / ALPHA)  # where the smallest p, 2 / (n_resamples + 1), is below ALPHA / rows
     if n_resamples >= needed:
         return ""
@@ -179,58 +179,59 @@ def too_few_resamples(found: Sequence[Difference], n_resamples: int) -> str:
     )
 
 
-def _number(value: float, figure: str, signed: bool = False) -> str:
-    _, number_format, factor = METRICS[figure]
+def _number(value: float, metric: str, signed: bool = False) -> str:
+    _, number_format, factor = METRICS[metric]
     return format(factor * value, ("+" if signed else "") + number_format)
 
 
 def comparison_text(found: list[Difference], name_a: str, name_b: str, n_resamples: int) -> str:
-    """A block a figure, a line a row."""
+    """A block per metric, a line per row."""
     lines = [
         f"A: {name_a}",
         f"B: {name_b}",
         f"B - A with {LEVEL:.0%} intervals, {n_resamples} paired resamples of the images within their tasks;",
-        "p two-sided; better, worse: p below 0.05 after Holm's correction for the rows of the figure",
+        "p two-sided; better, worse: p below 0.05 after Holm's correction for the rows of the metric",
         "ECE, smooth ECE: chance raises both runs' estimates; the interval is of the difference between such estimates",
     ]
     note = too_few_resamples(found, n_resamples)
     lines += [note] if note else []
-    for figure, higher in COMPARED.items():
-        items = [item for item in found if item.figure == figure]
+    for metric, higher in COMPARED.items():
+        items = [item for item in found if item.metric == metric]
         if items:
             direction = "higher" if higher else "lower"
-            lines += ["", f"{METRICS[figure][0].strip()} ({direction} is better)"]
+            lines += ["", f"{METRICS[metric][0].strip()} ({direction} is better)"]
             lines.append(f"  {'':<15} {'A':>7} {'B':>7} {'B - A':>8}  {'interval':<18} {'p':>6}")
         for item in items:
-            bounds = f"[{_number(item.low, figure, True)}, {_number(item.high, figure, True)}]"
+            bounds = f"[{_number(item.low, metric, True)}, {_number(item.high, metric, True)}]"
             lines.append(
-                f"  {item.row:<15} {_number(item.a, figure):>7} {_number(item.b, figure):>7} "
-                f"{_number(item.difference, figure, True):>8}  {bounds:<18} {item.p:>6.3f} {item.verdict}".rstrip()
+                f"  {item.row:<15} {_number(item.a, metric):>7} {_number(item.b, metric):>7} "
+                f"{_number(item.difference, metric, True):>8}  {bounds:<18} {item.p:>6.3f} {item.verdict}".rstrip()
             )
     return "\n".join(lines) + "\n"
 
 
 def write_tsv(found: list[Difference], path: Path) -> None:
     """Every difference, one per line, in fractions."""
-    names = ["row", "kind", "figure", "a", "b", "difference", "low", "high", "p", "p_holm", "verdict"]
+    header = ["row", "kind", "figure", "a", "b", "difference", "low", "high", "p", "p_holm", "verdict"]
     with atomic_write(path) as handle:
         writer = csv.writer(handle, delimiter="\t", lineterminator="\n")
-        writer.writerow(names)
+        writer.writerow(header)
         for item in found:
-            writer.writerow([f"{x:.6f}" if isinstance(x, float) else x for x in (getattr(item, n) for n in names)])
+            values = [*astuple(item), item.verdict]
+            writer.writerow([f"{x:.6f}" if isinstance(x, float) else x for x in values])
 
 
 def draw_comparison(found: list[Difference], path: Path, notes: list[str], formats: Sequence[str]) -> None:
-    """The differences of the main figures with their intervals, in a file a format."""
+    """The differences of the main metrics with their intervals, one file per format."""
     from inference.plots.intervals import run_comparison  # matplotlib: not for the library's users
 
     rows = []
-    for figure in DRAWN:
-        factor = METRICS[figure][2]
-        for item in (item for item in found if item.figure == figure):
+    for metric in DRAWN:
+        factor = METRICS[metric][2]
+        for item in (item for item in found if item.metric == metric):
             numbers = (factor * x for x in (item.difference, item.low, item.high))
-            rows.append((item.row, short_name(figure), *numbers))
-    better = {short_name(figure): "higher" if COMPARED[figure] else "lower" for figure in DRAWN}
+            rows.append((item.row, short_name(metric), *numbers))
+    better = {short_name(metric): "higher" if COMPARED[metric] else "lower" for metric in DRAWN}
     note = "\n".join(sorted(set(notes)))
     run_comparison(rows, path, "B − A (points)", formats, note, better)
 
@@ -243,12 +244,12 @@ def main() -> None:
     parser.add_argument("run_a", type=Path, help="an evaluated run's folder")
     parser.add_argument("run_b", type=Path, nargs="?", help="another one of the same data")
     parser.add_argument(
-        "--published", type=Path, nargs="?", const=PUBLISHED_FOLDER, help="hold RUN_A's (or B's) figures against these"
+        "--published", type=Path, nargs="?", const=PUBLISHED_FOLDER, help="hold RUN_A's (or B's) metrics against these"
     )
     parser.add_argument("--n_resamples", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output_dir", type=Path)
-    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=["png"], help="of the figure, one or more")
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=["png"], help="of the plot, one or more")
     args = parser.parse_args()
     if args.run_b is None and args.published is None:
         parser.error("expected a second run, or --published")

@@ -23,29 +23,29 @@ def differences(folder: Path) -> list[str]:
     Raises:
         ValueError, OSError: when ``run.json`` or ``metrics.json`` is missing or unreadable.
     """
-    told = json.loads((folder / "metrics.json").read_text(encoding="utf-8")).get("run")
+    evaluated = json.loads((folder / "metrics.json").read_text(encoding="utf-8")).get("run")
     now_there = trace(folder)
     if now_there is None:
         raise FileNotFoundError(f"{folder / RUN_FILE}: no such file")
-    found = []
-    if told is None:
-        found.append("metrics.json names no run: evaluated from another folder?")
+    differing = []
+    if evaluated is None:
+        differing.append("metrics.json names no run: evaluated from another folder?")
     else:
-        if told["run_json_sha256"] != now_there["run_json_sha256"]:
-            found.append("metrics.json was made from another state of run.json: evaluate again")
-        if told["results_sha256"] != file_sha256(folder / "merged.jsonl"):
-            found.append("merged.jsonl is not the file that metrics.json was made from")
+        if evaluated["run_json_sha256"] != now_there["run_json_sha256"]:
+            differing.append("metrics.json was made from another state of run.json: evaluate again")
+        if evaluated["results_sha256"] != file_sha256(folder / "merged.jsonl"):
+            differing.append("merged.jsonl is not the file that metrics.json was made from")
     run = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
     data, checkpoint = run["files"]["data_path"], run["files"]["checkpoint"]
     if not Path(data).is_file():
-        found.append(f"data file {data}: no such file")
+        differing.append(f"data file {data}: no such file")
     elif data_identity(data) != run["identity"]["data"]:
-        found.append(f"data file {data} has changed since")
+        differing.append(f"data file {data} has changed since")
     if Path(checkpoint).is_absolute() and not Path(checkpoint).is_dir():
-        found.append(f"checkpoint {checkpoint}: no such folder")
+        differing.append(f"checkpoint {checkpoint}: no such folder")
     elif checkpoint_identity(checkpoint)[0] != run["identity"]["checkpoint"]:
-        found.append(f"checkpoint {checkpoint} has changed since")
-    return found
+        differing.append(f"checkpoint {checkpoint} has changed since")
+    return differing
 
 
 def main() -> None:

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -35,7 +35,6 @@ from inference.metrics.calibration import Tally
 from inference.metrics.corrected import apart_note
 from inference.metrics.prediction_table import OVERALL, correctness, group_slices
 from inference.metrics.recalibration import (
-    IDENTITY,
     METHODS,
     Recalibration,
     cross_fitted,
@@ -58,8 +57,8 @@ BY_GROUP = f"{OVERALL}, a map per group"
 class RecalibrationFileError(ValueError):
     """A file that does not hold recalibration maps: names the file, the field and what was expected."""
 
-    def __init__(self, path: str | Path, field: str, expected: str):
-        super().__init__(f"{path}, field '{field}': expected {expected}")
+    def __init__(self, path: str | Path, field: str, problem: str):
+        super().__init__(f"{path}, field '{field}': {problem}")
 
 
 @dataclass(frozen=True)
@@ -83,53 +82,9 @@ class Recalibrations:
 
 def save_recalibration(maps: Mapping[str, Recalibration], path: str | Path, facts: Mapping[str, Any]) -> None:
     """Write maps by group, and the facts they were fitted on (n, data, notices), as readable JSON."""
-    defaults = asdict(Recalibration("", -1))
-    content = {
-        "format": FORMAT,
-        "facts": dict(facts),
-        "maps": {
-            group: {key: value for key, value in asdict(fitted).items() if value != defaults[key]}
-            for group, fitted in maps.items()
-        },
-    }
+    content = {"format": FORMAT, "facts": dict(facts), "maps": msgspec.to_builtins(dict(maps))}
     with atomic_write(path) as handle:
         handle.write(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def _check_map(path: str | Path, where: str, fields: Any) -> Recalibration:
-    """One map of a file.
-
-    Raises:
-        RecalibrationFileError: when a field is missing, unknown, of another kind or out of range.
-    """
-
-    def expect(holds: bool, field: str, expected: str) -> None:
-        if not holds:
-            value = fields.get(field) if field and isinstance(fields, dict) else fields
-            raise RecalibrationFileError(path, f"{where}.{field}".rstrip("."), f"{expected}, got {describe(value)}")
-
-    def is_number(value: Any) -> bool:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-    expect(isinstance(fields, dict), "", "an object")
-    for field in fields:
-        expect(field in Recalibration.__dataclass_fields__, field, "no such field")
-    expect(fields.get("method") in (*METHODS, IDENTITY), "method", f"one of {', '.join((*METHODS, IDENTITY))}")
-    expect(is_number(fields.get("n")) and fields["n"] == int(fields["n"]) >= 0, "n", "a count of samples")
-    expect(isinstance(fields.get("remark", ""), str), "remark", "a text")
-    if fields["method"] in ("temperature", "platt"):
-        expect(is_number(fields.get("slope", 1.0)) and fields.get("slope", 1.0) >= 0, "slope", "a number of 0 or more")
-        expect(is_number(fields.get("intercept", 0.0)), "intercept", "a number")
-    for field in ("x", "y"):
-        values = fields.get(field, [])
-        is_list = isinstance(values, list) and all(is_number(value) and 0 <= value <= 1 for value in values)
-        expect(is_list, field, "a list of numbers in [0, 1]")
-        if fields["method"] in ("isotonic", "histogram"):
-            expect(len(values) > 0, field, "at least one number")
-    x, y = fields.get("x", []), fields.get("y", [])
-    expect(x == sorted(x), "x", "ascending numbers")
-    expect(len(x) == len(y), "y", f"as many numbers as in x, {len(x)}")
-    return Recalibration(**{**fields, "x": tuple(x), "y": tuple(y)})
 
 
 def load_recalibration(path: str | Path) -> Recalibrations:
@@ -142,14 +97,20 @@ def load_recalibration(path: str | Path) -> Recalibrations:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise RecalibrationFileError(path, "(file)", f"JSON, {error}") from None
+        raise RecalibrationFileError(path, "(file)", f"expected JSON, {error}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else content
-        raise RecalibrationFileError(path, "format", f"{FORMAT!r}, got {describe(found)}")
+        raise RecalibrationFileError(path, "format", f"expected {FORMAT!r}, got {describe(found)}")
     for field in ("facts", "maps"):
         if not isinstance(content.get(field), dict):
-            raise RecalibrationFileError(path, field, f"an object, got {describe(content.get(field))}")
-    maps = {group: _check_map(path, f"maps.{group}", fields) for group, fields in content["maps"].items()}
+            raise RecalibrationFileError(path, field, f"expected an object, got {describe(content.get(field))}")
+    maps = {}
+    for group, fields in content["maps"].items():
+        try:
+            maps[group] = msgspec.convert(fields, Recalibration)
+        except msgspec.ValidationError as error:
+            problem, _, place = str(error).partition(" - at `$")
+            raise RecalibrationFileError(path, f"maps.{group}{place.rstrip('`')}", problem) from None
     return Recalibrations(maps, content["facts"])
 
 

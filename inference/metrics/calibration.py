@@ -468,7 +468,7 @@ def wilson_interval(successes: ArrayLike, counts: ArrayLike, level: float = 0.95
     """Interval of a share by Wilson's score method (Wilson, 1927; recommended by Brown, Cai and DasGupta, 2001).
 
     Args:
-        successes, counts: (n,) whole numbers, one pair a share.
+        successes, counts: (n,) whole numbers, one pair per share.
 
     Returns:
         lower and upper ends, (n,) each; NaN where the count is 0.
@@ -491,7 +491,7 @@ def risk_coverage_curve(confidence: ArrayLike, correctness: ArrayLike) -> tuple[
         correctness: (n,) of 0 and 1.
 
     Returns:
-        coverage (share of the n answers kept, ascending, ends at 1) and risk, one value a point.
+        coverage (share of the n answers kept, ascending, ends at 1) and risk, one value per point.
     """
     doubt = -np.nan_to_num(np.asarray(confidence, dtype=float), nan=-np.inf, neginf=-np.inf)
     correctness = np.asarray(correctness, dtype=float)

@@ -51,7 +51,7 @@ DRAWN_SOURCE_METRICS = ("ece", "brier", "roc_auc", "aurc")
 
 NOTES = """\
 What differs from the published protocol:
-  Prediction: the one candidate that is a whole word inside <answer>, newlines allowed; what stands between <think>
+  Prediction: the one candidate that is a whole word inside <answer>, newlines allowed; what is between <think>
     and </think> is not searched. Compared in lower case and Unicode's NFKC, blanks around and within a label made one.
   Several labels: different candidates in the answers are no answer (published: the first of the record's order).
   Overall: the same prediction as the rows (published: the whole response, reasoning included).

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import Annotated
 
+import msgspec
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit
@@ -33,9 +34,11 @@ MAX_BINS = 10
 IDENTITY = "identity"
 
 
-@dataclass(frozen=True)
-class Recalibration:
-    """A fitted map; plain numbers, so that a file holds all of it.
+Confidences = tuple[Annotated[float, msgspec.Meta(ge=0, le=1)], ...]
+
+
+class Recalibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A fitted map; plain numbers, so that a file holds all of it, and the schema of that file.
 
     Attributes:
         method: one of ``METHODS``, or "identity".
@@ -47,12 +50,23 @@ class Recalibration:
     """
 
     method: str
-    n: int
-    slope: float = 1.0
+    n: Annotated[int, msgspec.Meta(ge=0)]
+    slope: Annotated[float, msgspec.Meta(ge=0)] = 1.0
     intercept: float = 0.0
-    x: tuple[float, ...] = ()
-    y: tuple[float, ...] = ()
+    x: Confidences = ()
+    y: Confidences = ()
     remark: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError: what the fields' types cannot say."""
+        if self.method not in (*METHODS, IDENTITY):
+            raise ValueError(f"method: expected one of {', '.join((*METHODS, IDENTITY))}, got {self.method!r}")
+        if list(self.x) != sorted(self.x):
+            raise ValueError("x: expected ascending numbers")
+        if len(self.x) != len(self.y):
+            raise ValueError(f"y: expected as many numbers as in x, {len(self.x)}")
+        if self.method in ("isotonic", "histogram") and not self.x:
+            raise ValueError("x: expected at least one number")
 
     def apply(self, confidence: ArrayLike) -> np.ndarray:
         """Recalibrated confidences in [0, 1], of the shape given; NaN stays NaN."""
@@ -70,7 +84,7 @@ class Recalibration:
 def _fit_slope(score: np.ndarray, target: np.ndarray, fit_intercept: bool) -> tuple[float, float]:
     """Most likely (slope, intercept) of a logistic regression on targets in [0, 1].
 
-    scikit-learn takes classes, so each sample stands once in each class, with its target as weight.
+    scikit-learn takes classes, so each sample is once in each class, with its target as weight.
     """
     model = LogisticRegression(C=np.inf, fit_intercept=fit_intercept, tol=1e-7, max_iter=1000)
     classes = np.repeat([1, 0], len(score))
@@ -179,7 +193,7 @@ def fit_recalibration(method: str, confidence: ArrayLike, correctness: ArrayLike
 
     Raises:
         ValueError: on another method, lengths that differ, or values out of range. Data that say
-            too little are no error; the module's head tells what they give.
+            too little are no error; the module's head says what they give.
     """
     confidence, correctness = _checked(method, confidence, correctness)
     n = len(confidence)

@@ -1,4 +1,4 @@
-"""Figures of a confidence: reliability diagram, risk and coverage, histograms; one panel a group and one overall.
+"""Plots of a confidence: reliability diagram, risk and coverage, histograms; a panel per group and one overall.
 
 Each takes the table of ``prediction_table`` (columns task, group, truth, label,
 confidence), a path without suffix, and the formats; it returns the files it wrote. An answer is

@@ -1,4 +1,4 @@
-"""Confusion matrices: which label is taken for which, a figure a task.
+"""Confusion matrices: which label is taken for which, a plot per task.
 
     from inference.plots.confusion import confusion_matrices
     confusion_matrices(table, "infer_results/my_run/confusion", formats=("png", "pdf"))
@@ -28,7 +28,7 @@ COLOUR_MAP = "Blues"
 MAX_LABELS_WITH_COUNTS = 8
 MIN_PERCENT_SHOWN = 10
 MAX_NAME = 24  # characters
-# A data file may have a task of its own in every line, or thousands of labels: nobody looks at so many figures.
+# A data file may have a task of its own in every line, or thousands of labels: too many plots to look at.
 MAX_OTHER_TASKS = 30
 MAX_LABELS_DRAWN = 100
 MAX_FILE_PART = 60  # characters, of up to 4 bytes each; a file name may have 255 bytes
@@ -156,6 +156,6 @@ def confusion_matrices(
             continue
         written += confusion_matrix(task, by_task[task], f"{path}_{name}", formats, note, labels)
     if left_out:
-        told = f"no confusion matrix of {len(left_out)} tasks, for instance {one_line(left_out[0], 60)}"
-        print(f"{told}: more than {MAX_LABELS_DRAWN} labels, or too many tasks", file=sys.stderr)
+        left = f"no confusion matrix of {len(left_out)} tasks, for instance {one_line(left_out[0], 60)}"
+        print(f"{left}: more than {MAX_LABELS_DRAWN} labels, or too many tasks", file=sys.stderr)
     return written

@@ -1,10 +1,10 @@
-"""The figures of an evaluation: accuracy and coverage by threshold, calibration curves, and all others in one call.
+"""The plots of an evaluation: accuracy and coverage by threshold, calibration curves, and all others in one call.
 
     python -m inference.plots --output_path infer_results/my_run --formats png pdf svg
 
-draws a run's figures again, for print or after a change, into its folder: ``confidence_thresholds``,
+draws a run's plots again, for print or after a change, into its folder: ``confidence_thresholds``,
 ``calibration_curves``, ``reliability``, ``risk_coverage``, ``confidence_histograms``, one
-``confusion_<task>`` a task and, for a run with several confidences, ``confidence_sources``. The two
+``confusion_<task>`` per task and, for a run with several confidences, ``confidence_sources``. The two
 first follow the tables; the others are in ``confidence``, ``confusion`` and ``intervals``.
 """
 
@@ -42,7 +42,7 @@ from inference.plots.style import (
 )
 from inference.runs.shards import atomic_path
 
-# Only what concerns the file: these two figures keep matplotlib's own type sizes.
+# Only what concerns the file: these two plots keep matplotlib's own type sizes.
 FILE_SETTINGS = ("pdf.fonttype", "svg.fonttype", "svg.hashsalt")
 
 
@@ -62,8 +62,8 @@ def plot_thresholds(analysis: dict[str, list[dict[str, float]]], path: Path, not
     for panel, measure in zip(panels, ("accuracy", "coverage"), strict=True):
         for group, rows in analysis.items():
             colour, line, marker = STYLES[group]
-            kept = [row for row in rows if row["coverage"] or (measure == "coverage" and row["coverage"] == 0)]
-            x, y = [row["threshold"] for row in kept], [100 * row[measure] for row in kept]
+            shown = [row for row in rows if row["coverage"] or (measure == "coverage" and row["coverage"] == 0)]
+            x, y = [row["threshold"] for row in shown], [100 * row[measure] for row in shown]
             panel.plot(x, y, color=colour, linestyle=line, marker=marker, markersize=4, label=group)
         panel.set(
             xlabel="confidence threshold", ylabel=f"{measure} (%)", xticks=np.arange(0.1, 1.0, 0.1), ylim=(0, 103)
@@ -109,7 +109,7 @@ def draw_figures(
     note: str = "",
     formats: Sequence[str] = ("png",),
 ) -> list[Path]:
-    """The two figures that follow the tables, under their names in the run's folder."""
+    """The two plots that follow the tables, under their names in the run's folder."""
     written = []
     for name in formats:
         for draw, data, stem in (
@@ -124,7 +124,7 @@ def draw_figures(
 def draw_confidence(
     table: pd.DataFrame, output_dir: Path, note: str = "", formats: Sequence[str] = ("png",)
 ) -> list[Path]:
-    """The figures about confidence, from the table of ``prediction_table``; returns the files written."""
+    """The plots about confidence, from the table of ``prediction_table``; returns the files written."""
     thresholds, curves = threshold_analysis(table), calibration_curves(table)
     written = draw_figures(thresholds, curves, output_dir, note, formats)
     for draw, stem in (
@@ -143,10 +143,10 @@ def draw_all(
     formats: Sequence[str] = ("png",),
     candidates: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Path]:
-    """Every figure of a run: those about confidence and the confusion matrices; returns the files written.
+    """Every plot of a run: those about confidence and the confusion matrices; returns the files written.
 
     Args:
-        note: what must stand on every figure, as that the data are synthetic.
+        note: what must be on every plot, as that the data are synthetic.
         candidates: task → labels in the record's order, for tasks outside VECBench.
 
     Raises:

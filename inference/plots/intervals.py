@@ -1,4 +1,4 @@
-"""Dot-and-interval figures: the differences of two runs, and several confidences side by side.
+"""Dot-and-interval plots: the differences of two runs, and several confidences side by side.
 
     from inference.plots.intervals import run_comparison
     rows = [("EmoSet-8", "accuracy", 1.2, -0.4, 2.9), ("Overall", "accuracy", 0.8, 0.1, 1.5)]

@@ -1,7 +1,7 @@
-"""How every figure looks: colours, type sizes, the notice at its foot, and the files it is written to.
+"""How every plot looks: colours, type sizes, the notice at its foot, and the files it is written to.
 
 Colours are Okabe and Ito's (2008), distinct for colour-blind eyes; line styles, markers and
-hatches keep things apart in grey. Figures are 7 inches wide, the text of a page; type is 8 to 10
+hatches keep things apart in grey. Plots are 7 inches wide, the text of a page; type is 8 to 10
 points there. PDF and SVG keep text as text, and the same data give the same bytes.
 
     from inference.plots.style import new_figure, save_figure, styled
@@ -30,7 +30,7 @@ from inference.metrics.prediction_table import OVERALL, group_slices
 from inference.runs.shards import atomic_path
 
 # A notebook passes its own backend on to its child processes, where it may not be installed: that would end the import.
-# Figures are written to files here, whatever the backend; it is kept for windows that the caller may draw.
+# Plots are written to files here, whatever the backend; it is kept for windows that the caller may draw.
 BACKEND = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
 try:
     import matplotlib
@@ -58,7 +58,7 @@ MIN_BIN_COUNT = 5
 
 WIDTH = 7.0  # inches
 FORMATS = ("png", "pdf", "svg")
-# Without a date, a figure drawn again is the same file.
+# Without a date, a plot drawn again is the same file.
 METADATA = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
 SETTINGS = {
@@ -85,7 +85,7 @@ SETTINGS = {
 
 
 def drawable(text: str) -> str:
-    """Text of data as a figure can hold it: an SVG file no control characters, a font no half of a character."""
+    """Text of data as a plot can hold it: an SVG file no control characters, a font no half of a character."""
     return plain(text, frozenset("\n"))
 
 
@@ -101,7 +101,7 @@ def styled(draw: Callable) -> Callable:
 
 
 def new_figure(height: float, width: float = WIDTH) -> Figure:
-    """A figure of so many inches that makes room for its own labels."""
+    """A plot of so many inches that makes room for its own labels."""
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.05)
     return figure
@@ -136,7 +136,7 @@ def save_figure(figure: Figure, path: str | Path, formats: Sequence[str] = ("png
 
 
 def group_panels(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """(name, samples) of the panels of a figure by group: the three groups, then all samples."""
+    """(name, samples) of the panels of a plot by group: the three groups, then all samples."""
     yield from group_slices(table)
     yield OVERALL, table
 

@@ -25,7 +25,7 @@ def paired_table(rows_a, rows_b):
 
 
 def by_key(found):
-    return {(item.row, item.figure): item for item in found}
+    return {(item.row, item.metric): item for item in found}
 
 
 def test_a_run_compared_with_itself_differs_in_nothing():
@@ -78,7 +78,7 @@ def test_fewer_resamples_than_the_correction_needs_are_said(n_resamples, said):
     rows = results_of(["FI-2", "EmoSet-8"], 150)
     found = differences(paired_table(rows, improved(rows)), n_resamples)
     text = comparison_text(found, "a", "b", n_resamples)
-    assert sum(item.figure == "accuracy" for item in found) == 5
+    assert sum(item.metric == "accuracy" for item in found) == 5
     assert ("too few for a verdict" in text) == said
     assert ("expected --n_resamples 200 or more" in text) == said
     assert bool(by_key(found)["Overall", "accuracy"].verdict) != said
