@@ -1,4 +1,4 @@
-"""One file that shows a run: its tables, its figures, and every sample with image, reasoning and answer.
+"""One file that shows a run: its tables, its plots, and every sample with image, reasoning and answer.
 
     python -m inference.report --output_path infer_results/my_run --data_path input_data/test_8k.jsonl
 
@@ -18,8 +18,8 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from inference.common.json_lines import decode_line, read_lines
@@ -31,12 +31,11 @@ from inference.data.response import REASONING_STEPS, reasoning_steps
 from inference.data.vecbench import GROUPS, TASKS, canonical_task, content_id, group_of, image_of, images_in
 from inference.metrics.prediction_table import SOURCES, VERBALIZED
 from inference.metrics.results import Results, read_file
-from inference.report.tables import escape, pictures_html, tables_html
+from inference.report.tables import PAGE, TEMPLATES, plots_in, tables_html
 from inference.report.thumbnails import make_thumbnails
 from inference.runs.folder import RunChanged, read_run
-from inference.runs.shards import atomic_write, to_line
+from inference.runs.shards import atomic_write
 
-PAGE = Path(__file__).with_name("page")
 SCRIPTS = ("sample.js", "page.js")  # in the order in which they run
 THUMBNAIL_BLOCK = 200  # small copies in one script element: the page decodes a block when it shows one of it
 MAX_SHOWN = 200  # characters of an image's path
@@ -159,57 +158,39 @@ def browser_data(samples: list[dict[str, Any]], n_total: int) -> dict[str, Any]:
     }
 
 
-def script_json(value: Any) -> str:
-    """JSON that may stand inside a script element: no ``<``, and no line break that only JavaScript knows."""
-    text = to_line(value).replace("<", "\\u003c")
-    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def data_element(name: str, value: Any) -> str:
-    return f'<script type="application/json" id="{name}">{script_json(value)}</script>\n'
-
-
 def _source_hash(text: str) -> str:
     """A Content-Security-Policy source: the SHA-256 of an inline element's text."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}'"
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}"
 
 
 def page_html(
-    title: str, facts: str, metrics: dict[str, Any], pictures: str, data: dict[str, Any], small: list[str]
+    title: str, facts: str, metrics: dict[str, Any], plots: Iterable[dict[str, Any]], data: dict, small: list[str]
 ) -> str:
     """The whole file. Its policy names our own style and script by hash: nothing else runs, nothing is fetched."""
     style = (PAGE / "page.css").read_text(encoding="utf-8")
     script = "\n".join((PAGE / name).read_text(encoding="utf-8") for name in SCRIPTS)
-    policy = (
-        f"default-src 'none'; img-src data:; style-src {_source_hash(style)}; script-src {_source_hash(script)}; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    found = (metrics.get(key) for key in ("notices", "doubts"))
-    lines = "".join(f"<p>{escape(note)}</p>" for notes in found if isinstance(notes, list) for note in notes)
-    blocks = [small[start : start + THUMBNAIL_BLOCK] for start in range(0, len(small), THUMBNAIL_BLOCK)]
-    elements = [data_element("data", data), *(data_element(f"thumbnails-{i}", block) for i, block in enumerate(blocks))]
-    return Template((PAGE / "page.html").read_text(encoding="utf-8")).substitute(
-        policy=policy,
-        title=escape(title),
-        facts=escape(facts),
-        notices=f'<aside class="notice" aria-label="Notice">{lines}</aside>' if lines else "",
+    page = TEMPLATES.get_template("page.html").render(
+        style_hash=_source_hash(style),
+        script_hash=_source_hash(script),
+        title=title,
+        facts=facts,
+        notices=[*metrics.get("notices", []), *metrics.get("doubts", [])],
         tables=tables_html(metrics),
-        pictures=pictures,
-        data="".join(elements),
+        plots=list(plots),
+        data=data,
+        thumbnails=[small[start : start + THUMBNAIL_BLOCK] for start in range(0, len(small), THUMBNAIL_BLOCK)],
         style=style,
         script=script,
     )
+    return page.encode("utf-8", "replace").decode("utf-8")  # half a character of a name becomes a question mark
 
 
 def facts_line(folder: Path, metrics: dict[str, Any], models: list[str]) -> str:
     """Who answered, how many samples, which run it was, when it was evaluated."""
-    counts = metrics.get("counts")
-    counts = counts if isinstance(counts, dict) else {}
     parts = [f"Model: {', '.join(models)}"] if models else []
-    if {"read", "predicted", "failed"} <= counts.keys():
+    if counts := metrics.get("counts"):
         parts.append("{read} samples read = {predicted} predicted + {failed} failed".format(**counts))
-    run = metrics.get("run")
-    if isinstance(run, dict) and isinstance(run.get("summary"), str):
+    if run := metrics.get("run"):
         parts.append(run["summary"])
     day = time.strftime("%Y-%m-%d %H:%M", time.localtime((folder / "metrics.json").stat().st_mtime))
     return " · ".join([*parts, f"evaluated {day}"])
@@ -244,7 +225,7 @@ def make_report(
     small = attach_images(samples, found)
     data = browser_data(samples, n_total)
     facts = facts_line(folder, metrics, results.models)
-    page = page_html(folder.resolve().name, facts, metrics, pictures_html(folder), data, small)
+    page = page_html(folder.resolve().name, facts, metrics, plots_in(folder), data, small)
     with atomic_write(folder / "report.html") as handle:
         handle.write(page)
     return folder / "report.html", len(samples)

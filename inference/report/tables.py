@@ -1,24 +1,29 @@
-"""The tables and figures of a report as HTML, from what metrics.json holds.
+"""The tables and plots of a report, from what metrics.json and the run's folder hold; page/ has their HTML.
 
 print(tables_html(json.loads(Path("my_run/metrics.json").read_text())))
 
-Tables are rendered from their rows: a figure that this module has never heard of is shown under
-its own name. Every string is escaped. Plain HTML: they are there without JavaScript and in print.
+Tables are made from their rows: a metric that this module has never heard of is shown under its own
+name. Every string is escaped. Plain HTML: they are there without JavaScript and in print.
 """
 
 from __future__ import annotations
 
 import base64
-import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from jinja2 import Environment, FileSystemLoader
+
 from inference.metrics.bootstrap import LEVEL
 from inference.metrics.rows import METRICS
 
-# The columns of a table; all other figures of its rows stand in the table below it.
+PAGE = Path(__file__).with_name("page")
+TEMPLATES = Environment(loader=FileSystemLoader(PAGE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+
+# The columns of a table; the table below it has all metrics of its rows.
 MAIN_COLUMNS = {
     "accuracy": "Acc",
     "macro_accuracy": "Macro Acc",
@@ -30,6 +35,7 @@ MAIN_COLUMNS = {
     "format_rate": "Well-formed",
     "n_samples": "Samples",
 }
+THRESHOLD_COLUMNS = {"accuracy": "Acc", "f1": "F1", "coverage": "Coverage"}
 TITLES = {
     "published metric_conf": "Published protocol, with confidence",
     "published metric": "Published protocol",
@@ -51,145 +57,103 @@ KINDS = ("task", "group", "overall")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def escape(text: Any) -> str:
-    """Text for HTML, in an element or an attribute; what UTF-8 cannot hold becomes a question mark."""
-    return html.escape(str(text).encode("utf-8", "replace").decode("utf-8"))
-
-
 def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def name_of(figure: str) -> str:
-    """A figure's name as metric_conf.log has it, or its field's; spaces at its start mark a part of the one above."""
-    return METRICS.get(figure, (MAIN_COLUMNS.get(figure, figure.replace("_", " ")),))[0]
+def metric_name(metric: str) -> str:
+    """A metric's name as metric_conf.log has it, or its field's; spaces at its start mark a part of the one above."""
+    return METRICS.get(metric, (MAIN_COLUMNS.get(metric, metric.replace("_", " ")),))[0]
 
 
-def number_text(figure: str, value: float) -> str:
-    """Counts as they are, figures as ``confidence_tables`` prints them; what is unknown is taken for a fraction."""
+def number_text(row: dict[str, Any], metric: str) -> str | None:
+    """Counts as they are, metrics as in metric_conf.log; what is unknown is taken for a fraction. None: no number."""
+    value = row.get(metric)
+    if not is_number(value):
+        return None
     if isinstance(value, int):
         return f"{value:,}"
-    _, number_format, factor = METRICS.get(figure, ("", ".2f", 100))
+    _, number_format, factor = METRICS.get(metric, ("", ".2f", 100))
     return format(factor * value, number_format).replace("-", "−")
 
 
-def cell(row: dict[str, Any], figure: str) -> str:
-    """One number, its interval below it when there is one, or a dash."""
-    value = row.get(figure)
-    if not is_number(value):
-        return '<td class="none">–</td>'
-    intervals = row.get("intervals")
-    bounds = intervals.get(figure) if isinstance(intervals, dict) else None
-    bounds = bounds if isinstance(bounds, dict) else {}
-    interval = ""
-    if is_number(bounds.get("low")) and is_number(bounds.get("high")):
-        low, high = (number_text(figure, float(bounds[end])) for end in ("low", "high"))
-        interval = f"<small>{low} to {high}</small>"
-    return f"<td>{number_text(figure, value)}{interval}</td>"
+def interval_text(row: dict[str, Any], metric: str) -> str:
+    """The bounds of the number's interval, or nothing."""
+    bounds = row.get("intervals", {}).get(metric)
+    return " to ".join(number_text({metric: float(bounds[end])}, metric) for end in ("low", "high")) if bounds else ""
 
 
-def samples_link(row: dict[str, Any]) -> str:
-    """The row's name, leading to its samples in the report's browser."""
-    name = str(row["name"])
-    kind = row.get("kind")
-    choice = {"task": f"{kind}:{name}"} if kind in ("task", "group") else {}
-    address = urlencode({"view": "samples", **choice}, errors="replace")
-    return f'<a href="#{escape(address)}">{escape(name)}</a>'
+def samples_address(row: dict[str, Any]) -> str:
+    """Where the report's browser shows the row's samples."""
+    choice = {"task": f"{row['kind']}:{row['name']}"} if row.get("kind") in ("task", "group") else {}
+    return "#" + urlencode({"view": "samples", **choice}, errors="replace")
 
 
-def _table(caption: str, head: Sequence[str], bodies: Sequence[Sequence[str]]) -> str:
-    header = "".join(f'<th scope="col">{name}</th>' for name in head)
-    blocks = "".join(f"<tbody>{''.join(f'<tr>{line}</tr>' for line in body)}</tbody>" for body in bodies if body)
-    return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{caption}">'
-        f"<table><thead><tr>{header}</tr></thead>{blocks}</table></div>\n"
-    )
+TEMPLATES.globals.update(
+    THRESHOLD_COLUMNS=THRESHOLD_COLUMNS,
+    metric_name=metric_name,
+    number_text=number_text,
+    interval_text=interval_text,
+    samples_address=samples_address,
+)
 
 
-def figures_of(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The numeric fields of the rows: those that metric_conf.log has, in its order, then all others."""
-    present = dict.fromkeys(name for row in rows for name, value in row.items() if is_number(value))
-    return [name for name in METRICS if name in present] + [name for name in present if name not in METRICS]
+@dataclass
+class Table:
+    """Rows of metrics.json under a title."""
 
+    title: str
+    note: str
+    rows: list[dict[str, Any]]
 
-def full_html(title: str, figures: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
-    """A line a figure, a column a row: folded, as it is long."""
-    lines = []
-    for figure in figures:
-        name = name_of(figure)
-        part = ' class="part"' if name.startswith(" ") else ""
-        lines.append(f'<th scope="row"{part}>{escape(name.strip())}</th>' + "".join(cell(row, figure) for row in rows))
-    table = _table(escape(f"{title}: all figures"), ["Figure", *(escape(row["name"]) for row in rows)], [lines])
-    return f'<details class="full"><summary>All {len(figures)} figures</summary>\n{table}</details>\n'
+    @property
+    def metrics(self) -> list[str]:
+        """The numeric fields of the rows: those that metric_conf.log has, in its order, then all others."""
+        present = dict.fromkeys(name for row in self.rows for name, value in row.items() if is_number(value))
+        return [name for name in METRICS if name in present] + [name for name in present if name not in METRICS]
 
+    @property
+    def main(self) -> dict[str, str]:
+        """metric → heading of the metrics that are shown at once; all are in a folded table below."""
+        return {metric: heading for metric, heading in MAIN_COLUMNS.items() if metric in self.metrics}
 
-def rows_html(title: str, rows: Sequence[dict[str, Any]], note: str = "") -> str:
-    """A table of rows with the main figures; below it, folded, one with every figure, Overall first."""
-    figures = figures_of(rows)
-    main = [figure for figure in MAIN_COLUMNS if figure in figures]
-    others = [row for row in rows if row.get("kind") not in KINDS]
-    tasks, groups, overall = ([row for row in rows if row.get("kind") == kind] for kind in KINDS)
-    bodies = [
-        [f'<th scope="row">{samples_link(row)}</th>' + "".join(cell(row, figure) for figure in main) for row in block]
-        for block in (tasks, groups, overall, others)
-    ]
-    text = f"<h3>{escape(title)}</h3>\n" + (f"<p>{escape(note)}</p>\n" if note else "")
-    text += _table(escape(title), ["Task or group", *(MAIN_COLUMNS[figure] for figure in main)], bodies)
-    if len(figures) > len(main):
-        text += full_html(title, figures, [*overall, *groups, *tasks, *others])
-    return text
+    def of_kind(self, *kinds: str) -> list[dict[str, Any]]:
+        return [row for kind in kinds for row in self.rows if row.get("kind") == kind]
+
+    @property
+    def others(self) -> list[dict[str, Any]]:
+        """Rows that are neither of a task nor of a group nor of all samples."""
+        return [row for row in self.rows if row.get("kind") not in KINDS]
 
 
 def is_rows(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(row, dict) and "name" in row for row in value)
 
 
-def _tables(metrics: dict[str, Any]) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
-    """(title, note, rows) of every list of rows in metrics.json, each once."""
+def tables_of(metrics: dict[str, Any]) -> Iterator[Table]:
+    """Every list of rows in metrics.json, each once."""
     shown: list[Any] = []
     for section in ("published", "corrected", "confidence"):
-        parts = metrics.get(section)
-        names = sorted(parts, key=lambda name: name != "metric_conf") if isinstance(parts, dict) else []
-        for name in names:
+        parts = metrics.get(section, {})
+        for name in sorted(parts, key=lambda name: name != "metric_conf"):
             rows, key = parts[name], f"{section} {name}"
             if is_rows(rows) and rows not in shown:
                 shown.append(rows)
-                yield TITLES.get(key, f"{section.capitalize()}: {name.replace('_', ' ')}"), NOTES.get(key, ""), rows
-
-
-def thresholds_html(analysis: Any) -> str:
-    """Accuracy, F1 and coverage of each group when answers below a confidence are withheld."""
-    if not isinstance(analysis, dict) or not all(isinstance(rows, list) for rows in analysis.values()):
-        return ""
-    lines: dict[float, dict[str, dict[str, Any]]] = {}
-    for group, rows in analysis.items():
-        for row in rows:
-            lines.setdefault(row.get("threshold"), {})[group] = row
-    figures = {"accuracy": "Acc", "f1": "F1", "coverage": "Coverage"}
-    head = ["Confidence", *(escape(f"{group} {name}") for group in analysis for name in figures.values())]
-    body = [
-        f'<th scope="row">≥ {escape(threshold)}</th>'
-        + "".join(cell(groups.get(group, {}), figure) for group in analysis for figure in figures)
-        for threshold, groups in lines.items()
-    ]
-    title = "Published protocol, answers below a confidence withheld"
-    table = _table(title, head, [body])
-    return f"<details><summary>{title}</summary>\n{table}</details>\n" if body else ""
+                title = TITLES.get(key, f"{section.capitalize()}: {name.replace('_', ' ')}")
+                yield Table(title, NOTES.get(key, ""), rows)
 
 
 def tables_html(metrics: dict[str, Any]) -> str:
     """Every table of metrics.json."""
-    parts = [rows_html(title, rows, note) for title, note, rows in _tables(metrics)]
-    published = metrics.get("published")
-    parts.append(thresholds_html(published.get("thresholds") if isinstance(published, dict) else None))
-    legend = "In percent, but for counts and the log loss (nats)."
-    corrected = metrics.get("corrected")
-    notes = corrected.get("interval_notes") if isinstance(corrected, dict) else None
-    if any("<small>" in part for part in parts):
-        said = [str(note) for note in notes] if isinstance(notes, list) else []
-        legend += f" Small figures: {escape('. '.join(said) or f'{LEVEL:.0%} bootstrap intervals')}."
-    legend += " A name leads to its samples. For ECE, Brier and other errors lower is better."
-    return f"<p>{legend}</p>\n" + "".join(parts)
+    thresholds = metrics.get("published", {}).get("thresholds", {})
+    notes = metrics.get("corrected", {}).get("interval_notes") or [f"{LEVEL:.0%} bootstrap intervals"]
+    tables = list(tables_of(metrics))
+    return TEMPLATES.get_template("tables.html").render(
+        tables=tables,
+        interval_notes=". ".join(notes) if any(row.get("intervals") for table in tables for row in table.rows) else "",
+        threshold_head=[f"{group} {name}" for group in thresholds for name in THRESHOLD_COLUMNS.values()],
+        threshold_lines=list(zip(*thresholds.values(), strict=True)),  # a tuple per threshold, a row per group
+    )
 
 
 def caption_of(path: Path) -> str:
@@ -199,18 +163,12 @@ def caption_of(path: Path) -> str:
     return CAPTIONS.get(path.stem, words[:1].upper() + words[1:])
 
 
-def pictures_html(folder: Path) -> str:
-    """Every PNG of the run's folder, embedded: known ones first, then by name."""
+def plots_in(folder: Path) -> Iterator[dict[str, Any]]:
+    """Caption, data URL and width of every PNG of the run's folder: known ones first, then by name."""
     order = [*CAPTIONS]
     paths = sorted(folder.glob("*.png"), key=lambda p: (order.index(p.stem) if p.stem in order else len(order), p.name))
-    parts = []
     for path in paths:
         content = path.read_bytes()
         if content.startswith(PNG_SIGNATURE):
-            caption = escape(caption_of(path))
             address = f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
-            wide = "" if path.stem in CAPTIONS else ' class="half"'
-            parts.append(
-                f'<figure{wide}><figcaption>{caption}</figcaption><img src="{address}" alt="{caption}"></figure>\n'
-            )
-    return "".join(parts) or "<p>There are no figures (*.png) in the run's folder.</p>"
+            yield {"caption": caption_of(path), "address": address, "half": path.stem not in CAPTIONS}

@@ -271,7 +271,7 @@ def test_a_name_in_a_table_leads_to_its_samples_and_back_leads_to_the_table(brow
         page.locator("#tables").wait_for()
 
 
-@pytest.mark.parametrize("view", ["tables", "pictures", "samples"])
+@pytest.mark.parametrize("view", ["tables", "plots", "samples"])
 def test_a_phone_never_scrolls_sideways(browser, hostile_report, view):
     phone = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
     with opened(browser, hostile_report, f"#view={view}", **phone) as page:
@@ -281,7 +281,7 @@ def test_a_phone_never_scrolls_sideways(browser, hostile_report, view):
         assert page.locator(f"#{view}").is_visible()
 
 
-@pytest.mark.parametrize("view", ["tables", "pictures", "samples"])
+@pytest.mark.parametrize("view", ["tables", "plots", "samples"])
 def test_the_notice_stands_above_every_view(browser, big_report, view):
     with opened(browser, big_report, f"#view={view}") as page:
         notice = page.locator(".notice")
@@ -292,14 +292,14 @@ def test_the_notice_stands_above_every_view(browser, big_report, view):
         assert notice.bounding_box()["y"] == 0
 
 
-def test_paper_gets_tables_and_pictures(browser, hostile_report):
+def test_paper_gets_tables_and_plots(browser, hostile_report):
     with opened(browser, hostile_report, "#view=samples") as page:
         page.emulate_media(media="print")
-        visible = [name for name in ("tables", "pictures", "samples") if page.locator(f"#{name}").is_visible()]
-        assert visible == ["tables", "pictures"]
+        visible = [name for name in ("tables", "plots", "samples") if page.locator(f"#{name}").is_visible()]
+        assert visible == ["tables", "plots"]
 
 
-def test_tables_and_pictures_need_no_javascript(browser, hostile_report):
+def test_tables_and_plots_need_no_javascript(browser, hostile_report):
     with opened(browser, hostile_report, java_script_enabled=False) as page:
         assert page.get_by_role("heading", name="Corrected protocol").is_visible()
         assert page.locator("figure img").first.is_visible()
@@ -402,7 +402,7 @@ def test_lines_without_task_or_id_are_in_the_report_too(browser, hostile_report)
 # The tables
 
 
-def test_figures_that_the_report_never_heard_of_and_intervals_and_other_confidences_are_shown(browser, hostile_run):
+def test_metrics_that_the_report_never_heard_of_and_intervals_and_other_confidences_are_shown(browser, hostile_run):
     folder, data = hostile_run
     kept = (folder / "metrics.json").read_text()
     metrics = json.loads(kept)
@@ -418,7 +418,7 @@ def test_figures_that_the_report_never_heard_of_and_intervals_and_other_confiden
         region = page.get_by_role("region", name="Confidence: answer probability", exact=True)
         assert region.locator("tbody tr").all_inner_texts() == ["FI-2\t50.00\n25.00 to 75.00\n\t1,234"]
         region.locator("xpath=following-sibling::details[1]").locator("summary").click()
-        full = page.get_by_role("region", name="Confidence: answer probability: all figures")
+        full = page.get_by_role("region", name="Confidence: answer probability: all metrics")
         lines = dict(line.split("\t", 1) for line in full.locator("tbody tr").all_inner_texts())
         assert lines["novel error"] == "−12.50" and lines["Log loss, nats"] == "0.693"
         assert "odd" not in lines and "flag" not in lines

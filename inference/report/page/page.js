@@ -1,7 +1,7 @@
 // State, filters, the list by pages, keys. The state is in the address, so that a view can be shared.
 
 const PAGE_SIZE = 50;
-const VIEWS = ["tables", "pictures", "samples"];
+const VIEWS = ["tables", "plots", "samples"];
 const CONTROLS = ["q", "task", "result", "low", "high", "sort"];
 const DEFAULTS = { view: "tables", q: "", task: "", result: "", low: "", high: "", sort: "data", page: "1", sample: "" };
 const byId = (id) => document.getElementById(id);
