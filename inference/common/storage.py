@@ -39,18 +39,23 @@ def naming(path: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def ending_in_one_line(what: str) -> Iterator[None]:
+def ending_in_one_line(what: str, *others: type[Exception], status: int = 1) -> Iterator[None]:
     """End the process with ``what`` and ``explain`` in one line when a file cannot be read or written.
 
     As a decorator, ``@ending_in_one_line("drawing")``, it does so for a whole command.
 
+    Args:
+        others: further errors that end it so.
+        status: the exit status.
+
     Raises:
-        SystemExit: in place of an OSError.
+        SystemExit: in place of an OSError or one of the others.
     """
     try:
         yield
-    except OSError as error:
-        sys.exit(f"{what} failed: {explain(error)}")
+    except (OSError, *others) as error:
+        print(f"{what} failed: {explain(error)}", file=sys.stderr)
+        sys.exit(status)
 
 
 def explain(error: BaseException, path: str | Path | None = None) -> str:
@@ -60,8 +65,8 @@ def explain(error: BaseException, path: str | Path | None = None) -> str:
         path: the file or folder that was being written, where the error may not name it.
     """
     # Libraries in Rust (safetensors) raise errors of their own, which end like this.
-    told = re.search(r"\(os error (\d+)\)", str(error))
-    number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+    stated = re.search(r"\(os error (\d+)\)", str(error))
+    number = error.errno if isinstance(error, OSError) else int(stated[1]) if stated else None
     if number not in REASONS:
         return " ".join(str(error).split()) or type(error).__name__
     return f"{getattr(error, 'filename', None) or path or 'a file'}: {REASONS[number]}"

@@ -104,40 +104,21 @@ def answer_span(text: str) -> tuple[int, int] | None:
     return after and (end + after[0], end + after[1])
 
 
-_STEP_TAGS = [(f"<{step}>", f"</{step}>") for step in REASONING_STEPS]
-
-
 def has_all_steps(response: str) -> bool:
     """Whether all five named steps are inside ``<think>``, whatever is in them."""
-    thought = tag_text(response, "think")
-    if thought is None:
-        return False
-    for opening, closing in _STEP_TAGS:
-        start = thought.find(opening)
-        if start < 0 or thought.find(closing, start) < 0:
-            return False
-    return True
+    thought = tag_text(response, "think") or ""
+    return all(tag_span(thought, step) for step in REASONING_STEPS)
 
 
 def reasoning_steps(response: str) -> dict[str, str]:
     """step → text of the five named steps inside ``<think>``; steps that are missing are left out."""
-    thought = tag_text(response, "think")
-    if thought is None:
-        return {}
-    found = {step: tag_text(thought, step) for step in REASONING_STEPS}
-    return {step: text.strip() for step, text in found.items() if text is not None}
+    thought = tag_text(response, "think") or ""
+    texts = {step: tag_text(thought, step) for step in REASONING_STEPS}
+    return {step: text.strip() for step, text in texts.items() if text is not None}
 
 
 def _first_candidate(text: str, candidates: tuple[str, ...]) -> str:
-    for candidate in candidates:  # a loop: a generator costs more than the search itself
-        if candidate in text:
-            return candidate
-    return UNKNOWN
-
-
-@lru_cache(maxsize=1024)
-def _lowered(candidates: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(candidate.lower() for candidate in candidates)
+    return next((candidate for candidate in candidates if candidate in text), UNKNOWN)
 
 
 def _published_confidence(text: str | None) -> tuple[float | None, bool]:
@@ -199,11 +180,11 @@ def _labels_in(answer: str, candidates: tuple[str, ...]) -> frozenset[str]:
 
 
 def _corrected_label(answers: list[str], candidates: tuple[str, ...]) -> str:
-    found: set[str] = set()
+    named: set[str] = set()
     for answer in answers:
         # Short answers come again and again; long ones are not worth their place in the cache.
-        found |= (_labels_in if len(answer) <= 100 else _labels_in.__wrapped__)(answer, candidates)
-    return found.pop() if len(found) == 1 else UNKNOWN
+        named |= (_labels_in if len(answer) <= 100 else _labels_in.__wrapped__)(answer, candidates)
+    return named.pop() if len(named) == 1 else UNKNOWN
 
 
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
@@ -241,7 +222,7 @@ def read_response(response: str, candidates: list[str] | tuple[str, ...], with_c
     confidence, unreadable = _corrected_confidence(tag_texts(outside, "confidence"))
     return Reading(
         _first_candidate(lowered, candidates),
-        _first_candidate(tag_text(lowered, "answer", newlines=False) or lowered, _lowered(candidates)),
+        _first_candidate(tag_text(lowered, "answer", newlines=False) or lowered, tuple(map(str.lower, candidates))),
         *_published_confidence(tag_text(response, "confidence", newlines=False)),
         label,
         confidence,

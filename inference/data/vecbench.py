@@ -284,9 +284,8 @@ def check_candidates(candidates: Any, fail: Callable[[str, str], NoReturn]) -> l
         fail("candidates", f"labels that are non-empty strings, got {describe(candidates)}")
     if len(candidates) > MAX_CANDIDATES:
         fail("candidates", f"at most {MAX_CANDIDATES} labels, got {len(candidates)}")
-    if max(map(len, candidates)) > MAX_NAME or not "".join(candidates).isascii():
-        for label in candidates:
-            check_text("candidates", label, fail, MAX_NAME)
+    for label in candidates:
+        check_text("candidates", label, fail, MAX_NAME)
     return candidates
 
 
@@ -326,10 +325,8 @@ def parse_record(raw: Any, source: str, line_number: int, position: int = 0) -> 
     def fail(field_name: str, expected: str) -> NoReturn:
         raise RecordError(source, line_number, field_name, expected)
 
-    if isinstance(raw, dict) and label_of(raw) is not raw.get("ground_truth"):
-        task, candidates, truth = check_labels({**raw, "ground_truth": label_of(raw)}, fail)
-    else:
-        task, candidates, truth = check_labels(raw, fail)
+    labelled = {**raw, "ground_truth": label_of(raw)} if isinstance(raw, dict) else raw
+    task, candidates, truth = check_labels(labelled, fail)
     sample_id = id_of(raw, fail)
     messages, image = read_conversation(raw, fail)
     return Record(

@@ -23,7 +23,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from inference.common.paths import REPOSITORY
+from inference.common.paths import REPOSITORY, TOY_CHECKPOINT
 from inference.common.terminal import plain_output
 from inference.data.images import add_image_root_argument
 from inference.engines.checkpoints import CheckpointRefused
@@ -33,7 +33,6 @@ from inference.runs.settings import add_settings, parsed_settings
 from scripts.build_vec_cot.records import read_rows, write_rows
 from scripts.build_vec_cot.stages import PUBLISHED_ROWS
 
-TOY_CHECKPOINT = REPOSITORY / "scripts" / "toy_world" / "checkpoint"
 TOY_MODEL = f"--checkpoint {shlex.quote(str(TOY_CHECKPOINT))} --min_pixels 3136 --max_pixels 12544 --max_new_tokens 128"
 # The toy model cannot follow a teacher's prompt. It is asked its own question, and its answers are
 # kept where they equal the label.

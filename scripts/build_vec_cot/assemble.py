@@ -21,7 +21,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from inference.common.storage import explain
+from inference.common.storage import ending_in_one_line
 from inference.common.terminal import plain_output
 from inference.data.prompts import recognition_prompt
 from scripts.build_vec_cot.records import NOTICES, read_rows, say_notices, write_rows
@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
         "stage3.jsonl": (args.split / "stage3_records.jsonl", 3),
     }
     said: list[dict[str, Any]] = []
-    try:
+    with ending_in_one_line("assembling", ValueError, status=2):
         for name, (source, stage) in parts.items():
             if source is not None:
                 rows = training_rows(source, stage)
@@ -89,8 +89,6 @@ def main(arguments: list[str] | None = None) -> None:
                 print(f"{args.output_dir / name}: {len(rows)} rows")
                 said += rows
         say_notices(said)
-    except (OSError, ValueError) as error:
-        parser.exit(2, f"assembling failed: {explain(error)}\n")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from inference.common.storage import explain
+from inference.common.storage import ending_in_one_line
 from inference.common.terminal import plain_output
 from inference.data.images import ImageError, ImageSource, add_image_root_argument
 from inference.data.loader import ImageLoader
@@ -202,13 +202,11 @@ def main(arguments: list[str] | None = None) -> None:
     add("--max_levels", type=finite_number, default=MAX_LEVELS, help="of 255, mean difference of their thumbnails")
     add("--workers", type=int, default=4, help="threads that decode images")
     args = parser.parse_args(arguments)
-    try:
+    with ending_in_one_line("split", ValueError, ShardBusy, status=2):
         stages, rejected = split(args)
         for stage, rows in stages.items():
             write_rows(args.output_dir / f"stage{stage}_records.jsonl", rows)
         write_rows(args.output_dir / "rejected.jsonl", rejected)
-    except (OSError, ValueError, ShardBusy) as error:
-        parser.exit(2, f"split failed: {explain(error)}\n")
     say_notices([row for rows in stages.values() for row in rows])
     print(split_table(stages))
     kept = sum(map(len, stages.values()))

@@ -22,7 +22,6 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -36,9 +35,9 @@ from inference.common.storage import explain
 from inference.common.terminal import plain_output
 from inference.data.images import PixelBudget, add_image_root_argument, data_images
 from inference.data.vecbench import TASKS
-from inference.runs.shards import atomic_path, atomic_write, to_line
 from scripts.data.checks import EXPECTATIONS, Checker
-from scripts.data.samples import BrokenSample, Sample, images_in, plain, read_samples
+from scripts.data.row_writer import row_writer
+from scripts.data.samples import BrokenSample, Sample, images_in, read_samples
 
 WINDOW = 512  # rows read ahead and checked together: what is held in memory
 SHOWN = 3  # rows named for each kind of problem
@@ -152,51 +151,23 @@ class Report:
         return "\n".join(lines)
 
 
-class Writers:
-    """``--fix``: good rows and bad rows of one file, each complete or absent."""
-
-    def __init__(self, stack: ExitStack, source: Path, output_dir: Path):
-        output_dir.mkdir(parents=True, exist_ok=True)
-        self.bad = stack.enter_context(atomic_write(output_dir / f"{source.stem}.bad.jsonl"))
-        self.parquet = self.good = None
-        self.group: list[dict] = []
-        if source.suffix == ".parquet":
-            self.schema = pq.read_schema(source)
-            target = stack.enter_context(atomic_path(output_dir / f"{source.stem}.good.parquet"))
-            self.parquet = stack.enter_context(pq.ParquetWriter(target, self.schema))
-            stack.callback(self._flush)
-        else:
-            self.good = stack.enter_context(atomic_write(output_dir / f"{source.stem}.good.jsonl"))
-
-    def _flush(self) -> None:
-        if self.group:
-            self.parquet.write_table(pa.Table.from_pylist(self.group, schema=self.schema))
-            self.group = []
-
-    def write(self, sample: Sample | BrokenSample, problems: Found) -> None:
-        if problems:
-            reasons = [f"{kind}: {text}" for kind, text in problems]
-            row = {"line": sample.line_number, "reasons": reasons, "row": sample.raw}
-            self.bad.write(to_line(row, plain) + "\n")
-        elif self.parquet is not None:
-            self.group.append(sample.raw)
-            if len(self.group) >= WINDOW:
-                self._flush()
-        else:
-            self.good.write(to_line(sample.raw) + "\n")
-
-
 def check_file(path: Path, checker: Checker, processes: int, fix_dir: Path | None) -> Report:
     """Check one file; writes the two files of ``--fix`` when ``fix_dir`` is given."""
     report = Report(path)
     with ExitStack() as stack:
-        writers = Writers(stack, path, fix_dir) if fix_dir else None
+        if fix_dir:
+            write_bad = row_writer(stack, fix_dir / f"{path.stem}.bad.jsonl")
+            form, schema = (".parquet", pq.read_schema(path)) if path.suffix == ".parquet" else (".jsonl", None)
+            write_good = row_writer(stack, fix_dir / f"{path.stem}.good{form}", schema)
         rows: Iterable = checked_rows(path, checker, processes)
         for sample, (problems, remarks) in tqdm(rows, desc=path.name, unit="row", mininterval=1.0):
             problems = problems + report.duplicate(sample)
             report.add(sample, problems, remarks)
-            if writers:
-                writers.write(sample, problems)
+            if fix_dir and problems:
+                reasons = [f"{kind}: {text}" for kind, text in problems]
+                write_bad({"line": sample.line_number, "reasons": reasons, "row": sample.raw})
+            elif fix_dir:
+                write_good(sample.raw)
     return report
 
 
@@ -214,12 +185,6 @@ def main() -> int:
     parser.add_argument("--fix", action="store_true", help="write good rows and bad rows to files of their own")
     parser.add_argument("--output_dir", type=Path, help="of --fix; default: the file's folder")
     args = parser.parse_args()
-    make_checker = partial(
-        Checker,
-        tokenizer=args.tokenizer,
-        max_length=args.max_length,
-        expect=args.expect,
-    )
     budget = PixelBudget(args.min_pixels, args.max_pixels)
     differing = bad = unreadable = 0
     for path in args.files:
@@ -227,7 +192,8 @@ def main() -> int:
         try:
             if args.expect == "test":  # inference reads no other
                 refuse_other_formats(path)
-            checker = make_checker(data_images(path, images_in(path), args.image_root, budget=budget))
+            source = data_images(path, images_in(path), args.image_root, budget=budget)
+            checker = Checker(source, args.tokenizer, args.max_length, args.expect)
             report = check_file(path, checker, args.processes, fix_dir)
         except (OSError, pa.ArrowException) as error:
             print(f"{path}: cannot be checked: {explain(error)}", file=sys.stderr)

@@ -19,27 +19,25 @@ import argparse
 import hashlib
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from inference.common.storage import explain
 from inference.common.terminal import plain_output
-from inference.data.images import ImageError, ImageSource, PixelBudget, add_image_root_argument, data_images
+from inference.data.images import ImageSource, PixelBudget, add_image_root_argument, data_images
 from inference.data.prompts import SYSTEM_PROMPT
-from inference.runs.shards import atomic_path, atomic_write, to_line
-from scripts.data.samples import BrokenSample, Sample, images_in, plain, read_samples, reward_problem
+from inference.runs.shards import atomic_path
+from scripts.data.row_writer import row_writer
+from scripts.data.samples import BrokenSample, Sample, images_in, read_samples, reward_problem
 
 if TYPE_CHECKING:
     import datasets
 
 DATA_SOURCE = "emocaliber"  # the name that train/cus_reward.py is registered under in verl
-ROWS_A_GROUP = 256  # held in memory at once; embedded images are large
 
 
 def verl_features(embed: bool) -> datasets.Features:
@@ -157,40 +155,22 @@ def choose_subset(source: Path, size: int, seed: int) -> set[int]:
     return {number for task, lines in ranked.items() for _, number in sorted(lines)[: shares[task]]}
 
 
-class Writer:
-    """A target file, JSON lines or parquet in row groups; complete or absent."""
+class Target:
+    """A target file and, beside ms-swift's, the file of the columns that it does not read."""
 
-    def __init__(self, stack: ExitStack, target: Path, features: datasets.Features | None):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self.count = 0
-        self.group: list[dict] = []
-        self.schema = features.arrow_schema if features else None
-        if features:
-            self.parquet = stack.enter_context(pq.ParquetWriter(stack.enter_context(atomic_path(target)), self.schema))
-            stack.callback(self._flush)
-        else:
-            self.lines = stack.enter_context(atomic_write(target))
-            self.columns_path = target.with_name(target.name + ".columns.jsonl")
-            self.columns = stack.enter_context(atomic_write(self.columns_path))
-            self.columns_count = 0
+    def __init__(self, stack: ExitStack, path: Path, schema: pa.Schema | None):
+        self.write_row = row_writer(stack, path, schema)
+        self.count = self.with_columns = 0
+        self.columns_path = None if schema else path.with_name(path.name + ".columns.jsonl")
+        if self.columns_path:
+            self.write_columns = row_writer(stack, self.columns_path)
 
-    def _flush(self) -> None:
-        if self.group:
-            self.parquet.write_table(pa.Table.from_pylist(self.group, schema=self.schema))
-            self.group = []
-
-    def write(self, row: dict[str, Any], others: dict[str, Any]) -> None:
-        """``others``: the columns that stand beside the target; parquet's has its own."""
+    def write(self, row: dict[str, Any], raw: dict[str, Any]) -> None:
         self.count += 1
-        if self.schema is None:
-            self.lines.write(to_line(row, plain) + "\n")
-            if others:
-                self.columns.write(to_line({"line": self.count, **others}, plain) + "\n")
-                self.columns_count += 1
-            return
-        self.group.append(row)
-        if len(self.group) >= ROWS_A_GROUP:
-            self._flush()
+        self.write_row(row)
+        if self.columns_path and (others := other_columns(raw)):
+            self.write_columns({"line": self.count, **others})
+            self.with_columns += 1
 
 
 def convert(args: argparse.Namespace) -> tuple[Counter[str], str]:
@@ -202,56 +182,48 @@ def convert(args: argparse.Namespace) -> tuple[Counter[str], str]:
     extract_dir = args.target.with_name(args.target.stem + "_images")
     images = Images(data_images(args.source, images_in(args.source), args.image_root), extract_dir)
     budget = PixelBudget(args.min_pixels, args.max_pixels)
-    features = verl_features(args.embed) if args.form == "verl" else None
+    schema = verl_features(args.embed).arrow_schema if args.form == "verl" else None
     chosen = choose_subset(args.source, args.subset, args.seed) if args.subset else None
     counts: Counter[str] = Counter()
     first_error = ""
 
-    def rows(samples: Iterator[Sample | BrokenSample]) -> Iterator[tuple[int, dict | None, str, Any]]:
-        for sample in samples:
-            if isinstance(sample, BrokenSample):
-                yield sample.line_number, None, sample.error, sample.raw
-                continue
-            try:
-                if args.form == "swift":
-                    row = swift_row(sample, images)
-                else:
-                    row = verl_row(sample, images, args.split, budget, args.embed)
-                yield sample.line_number, row, "", sample.raw
-            except (ImageError, ValueError) as error:
-                yield sample.line_number, None, f"{args.source}, line {sample.line_number}: {error}", sample.raw
+    def row_or_error(sample: Sample | BrokenSample) -> tuple[dict[str, Any], str]:
+        if isinstance(sample, BrokenSample):
+            return {}, sample.error
+        try:
+            if args.form == "swift":
+                return swift_row(sample, images), ""
+            return verl_row(sample, images, args.split, budget, args.embed), ""
+        except ValueError as error:
+            return {}, f"{args.source}, line {sample.line_number}: {error}"
 
     errors_path = args.target.with_name(args.target.name + ".errors.jsonl")
     with ExitStack() as stack:
         # First in, last out: nothing is said about errors until the other files are whole.
-        errors_path.parent.mkdir(parents=True, exist_ok=True)
-        errors = stack.enter_context(atomic_write(errors_path))
-        target = Writer(stack, args.target, features)
-        rest = Writer(stack, args.rest, features) if args.rest else None
-        progress = tqdm(rows(read_samples(args.source)), desc=args.source.name, unit="row", mininterval=1.0)
-        for line_number, row, error, raw in progress:
+        write_error = row_writer(stack, errors_path)
+        targets = {"written": Target(stack, args.target, schema)}
+        if args.rest:
+            targets["rest"] = Target(stack, args.rest, schema)
+        for sample in tqdm(read_samples(args.source), desc=args.source.name, unit="row", mininterval=1.0):
             counts["read"] += 1
-            if row is None:
-                counts["failed"] += 1
+            row, error = row_or_error(sample)
+            if error:
+                where = "failed"
                 first_error = first_error or error
-                row = {"error": error, "row": raw}
-                errors.write(to_line(row, plain) + "\n")
-            elif chosen is None or line_number in chosen:
-                target.write(row, other_columns(raw))
-                counts["written"] += 1
-            elif rest:
-                rest.write(row, other_columns(raw))
-                counts["rest"] += 1
+                write_error({"error": error, "row": sample.raw})
+            elif chosen is None or sample.line_number in chosen:
+                where = "written"
             else:
-                counts["left out"] += 1
+                where = "rest" if args.rest else "left out"
+            counts[where] += 1
+            if where in targets:
+                targets[where].write(row, sample.raw)
     if not counts["failed"]:
         errors_path.unlink()
-    if args.form == "swift":
-        for writer in filter(None, (target, rest)):
-            if writer.columns_count:
-                counts["other columns"] += writer.columns_count
-            else:
-                writer.columns_path.unlink()
+    for target in targets.values():
+        counts["other columns"] += target.with_columns
+        if target.columns_path and not target.with_columns:
+            target.columns_path.unlink()
     return counts, first_error
 
 
