@@ -8,7 +8,7 @@ template. It appears under its name only when all of it is there and was read ba
 held in memory at once: about 30 GB for 7 B parameters in float32; no GPU.
 
 verl's shards are pickles. They are read as tensors only; what asks for more is refused, unless you give
---allow_pickle, which runs whatever code stands in them.
+--allow_pickle, which runs whatever code is in them.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="a run's folder (its newest step), or a folder global_step_<n>")
     parser.add_argument("--output_dir", type=Path, help="default: merged_<step> in the run's folder")
-    parser.add_argument("--allow_pickle", action="store_true", help="let code that stands in the shards run")
+    parser.add_argument("--allow_pickle", action="store_true", help="let code in the shards run")
     args = parser.parse_args()
     try:
         actor = find_actor(args.checkpoint)

@@ -59,7 +59,7 @@ def curve_point(rollouts: pd.DataFrame) -> dict[str, float]:
 
 
 def training_curves(run: Path) -> pd.DataFrame:
-    """One row a step, in order.
+    """One row per step, in order.
 
     Raises:
         ValueError: when there are no rollouts or a file of them is broken.
@@ -113,7 +113,7 @@ def main() -> None:
     plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="stage 3's output_dir")
-    parser.add_argument("--title", default="", help="added to the figure's title, for instance what was trained")
+    parser.add_argument("--title", default="", help="added to the plot's title, for instance what was trained")
     args = parser.parse_args()
     try:
         curves = training_curves(args.run)

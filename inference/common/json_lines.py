@@ -58,7 +58,7 @@ def describe(value: Any, limit: int = 60) -> str:
 def too_deep(value: Any, line: bytes | str) -> bool:
     """Whether the value that ``line`` holds has more than ``MAX_DEPTH`` levels."""
     brackets = (b"[", b"{") if isinstance(line, bytes) else ("[", "{")
-    if sum(map(line.count, brackets)) <= MAX_DEPTH:  # as good as always, and quick
+    if sum(map(line.count, brackets)) <= MAX_DEPTH:  # nearly always, and quick
         return False
     layer = [value]
     for _ in range(MAX_DEPTH + 1):
@@ -85,10 +85,10 @@ def decode_line(line: bytes) -> tuple[Any, str | None]:
 
 def invalid_byte(text: str) -> str | None:
     """What is wrong with text that was read with ``errors="surrogateescape"``; None when it was UTF-8."""
-    found = None if text.isascii() else re.search("[\udc80-\udcff]", text)
-    if found is None:
+    invalid = None if text.isascii() else re.search("[\udc80-\udcff]", text)
+    if invalid is None:
         return None
-    return f"expected UTF-8 text, got the byte 0x{ord(found[0]) - 0xDC00:02x}: iconv -f CP1252 -t UTF-8 converts it"
+    return f"expected UTF-8 text, got the byte 0x{ord(invalid[0]) - 0xDC00:02x}: iconv -f CP1252 -t UTF-8 converts it"
 
 
 def refuse_binary(path: str | Path, expected: str = "JSON lines") -> None:

@@ -4,7 +4,7 @@
     plain_output()                      # first line of a command's main(): all that it prints from here on
     print(printable(label))             # one line, where the text of a label must not look like several
 
-An escape sequence in a label could otherwise rewrite what stands on the screen, a line break could feign
+An escape sequence in a label could otherwise rewrite what is on the screen, a line break could feign
 a log line, and a server's error message could repeat the key that it was sent.
 """
 
@@ -22,11 +22,11 @@ LINES = frozenset("\n\t")
 PROGRESS = frozenset("\n\t\r")  # a progress bar returns to the line's beginning
 
 
-def plain(text: str, kept: frozenset[str] = LINES) -> str:
-    """``text`` with every character that is not printable replaced, but for those in ``kept``."""
+def plain(text: str, allowed: frozenset[str] = LINES) -> str:
+    """``text`` with every character that is not printable replaced, but for those in ``allowed``."""
     if text.isprintable():
         return text
-    return "".join(char if char.isprintable() or char in kept else REPLACEMENT for char in text)
+    return "".join(char if char.isprintable() or char in allowed else REPLACEMENT for char in text)
 
 
 def printable(text: str) -> str:
@@ -46,11 +46,11 @@ def can_show(text: str) -> bool:
 class PlainStream:
     """A text stream that everything is written to as ``plain`` text without secrets."""
 
-    def __init__(self, stream: TextIO, kept: frozenset[str]):
-        self._stream, self._kept = stream, kept
+    def __init__(self, stream: TextIO, allowed: frozenset[str]):
+        self._stream, self._allowed = stream, allowed
 
     def write(self, text: str) -> int:
-        self._stream.write(plain(redact(text), self._kept))
+        self._stream.write(plain(redact(text), self._allowed))
         return len(text)
 
     def writelines(self, lines) -> None:
@@ -88,5 +88,5 @@ def start_logging() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    for library in ("httpx", "httpx2"):  # one line a request
+    for library in ("httpx", "httpx2"):  # one line per request
         logging.getLogger(library).setLevel(logging.WARNING)

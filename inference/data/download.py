@@ -1,4 +1,4 @@
-"""Fetch one address for a data file that nobody vouches for: http(s) only, bounded, never this network's own.
+"""Fetch one address for a data file of unknown origin: http(s) only, bounded, never this network's own.
 
     from inference.data.download import download
     content = download("https://example.org/photo.jpg", max_bytes=64 * 2**20, seconds=30)
@@ -68,7 +68,7 @@ class _Deadline:
 
 
 class _Reader(io.RawIOBase):
-    """Reads a socket until the deadline: a timeout of each read alone would let a server drip for ever."""
+    """Reads a socket until the deadline: a timeout of each read alone would let a slow server go on for ever."""
 
     def __init__(self, sock: socket.socket, deadline: _Deadline):
         self.sock, self.deadline = sock, deadline
@@ -94,7 +94,7 @@ class _Response(http.client.HTTPResponse):
 
 
 class _Connection(http.client.HTTPConnection):
-    """A connection to an address that was checked; ``host`` is only what the server is told."""
+    """A connection to an address that was checked; ``host`` is only what the server is called."""
 
     def __init__(self, parts: SplitResult, address: tuple, deadline: _Deadline):
         self.tls = parts.scheme == "https"
@@ -128,10 +128,10 @@ def _addresses(parts: SplitResult, allow_private: bool) -> list[tuple]:
     """Where the host may be connected to, in the resolver's order."""
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
-        found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+        resolved = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise DownloadError(f"host {parts.hostname} cannot be found: {error}") from None
-    addresses = [address for *_, address in found]
+    addresses = [address for *_, address in resolved]
     allowed = [address for address in addresses if allow_private or is_public(address[0])]
     if not allowed:
         raise DownloadError(

@@ -110,8 +110,8 @@ class PixelBudget:
 
 def add_image_root_argument(parser: argparse.ArgumentParser) -> None:
     """``--image_root DIR``, repeatable: ``args.image_root`` is a list of paths."""
-    told = "another folder that images may lie in, besides the data file's and the working directory; repeatable"
-    parser.add_argument("--image_root", type=Path, action="append", default=[], metavar="DIR", help=told)
+    text = "another folder that images may lie in, besides the data file's and the working directory; repeatable"
+    parser.add_argument("--image_root", type=Path, action="append", default=[], metavar="DIR", help=text)
 
 
 @dataclass
@@ -157,7 +157,7 @@ class ImageSource:
             ImageError: when the header, or with ``decode`` any part of the image, cannot be read.
         """
         with self._opened(reference) as image:
-            # Of a TIFF, newer Pillows tell the upright size already.
+            # Of a TIFF, newer Pillows give the upright size already.
             size = (image.tag_v2[256], image.tag_v2[257]) if image.format == "TIFF" else image.size
             size = size if _orientation(image) < 5 else size[::-1]
             if decode:
@@ -182,9 +182,9 @@ class ImageSource:
         """The image, opened; whatever goes wrong inside becomes an ImageError that names it."""
         shown = one_line(reference)
         try:
-            found = self.open(reference)
+            opened = self.open(reference)
             with (
-                _open_file(found) if isinstance(found, Path) else found as content,
+                _open_file(opened) if isinstance(opened, Path) else opened as content,
                 Image.open(content, formats=_known_formats()) as image,
             ):
                 if image.width * image.height > MAX_SOURCE_PIXELS:
@@ -306,7 +306,7 @@ def data_images(
 
 def _place_of(references: Iterable[str], sources: list[ImageSource]) -> tuple[int, int, int]:
     """(index of the first source that has any of the images, else 0; how many it has; how many were looked for)."""
-    found, n_relative = Counter[int](), 0
+    hits, n_relative = Counter[int](), 0
     for reference in references:
         if reference.startswith(EMBEDDED):  # a table that holds its images: looking through all of it takes long
             return 0, 0, 0
@@ -316,16 +316,16 @@ def _place_of(references: Iterable[str], sources: list[ImageSource]) -> tuple[in
         for i, source in enumerate(sources):
             with suppress(ImageError):
                 source.find(_path_of(reference))
-                found[i] += 1
+                hits[i] += 1
                 break
-        if found[0]:
+        if hits[0]:
             break
-    place = min(found, default=0)
-    return place, found[place], n_relative
+    place = min(hits, default=0)
+    return place, hits[place], n_relative
 
 
 def _open_file(path: Path) -> BinaryIO:
-    """The file, opened without waiting: since it was found it may have become a pipe that nobody writes.
+    """The file, opened without waiting: since it was found it may have become a pipe without a writer.
 
     Raises:
         ImageError: when it is no regular file, or larger than ``MAX_FILE_BYTES``.

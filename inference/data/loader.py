@@ -33,7 +33,7 @@ class ImageLoader:
     Args:
         ahead: images that are decoded or being decoded and not yet taken.
         in_order: deliver in the records' order and wait for each. Otherwise what is ready comes
-            first, so that one slow image (a photo of 100 megapixels, a slow server) holds nobody up.
+            first, so that one slow image (a photo of 100 megapixels, a slow server) delays no other.
     """
 
     def __init__(self, source: ImageSource, workers: int = 4, ahead: int = 64, in_order: bool = False):
@@ -74,7 +74,7 @@ class ImageLoader:
             if place is None:
                 if waited:
                     yield None
-                else:  # once after each image, so that who waits long costs nothing
+                else:  # once after each image, so that long waits cost nothing
                     wait([future for _, future in queue], GRACE_SECONDS, FIRST_COMPLETED)
                     waited = True
                 continue

@@ -1,6 +1,6 @@
 """What a response says: the reasoning, the answer, the confidence. The only parser of responses.
 
-Two readings stand side by side. The *published* one reproduces the published tool to the
+There are two readings. The *published* one reproduces the published tool to the
 letter, quirks included; the *corrected* one is what the tags mean. Each runs in time linear
 in the response's length, whatever a model writes.
 
@@ -51,7 +51,7 @@ class Reading(NamedTuple):
 
 
 def tag_span(text: str, tag: str, newlines: bool = True) -> tuple[int, int] | None:
-    """Where the text of the first ``<tag>…</tag>`` stands; with ``newlines=False``, of the first on one line.
+    """Where the text of the first ``<tag>…</tag>`` is; with ``newlines=False``, of the first on one line.
 
     Equals ``re.search(f"<{tag}>(.*?)</{tag}>", text).span(1)`` with or without DOTALL, but never
     backtracks: the regular expression is quadratic in the number of unclosed tags.
@@ -87,7 +87,7 @@ def tag_texts(text: str, tag: str) -> list[str]:
 
 
 def reasoning_span(text: str) -> tuple[int, int]:
-    """Where the reasoning stands: from the first ``<think>`` to the last ``</think>``; (0, 0) without the latter.
+    """Where the reasoning is: from the first ``<think>`` to the last ``</think>``; (0, 0) without the latter.
 
     Without an opening tag it begins with the text: chat templates may put the tag into the prompt.
     """
@@ -96,7 +96,7 @@ def reasoning_span(text: str) -> tuple[int, int]:
 
 
 def answer_span(text: str) -> tuple[int, int] | None:
-    """Where the text of the first ``<answer>`` outside the reasoning stands."""
+    """Where the text of the first ``<answer>`` outside the reasoning is."""
     start, end = reasoning_span(text)
     if before := tag_span(text[:start], "answer"):
         return before
@@ -128,7 +128,7 @@ def _published_confidence(text: str | None) -> tuple[float | None, bool]:
         value = float(text.replace("{", "").replace("}", ""))
     except ValueError:
         return None, True
-    # float() takes "nan", which is no number and would turn every figure of its group into one.
+    # float() takes "nan", which is no number and would turn every metric of its group into one.
     return (None, True) if value != value else (value, False)
 
 

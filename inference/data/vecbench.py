@@ -39,13 +39,13 @@ WEBEMO_25 = tuple(sorted(label for children in WEBEMO_7_CHILDREN.values() for la
 
 GROUPS = ("ID VSA", "ID VER", "OOD VER")
 
-# What a record may hold: far above any real one, and low enough for tables, figures and logs.
+# What a record may hold: far above any real one, and low enough for tables, plots and logs.
 MAX_NAME = 200  # characters of a task or a label
 MAX_ID = 1000  # characters
 MAX_CANDIDATES = 1000
 MAX_TEXT = 1_000_000  # characters of one text of a prompt: more than any model's context holds
 
-IMAGE = "<image>"  # where an image stands in a turn's text: ms-swift's, verl's and LLaVA's mark
+IMAGE = "<image>"  # where an image is in a turn's text: ms-swift's, verl's and LLaVA's mark
 IMAGE_TOKENS = ("<|image_pad|>", "<|video_pad|>")  # in a text they promise Qwen2.5-VL pixels that do not come
 EMBEDDED = "data:image;base64,"  # how the data URL of an image begins that a table holds as bytes
 ROLES = {"human": "user", "gpt": "assistant"}  # LLaVA's names of the two
@@ -198,13 +198,13 @@ def check_text(field_name: str, text: str, fail: Callable[[str, str], NoReturn],
     if not text.isascii():
         try:
             text.encode("utf-8")
-        except UnicodeEncodeError as error:  # JSON can spell half of a character: no tokenizer, no figure takes it
+        except UnicodeEncodeError as error:  # JSON can spell half of a character: no tokenizer, no plot takes it
             half = describe(text[error.start : error.start + 1])
             fail(field_name, f"Unicode text, got the lone surrogate {half} at character {error.start}")
 
 
 def _text_items(field_name: str, text: str, fail: Callable[[str, str], NoReturn]) -> list[dict[str, str]]:
-    """A text, split at each ``<image>``: where an image stands in it, in ms-swift's, verl's and LLaVA's files."""
+    """A text, split at each ``<image>``: where an image is, in ms-swift's, verl's and LLaVA's files."""
     check_text(field_name, text, fail, MAX_TEXT)
     for token in IMAGE_TOKENS:
         if token in text:
@@ -240,7 +240,7 @@ def read_conversation(
 ) -> tuple[list[dict[str, Any]] | None, str]:
     """(turns, image) of a row in any layout met in practice; ``fail(field, expected)`` must raise.
 
-    Turns stand under ``conversations`` or ``messages``, with role and content or from and value; a content is a
+    Turns are under ``conversations`` or ``messages``, with role and content or from and value; a content is a
     string or a list of items. The image is an item of a turn, or under ``images`` or ``image``: a path, a URL, or an
     object with path, url or bytes.
 
@@ -266,7 +266,7 @@ def read_conversation(
         places = sum(item["type"] == "image" for turn in asked for item in turn["content"])
         if places > 1:
             fail(name, f"one place for the one image, got {places} ({IMAGE} in a text is one)")
-        if not places:  # the image stands beside the turns
+        if not places:  # the image is beside the turns
             user["content"].insert(0, {"type": "image"})
     elif len(images) > 1:
         fail("images", f"exactly one image, got {len(images)}")
@@ -360,8 +360,8 @@ def read_records(path: str | Path, limit: int | None = None) -> Iterator[Record 
             try:
                 item = parse_record(raw, str(path), line_number, position)
             except RecordError as error:
-                kept = raw if isinstance(raw, dict) else {"line": raw}
-                item = BrokenRecord(f"line-{line_number}", position, line_number, str(error), kept)
+                known = raw if isinstance(raw, dict) else {"line": raw}
+                item = BrokenRecord(f"line-{line_number}", position, line_number, str(error), known)
         else:
             error_text = f"{path}, line {line_number}, field '(line)': {problem}"
             item = BrokenRecord(f"line-{line_number}", position, line_number, error_text)

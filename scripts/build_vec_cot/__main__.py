@@ -152,7 +152,7 @@ def main() -> None:
     plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--data_path", nargs="+", type=Path, help="labelled images: VECBench records, one JSON object a line")
+    add("--data_path", nargs="+", type=Path, help="labelled images: VECBench records, one JSON object per line")
     add("--test_path", nargs="*", type=Path, help="test records whose images are kept out; nothing: there are none")
     add_image_root_argument(parser)
     add("--work", type=Path, help="the folder of all steps and of the training files")

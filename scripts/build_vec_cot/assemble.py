@@ -45,8 +45,8 @@ def training_row(row: dict[str, Any], stage: int) -> dict[str, Any]:
         if stage == 2:
             response += f"<confidence>{row['confidence']:.2f}</confidence>"
         messages.append({"role": "assistant", "content": response})
-    kept = KEPT + (COUNTS if stage == 2 else ())
-    return {"messages": messages, "images": [row["image"]], **{key: row[key] for key in kept if key in row}}
+    keys = KEPT + (COUNTS if stage == 2 else ())
+    return {"messages": messages, "images": [row["image"]], **{key: row[key] for key in keys if key in row}}
 
 
 def training_rows(path: Path, stage: int) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@
         --output_path confidence --checkpoint output/scaffold/checkpoint-666 --samples 10
 
 The paper does not say where its stage 2 takes the confidence from; this is our way, not the
-paper's. The scaffold (the model after stage 1) is asked its own question K times an image at
+paper's. The scaffold (the model after stage 1) is asked its own question K times per image at
 temperature 1. With k of the K responses answering the label,
 
     confidence = (k + a) / (K + 2 a), rounded to 0.05, within [0.05, 0.95]
@@ -168,7 +168,7 @@ def main(arguments: list[str] | None = None) -> None:
     if errors:
         print(f"The most frequent error: {most_frequent_error(errors)}")
     if not files["confidence"]:
-        sys.exit(f"nothing was measured: {args.output_path}/error.jsonl tells why")
+        sys.exit(f"nothing was measured: {args.output_path}/error.jsonl says why")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from inference.runs.settings import add_settings, add_share_arguments, check_sha
 from inference.runs.shards import read_results, shard_paths
 from scripts.build_vec_cot.records import read_labelled
 
-MAX_QUESTIONS = 10_000  # a record: its questions' places in a shard stay, when more are asked later
+MAX_QUESTIONS = 10_000  # per record: its questions' places in a shard stay, when more are asked later
 
 
 def parse_settings(
@@ -81,20 +81,20 @@ def question(record: Record, text: str, k: int) -> Record:
 
 def answers_on_disk(folder: str | Path) -> dict[str, dict[int, dict[str, Any]]]:
     """record id → k → line of a shard; a line with a response outweighs one with an error."""
-    found: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
+    answers: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
     for path in shard_paths(folder):
         for row in read_results(path):
             if "record_id" in row:
-                known = found[row["record_id"]].get(row["k"])
+                known = answers[row["record_id"]].get(row["k"])
                 if known is None or "error" in known:
-                    found[row["record_id"]][row["k"]] = row
-    return found
+                    answers[row["record_id"]][row["k"]] = row
+    return answers
 
 
 def model_notice(*rows: dict[str, Any]) -> dict[str, str]:
     """The rows' notices (of a toy model), under the key that the training rows keep."""
-    found = sorted({row["model_notice"] for row in rows if row.get("model_notice")})
-    return {"model_notice": "; ".join(found)} if found else {}
+    notices = sorted({row["model_notice"] for row in rows if row.get("model_notice")})
+    return {"model_notice": "; ".join(notices)} if notices else {}
 
 
 def error_row(item: Record | BrokenRecord, error: str) -> dict[str, Any]:

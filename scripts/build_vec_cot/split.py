@@ -11,7 +11,7 @@ Writes ``stage1_records.jsonl``, ``stage2_records.jsonl``, ``stage3_records.json
     label_conflict  the same picture has two labels in one source
     beyond_size     with --published_size: the stage has the source's published rows without it
 
-What is the same picture is told from its pixels (``fingerprints.py``), never from its name. Where a
+Which images are the same picture is decided by their pixels (``fingerprints.py``), never from its name. Where a
 row goes depends on images, labels and --seed: neither on file names nor on the order of the lines.
 """
 
@@ -43,7 +43,7 @@ LEFT_OUT = ("conversations", "messages", "images", "response", "error", "sample_
 
 @dataclass
 class Row:
-    """One line of a data file: where it stands, what it says, what its image looks like."""
+    """One line of a data file: where it is, what it says, what its image looks like."""
 
     path: Path
     item: Record | BrokenRecord
@@ -80,12 +80,12 @@ def fingerprint_files(images: Iterable[str], cache: Path, workers: int) -> dict[
                 row: dict[str, Any] = {"sample_id": record.sample_id, "position": record.position}
                 if isinstance(image, ImageError):
                     writer.write({**row, "error": str(image)})
-                else:  # a fingerprint stands where the shards of inference have a response
+                else:  # a fingerprint is written where the shards of inference have a response
                     writer.write({**row, "response": [part.hex() for part in fingerprint(image)]})
                 bar.update()
-        found = {row["sample_id"]: row for row in merge_shards(cache)}
+        fingerprints = {row["sample_id"]: row for row in merge_shards(cache)}
     return {
-        image: found[key].get("error") or Fingerprint(*map(bytes.fromhex, found[key]["response"]))
+        image: fingerprints[key].get("error") or Fingerprint(*map(bytes.fromhex, fingerprints[key]["response"]))
         for key, image in keys.items()
     }
 
@@ -209,10 +209,11 @@ def main(arguments: list[str] | None = None) -> None:
         write_rows(args.output_dir / "rejected.jsonl", rejected)
     say_notices([row for rows in stages.values() for row in rows])
     print(split_table(stages))
-    kept = sum(map(len, stages.values()))
+    n_kept = sum(map(len, stages.values()))
     reasons = ", ".join(f"{reason} {n}" for reason, n in Counter(row["reason"] for row in rejected).most_common())
     print(
-        f"read {kept + len(rejected)} = kept {kept} + rejected {len(rejected)}" + (f" ({reasons})" if reasons else "")
+        f"read {n_kept + len(rejected)} = kept {n_kept} + rejected {len(rejected)}"
+        + (f" ({reasons})" if reasons else "")
     )
 
 

@@ -45,14 +45,14 @@ def quotas(source: str, count: int) -> list[int]:
 
 
 def draw_order(seed: int, key: bytes) -> str:
-    """A random-looking place in line that depends on the seed and the image's content alone."""
+    """A random-looking place in the order that depends on the seed and the image's content alone."""
     return hashlib.sha256(f"{seed}/".encode() + key).hexdigest()
 
 
 def assign_stages(groups: Mapping[str, Counter[str]]) -> dict[str, int]:
     """A stage for each group of like images, so that every source comes as near its quotas as groups allow.
 
-    The groups stand in line, those with most rows first, then by name. Each goes to the stage that
+    The groups come in order: those with most rows first, then by name. Each goes to the stage that
     is furthest from its quotas in the sources that the group has rows of. A source whose images
     have one row each meets its quotas exactly. Where one image has rows in several sources (WebEmo's
     and FI's do), these move together, and a source may miss a quota by about as much as the

@@ -3,10 +3,10 @@
     from scripts.build_vec_cot.teacher import load_template, teacher_question
     teacher_question(load_template("label"), record)
 
-The paper does not print its teacher's prompt; this one is ours. ``label`` tells the label and asks for
-the reasoning of someone who was not told. ``recognition`` is the released model's own question,
+The paper does not print its teacher's prompt; this one is ours. ``label`` states the label and asks for
+the reasoning of someone who does not know it. ``recognition`` is the released model's own question,
 without the label: a teacher that can answer it explains only what it recognised itself, and
-verification keeps the answers that are right. A file's text is used as it stands, with {label} and
+verification keeps the answers that are right. A file's text is used as it is, with {label} and
 {candidates} filled in.
 """
 

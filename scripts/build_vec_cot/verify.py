@@ -11,9 +11,9 @@ The codes of the checks:
     empty_section     each has text
     markup            no other tag, <image> or special token inside a section: training would misread it
     layout            sections in order inside <think>, then the answer; nothing outside them. A confidence
-                      may stand after the answer and is dropped: stage 2's is measured
+                      may follow the answer and is dropped: stage 2's is measured
     wrong_answer      the answer is the label, whatever its case
-    leak              no word of having been told (LEAKS)
+    leak              no phrase that gives away that the answer was given (LEAKS)
     too_short         at least so many words in the five sections together
     too_long          at most so many
 """
@@ -27,7 +27,7 @@ from inference.data.response import REASONING_STEPS, reasoning_steps, tag_text
 
 SECTIONS = ("think", *REASONING_STEPS, "answer")
 
-# Phrases of a writer who was told the answer; case-insensitive, whole words. An innocent hit ("the
+# Phrases of a writer who was given the answer; case-insensitive, whole words. An innocent hit ("the
 # label on the bottle") costs one more attempt, a miss teaches the model to cite a label it never sees.
 LEAKS = (
     r"(?:the|this|given|provided|correct|true|actual|target|assigned) labels?",
@@ -73,7 +73,7 @@ class Problem:
 
 
 def compose(sections: dict[str, str], label: str) -> str:
-    """The response that training shows: the five sections and the answer in SPEC's form, no confidence."""
+    """The response that training shows: the five sections and the answer, no confidence."""
     thought = "".join(f"<{step}>{sections[step]}</{step}>" for step in REASONING_STEPS)
     return f"<think>{thought}</think><answer>{label}</answer>"
 
@@ -83,32 +83,32 @@ def _without_spaces(text: str) -> str:
 
 
 def _form_problems(response: str) -> list[Problem]:
-    found = []
+    failed = []
     for name in SECTIONS:
         count = max(response.count(f"<{name}>"), response.count(f"</{name}>"))
         if tag_text(response, name) is None:
-            found.append(Problem("missing_section", f"expected <{name}>…</{name}>"))
+            failed.append(Problem("missing_section", f"expected <{name}>…</{name}>"))
         elif count > 1:
-            found.append(Problem("repeated_section", f"expected <{name}> once, got it {count} times"))
-    if found:
-        return found
+            failed.append(Problem("repeated_section", f"expected <{name}> once, got it {count} times"))
+    if failed:
+        return failed
     sections = reasoning_steps(response)
     for step in REASONING_STEPS:
         if step not in sections:
-            found.append(Problem("layout", f"expected <{step}> inside <think>"))
+            failed.append(Problem("layout", f"expected <{step}> inside <think>"))
         elif not sections[step]:
-            found.append(Problem("empty_section", f"expected text in <{step}>"))
+            failed.append(Problem("empty_section", f"expected text in <{step}>"))
         elif markup := MARKUP.search(sections[step]):
-            found.append(Problem("markup", f"expected plain text in <{step}>, got {markup[0]}"))
-    if not found:
+            failed.append(Problem("markup", f"expected plain text in <{step}>, got {markup[0]}"))
+    if not failed:
         answer, confidence = tag_text(response, "answer"), tag_text(response, "confidence")
         expected = compose(sections, answer)
         if confidence is not None:
             expected += f"<confidence>{confidence}</confidence>"
         if _without_spaces(expected) != _without_spaces(response):
             order = ", ".join(SECTIONS[1:])
-            found.append(Problem("layout", f"expected {order} in this order, and nothing outside them"))
-    return found
+            failed.append(Problem("layout", f"expected {order} in this order, and nothing outside them"))
+    return failed
 
 
 def problems(response: str, label: str, limits: Limits, truncated: bool = False) -> list[Problem]:
@@ -119,18 +119,18 @@ def problems(response: str, label: str, limits: Limits, truncated: bool = False)
     """
     if truncated:
         return [Problem("truncated", "the response reached the token limit")]
-    found = _form_problems(response)
-    if found:
-        return found
+    failed = _form_problems(response)
+    if failed:
+        return failed
     answer = tag_text(response, "answer").strip()
     if answer.lower() != label.lower():
-        found.append(Problem("wrong_answer", f"expected {label}, got {answer[:60]}"))
+        failed.append(Problem("wrong_answer", f"expected {label}, got {answer[:60]}"))
     text = "\n".join(reasoning_steps(response).values())
     if leak := LEAK.search(text):
-        found.append(Problem("leak", f"tells that the answer was known: {leak[0]!r}"))
+        failed.append(Problem("leak", f"gives away that the answer was known: {leak[0]!r}"))
     words = len(text.split())
     if words < limits.min_words:
-        found.append(Problem("too_short", f"expected {limits.min_words} words or more, got {words}"))
+        failed.append(Problem("too_short", f"expected {limits.min_words} words or more, got {words}"))
     if words > limits.max_words:
-        found.append(Problem("too_long", f"expected {limits.max_words} words or fewer, got {words}"))
-    return found
+        failed.append(Problem("too_long", f"expected {limits.max_words} words or fewer, got {words}"))
+    return failed

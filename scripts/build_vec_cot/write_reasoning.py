@@ -65,8 +65,8 @@ def verdicts(answers: dict[int, dict[str, Any]], record: Record, limits: Limits)
 
 def next_attempt(answers: dict[int, dict[str, Any]], record: Record, limits: Limits, attempts: int) -> int | None:
     """The attempt to make now, or None when a response passed or all attempts are made."""
-    found = verdicts(answers, record, limits)
-    return None if not all(found.values()) or len(found) >= attempts else len(found)
+    checked = verdicts(answers, record, limits)
+    return None if not all(checked.values()) or len(checked) >= attempts else len(checked)
 
 
 def ask(
@@ -111,21 +111,21 @@ def collect(items: list[Record | BrokenRecord], args: argparse.Namespace, limits
             files["error"].append(error_row(item, item.error))
             continue
         rows = answers[item.sample_id]
-        found = verdicts(rows, item, limits)
-        passed = next((k for k, failed in found.items() if not failed), None)
+        checked = verdicts(rows, item, limits)
+        passed = next((k for k, failed in checked.items() if not failed), None)
         raw = {**item.raw, "id": item.sample_id, "image": item.image}
         if passed is not None:
             sections = reasoning_steps(rows[passed]["response"])
             known = {"attempt": passed, "teacher": rows[passed]["model"], **model_notice(rows[passed])}
             files["reasoning"].append({**raw, "reasoning": sections, **known})
-        elif len(found) < args.attempts:
+        elif len(checked) < args.attempts:
             error = next((row["error"] for row in rows.values() if "error" in row), None)
             unasked += error is None
             files["error"].append(error_row(item, error))
         else:
             attempts = [
                 {"attempt": k, "problems": [asdict(problem) for problem in failed], "response": rows[k]["response"]}
-                for k, failed in found.items()
+                for k, failed in checked.items()
             ]
             files["rejected"].append({**raw, "reason": attempts[-1]["problems"][0]["code"], "attempts": attempts})
     if unasked:
@@ -176,7 +176,7 @@ def main(arguments: list[str] | None = None) -> None:
     if errors:
         print(f"The most frequent error: {most_frequent_error(errors)}")
     if not files["reasoning"]:
-        sys.exit(f"nothing was written: {args.output_path}/rejected.jsonl and error.jsonl tell why")
+        sys.exit(f"nothing was written: {args.output_path}/rejected.jsonl and error.jsonl say why")
 
 
 if __name__ == "__main__":

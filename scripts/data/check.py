@@ -8,7 +8,7 @@
 Reads every layout of ``scripts.data.samples``, a window of rows at a time, and opens every image, in
 parallel. Prints what is wrong by task, with the first rows of each kind, and the counts beside the
 published ones; rows that name the data set they come from (``source``, ``dataset``) are counted by it,
-too. What is unusual but makes no row bad stands below as remarks. ``--fix`` writes good rows as they
+too. What is unusual but makes no row bad follows as remarks. ``--fix`` writes good rows as they
 are to <name>.good.jsonl (parquet stays parquet) and bad ones with their reasons to <name>.bad.jsonl.
 Exit status 0: no row is bad; 1: some are, or the counts are not those of ``--expect``; 2: a file could not be read.
 """
@@ -113,7 +113,7 @@ class Report:
         first = self.first_line.setdefault(hash(sample_id), sample.line_number)
         if first == sample.line_number:
             return []
-        return [("duplicate id", f"id {describe(sample_id)} stands in line {first}, too")]
+        return [("duplicate id", f"id {describe(sample_id)} is also in line {first}")]
 
     def add(self, sample: Sample | BrokenSample, problems: Found, remarks: Found) -> None:
         task = getattr(sample, "task", None) or "(no task)"
@@ -129,7 +129,7 @@ class Report:
         return expect is not None and dict(self.rows) != {task: n for task, n in EXPECTATIONS[expect].items() if n}
 
     def text(self, expect: str | None) -> str:
-        """The report as text: a line a task, a line a source, then each kind of problem with its first rows."""
+        """The report as text: a line per task, a line per source, then each kind of problem with its first rows."""
         expected = EXPECTATIONS.get(expect or "", {})
         order = [task for task in TASKS if task in self.rows or task in expected]
         order += sorted(set(self.rows) - set(order))

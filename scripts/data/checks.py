@@ -52,10 +52,10 @@ class Checker:
 
     def problems(self, sample: Sample) -> list[tuple[str, str]]:
         """(kind, what was expected and found) of each problem; empty for a good row."""
-        image_tokens, found = self._image(sample)
+        image_tokens, problems = self._image(sample)
         if self.expect == "test":
-            found += self._refusal(sample)
-        return found + self._labels(sample) + self._answer(sample) + self._length(sample, image_tokens)
+            problems += self._refusal(sample)
+        return problems + self._labels(sample) + self._answer(sample) + self._length(sample, image_tokens)
 
     def _refusal(self, sample: Sample) -> list[tuple[str, str]]:
         """What inference, whose own reader this is, refuses in the row."""
@@ -66,7 +66,7 @@ class Checker:
         return []
 
     def _image(self, sample: Sample) -> tuple[int, list[tuple[str, str]]]:
-        """(image tokens, problems). The header tells the size; a size that is right has its pixels decoded, too."""
+        """(image tokens, problems). The header gives the size; a size that is right has its pixels decoded, too."""
         try:
             width, height = self.source.original_size(sample.images[0])
             if min(width, height) < SMALLEST_SIDE:
@@ -91,8 +91,8 @@ class Checker:
             return []
         if sample.ground_truth.lower() not in {label.lower() for label in sample.candidates}:
             shown = ", ".join(sample.candidates[:8]) + (", …" if len(sample.candidates) > 8 else "")
-            found = f"{describe(sample.ground_truth)}, expected one of {one_line(shown)}"
-            return [("label outside the candidates", found)]
+            text = f"{describe(sample.ground_truth)}, expected one of {one_line(shown)}"
+            return [("label outside the candidates", text)]
         return []
 
     def remarks(self, sample: Sample) -> list[tuple[str, str]]:
@@ -101,11 +101,11 @@ class Checker:
         known = TASKS.get(sample.task or "")
         if known is None or sample.candidates is None:
             return unread
-        usual, found = ({label.lower() for label in labels} for labels in (known.labels, sample.candidates))
-        if usual == found:
+        usual, own = ({label.lower() for label in labels} for labels in (known.labels, sample.candidates))
+        if usual == own:
             return unread
-        shown = [f"without {', '.join(sorted(usual - found))}"] if usual - found else []
-        shown += [f"with {', '.join(sorted(found - usual))}"] if found - usual else []
+        shown = [f"without {', '.join(sorted(usual - own))}"] if usual - own else []
+        shown += [f"with {', '.join(sorted(own - usual))}"] if own - usual else []
         text = one_line(f"{known.name} {' and '.join(shown)}")
         return [*unread, ("candidates differ from the published ones", text)]
 
@@ -113,23 +113,25 @@ class Checker:
         if sample.answer is None:
             wanted = self.expect in ("stage1", "stage2")
             return [("no answer", "expected the assistant's turn at the end")] if wanted else []
-        found = []
+        problems = []
         steps = reasoning_steps(sample.answer)
         missing = [step for step in REASONING_STEPS if not steps.get(step)]
         if missing:
-            found.append(("reasoning steps missing", f"expected all five in <think>, missing {', '.join(missing)}"))
+            problems.append(("reasoning steps missing", f"expected all five in <think>, missing {', '.join(missing)}"))
         reading = read_response(sample.answer, sample.candidates or [sample.ground_truth or ""])
         if reading.label == UNKNOWN:
-            found.append(("no answer among the candidates", f"<answer> {describe(tag_text(sample.answer, 'answer'))}"))
+            problems.append(
+                ("no answer among the candidates", f"<answer> {describe(tag_text(sample.answer, 'answer'))}")
+            )
         elif sample.ground_truth and reading.label != normal_label(sample.ground_truth):
-            told = f"{describe(reading.label)}, expected {describe(sample.ground_truth)}"
-            found.append(("answer is not the label", told))
+            both = f"{describe(reading.label)}, expected {describe(sample.ground_truth)}"
+            problems.append(("answer is not the label", both))
         stated = tag_text(sample.answer, "confidence")
         if stated is None and self.expect == "stage2":
-            found.append(("no confidence", "expected <confidence> after the answer"))
+            problems.append(("no confidence", "expected <confidence> after the answer"))
         if stated is not None and reading.confidence is None:
-            found.append(("confidence out of range", f"{stated[:40]!r}, expected a number from 0 to 1"))
-        return found
+            problems.append(("confidence out of range", f"{stated[:40]!r}, expected a number from 0 to 1"))
+        return problems
 
     def length(self, sample: Sample, image_tokens: int) -> int:
         """Tokens of question, image and answer together, as training sees them."""
@@ -142,5 +144,5 @@ class Checker:
         length = 0 if self.tokenizer is None else self.length(sample, image_tokens)
         if length <= self.max_length:
             return []
-        found = f"{length} tokens, {image_tokens} of them the image's"
-        return [("too long", f"{found}, expected at most {self.max_length}")]
+        text = f"{length} tokens, {image_tokens} of them the image's"
+        return [("too long", f"{text}, expected at most {self.max_length}")]

@@ -5,7 +5,7 @@
     python -m scripts.data.convert verl stage3_14k.jsonl stage3_val.parquet --subset 512 --rest stage3_train.parquet
 
 Reads every layout of ``scripts.data.samples``. Images stay files, named by absolute paths (verl: file://
-addresses, because it drops a row with a bare path without a word); ``--embed`` puts verl's images
+addresses, because it silently drops a row with a bare path); ``--embed`` puts verl's images
 into the parquet file instead. The pixel budget goes along with each of verl's images, because its
 loader resizes by it. ms-swift gets messages and images alone: it takes other columns for its own (objects,
 label, channel, …) or stumbles on their types, and loses rows. They go to <target>.columns.jsonl, each with
@@ -72,10 +72,10 @@ class Images:
             ImageError: when it is not there or its header cannot be read.
         """
         self.source.original_size(reference)
-        found = self.source.open(reference)
-        if isinstance(found, Path):
-            return found.resolve()
-        content = found.getvalue()
+        image = self.source.open(reference)
+        if isinstance(image, Path):
+            return image.resolve()
+        content = image.getvalue()
         target = self.extract_dir.resolve() / hashlib.sha256(content).hexdigest()[:32]
         if not target.is_file():
             self.extract_dir.mkdir(parents=True, exist_ok=True)
@@ -86,8 +86,8 @@ class Images:
     def content(self, reference: str) -> bytes:
         """The image file's bytes as they are. Raises: as ``path``."""
         self.source.original_size(reference)
-        found = self.source.open(reference)
-        return found.read_bytes() if isinstance(found, Path) else found.getvalue()
+        image = self.source.open(reference)
+        return image.read_bytes() if isinstance(image, Path) else image.getvalue()
 
 
 def swift_row(sample: Sample, images: Images) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def other_columns(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def verl_row(sample: Sample, images: Images, split: str, budget: PixelBudget, embed: bool) -> dict[str, Any]:
-    """One row of ``verl_features``; an answer in the row is not given away in the prompt.
+    """One row of ``verl_features``; an answer in the row does not enter the prompt.
 
     Raises:
         ImageError, ValueError: when the row cannot be trained on.
@@ -234,7 +234,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("source", type=Path, help="JSON lines, a JSON array, or parquet")
     parser.add_argument("target", type=Path, help="swift: JSON lines; verl: parquet")
     add_image_root_argument(parser)
-    parser.add_argument("--subset", type=int, help="only so many rows, stratified by task, for validation")
+    parser.add_argument("--subset", type=int, help="number of rows, stratified by task, for validation")
     parser.add_argument("--seed", type=int, default=0, help="of the subset")
     parser.add_argument("--rest", type=Path, help="with --subset: the other rows go here")
     parser.add_argument("--embed", action="store_true", help="verl: image bytes in the parquet file")

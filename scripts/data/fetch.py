@@ -1,6 +1,6 @@
 """Fetch the benchmark, the training data and the models from the Hugging Face hub, checked file by file.
 
-    python -m scripts.data.fetch                          # what there is, from where; asks nobody
+    python -m scripts.data.fetch                          # what there is, from where; no request
     python -m scripts.data.fetch vecbench --dry_run       # how large it is
     python -m scripts.data.fetch vecbench emocaliber      # or: all
 

@@ -55,29 +55,34 @@ def _good_row(row: dict, source: str, line: int, images: ImageSource, default_ta
 
     if None in row:
         fail("(line)", f"as many fields as the header has, got {len(row[None])} more: quote what holds a comma")
-    found = {name: (row.get(name) or "").strip() for name in ("path", "label", "task", "id")}
-    for name, text in found.items():
+    fields = {name: (row.get(name) or "").strip() for name in ("path", "label", "task", "id")}
+    for name, text in fields.items():
         if "\n" in text or "\r" in text:  # what follows an open quote would be lost in one field, row after row
             fail(name, f"one line, got {describe(text)}: is a quote left open?")
         if problem := invalid_byte(text):
             fail(name, problem.removeprefix("expected "))
         check_text(name, text, fail, MAX_NAME if name in ("label", "task") else MAX_ID if name == "id" else None)
-    if not found["path"]:
+    if not fields["path"]:
         fail("path", "an image's path, got nothing")
-    if not found["label"]:
+    if not fields["label"]:
         fail("label", "a label, got nothing")
-    if set(found["label"]) & set(",;|"):  # the question lists the labels with commas
-        fail("label", f"one label, without comma, semicolon or bar, got {describe(found['label'])}")
+    if set(fields["label"]) & set(",;|"):  # the question lists the labels with commas
+        fail("label", f"one label, without comma, semicolon or bar, got {describe(fields['label'])}")
     try:
-        if min(images.original_size(found["path"], decode=True)) < FACTOR:
-            raise ImageError(f"image {found['path']}: expected sides of {FACTOR} pixels or more")
-        path = images.open(found["path"])
+        if min(images.original_size(fields["path"], decode=True)) < FACTOR:
+            raise ImageError(f"image {fields['path']}: expected sides of {FACTOR} pixels or more")
+        path = images.open(fields["path"])
     except ImageError as error:
         fail("path", f"a readable image: {error}")
     if not isinstance(path, Path):
         fail("path", "the path of a file, got an image inside the row")
-    known = {"path": str(path.resolve()), "label": found["label"], "task": found["task"] or default_task, "line": line}
-    return known | ({"id": found["id"]} if found["id"] else {})
+    known = {
+        "path": str(path.resolve()),
+        "label": fields["label"],
+        "task": fields["task"] or default_task,
+        "line": line,
+    }
+    return known | ({"id": fields["id"]} if fields["id"] else {})
 
 
 def read_table(source: Path) -> list[tuple[int, dict]]:
@@ -100,8 +105,8 @@ def read_table(source: Path) -> list[tuple[int, dict]]:
         )
         names = reader.fieldnames or ()
         if {"path", "label"} - {name.strip().lower() for name in names}:
-            found = one_line(header.strip()) or "nothing"
-            raise ValueError(f"{source}, line {1 + bool(stated)}: expected columns path and label, got {found}")
+            columns = one_line(header.strip()) or "nothing"
+            raise ValueError(f"{source}, line {1 + bool(stated)}: expected columns path and label, got {columns}")
         reader.fieldnames = [name.strip().lower() for name in names]
         return [(reader.line_num + bool(stated), row) for row in reader]
 
@@ -121,13 +126,13 @@ def read_rows(
 
 def doubts(records: list[dict]) -> list[str]:
     """What is unusual about the labels of a task and makes no row bad."""
-    found = []
+    unusual = []
     for task, labels in {record["task"]: record["candidates"] for record in records}.items():
         if len(labels) == 1:
-            found.append(f"task {task} has one label only, {labels[0]}: no answer can be wrong")
+            unusual.append(f"task {task} has one label only, {labels[0]}: no answer can be wrong")
         elif all(label.isdecimal() for label in labels):
-            found.append(f"task {task} has numbers for labels ({', '.join(labels)}): a model knows words")
-    return found
+            unusual.append(f"task {task} has numbers for labels ({', '.join(labels)}): a model knows words")
+    return unusual
 
 
 def to_records(rows: list[dict], labels: list[str] | None) -> list[dict]:

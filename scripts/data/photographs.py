@@ -4,7 +4,7 @@
     data_path=input_data/photographs/test.jsonl max_new_tokens=192 bash inference/infer_and_eval_example.sh
 
 For checking the path of real JPEG and PNG files (300 to 2,000 pixels wide, colour, grey and
-transparent) through decoding, pixel budget and engine. Nobody has labelled their emotion: the
+transparent) through decoding, pixel budget and engine. Their emotions are not labelled: the
 labels are placeholders and the notice in each record says so.
 """
 
@@ -34,7 +34,7 @@ def shipped_photographs() -> list[Path]:
     Raises:
         SystemExit: when neither package is installed.
     """
-    found = []
+    photographs = []
     for package, folder in FOLDERS.items():
         spec = importlib.util.find_spec(package)
         if spec is None:
@@ -43,10 +43,10 @@ def shipped_photographs() -> list[Path]:
             if path.suffix in (".jpg", ".png"):
                 with Image.open(path) as image:
                     if 300 <= image.width <= 2000:
-                        found.append(path)
-    if not found:
+                        photographs.append(path)
+    if not photographs:
         raise SystemExit("no photographs: pip install scikit-image scikit-learn")
-    return found
+    return photographs
 
 
 def record(name: str) -> dict:

@@ -1,4 +1,4 @@
-"""Rows of training and test files in every layout met in practice, read as one thing.
+"""Rows of training and test files, in every layout met in practice, in one form.
 
     from scripts.data.samples import read_samples
     for sample in read_samples("input_data/VEC-CoT/stage1_86k.jsonl"): ...
@@ -87,7 +87,7 @@ class BrokenSample:
 def _json_array(path: Path) -> Iterator[tuple[int, Any, str | None]]:
     """(rank, object, None) for each element of a top-level array, a chunk of the file at a time.
 
-    Where an element is broken nobody can say where the next one begins: that ends it, with a problem.
+    Where an element is broken, the start of the next one is unknown: that ends it, with a problem.
     """
     decoder = json.JSONDecoder()
     # An invalid byte becomes a lone surrogate, which is refused in its own row, not in the file.
@@ -145,7 +145,7 @@ def plain(value: Any) -> str:
 
 
 def _as_text(items: list[dict[str, str]]) -> str:
-    """A turn's items as one text, with ``<image>`` where the image stands."""
+    """A turn's items as one text, with ``<image>`` where the image is."""
     return "".join(IMAGE if item["type"] == "image" else item["text"] for item in items)
 
 
@@ -219,7 +219,7 @@ def reward_reading(text: str) -> str:
 
 
 def reward_problem(label: str, candidates: list[str] | None) -> str | None:
-    """Why the reward of stage 3 never counts a label as right, or cannot tell it from another one; None if it can."""
+    """Why the reward of stage 3 cannot count a label as right, or not tell it from others; None if it can."""
     if reward_reading(label) != label.lower():
         expected = "one word without punctuation, which is all that the reward of stage 3 counts as right"
         return f"field 'ground_truth': expected {expected}, got {describe(label)}"

@@ -4,9 +4,9 @@
 
 Operations come from the model's published dimensions (two per parameter and token forward, four
 backward, two more for recomputed activations), times from the cards' data sheets and a share of the
-peak. The measured figures set what arithmetic does not give: the time per row that adapters cost beside
+peak. The measured numbers set what arithmetic does not give: the time per row that adapters cost beside
 it, the share of the peak that prefill reaches, and the share of the bandwidth that decoding reaches.
-Full parameters (FSDP), stage 3 and the 24 GB card have not been measured. Change a figure at the top
+Full parameters (FSDP), stage 3 and the 24 GB card have not been measured. Change a number at the top
 and the table follows.
 """
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fuzz the parsers: bash scripts/maintenance/fuzz.sh [seconds a target]     (all targets: six times as long)
+# Fuzz the parsers: bash scripts/maintenance/fuzz.sh [seconds per target]     (all targets: six times as long)
 #
 #   targets="images record" bash scripts/maintenance/fuzz.sh 600
 #
@@ -9,9 +9,9 @@
 set -euo pipefail
 repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)"
 
-# Settings. The environment beats what stands here.
+# Settings. Environment variables take precedence.
 python="${python:-}"                  # empty: the set-up environment
-seconds="${1:-${seconds:-60}}"        # of each target
+seconds="${1:-${seconds:-60}}"        # per target
 targets="${targets:-response tag reward record images results}"
 work="${work:-$repo/output/fuzz}"     # corpora, logs, inputs that broke something
 atheris="${atheris:-atheris==3.0.0}"  # has no dependencies, and is installed beside the environment
@@ -29,7 +29,7 @@ for target in $targets; do
     log="$work/$target.log"
     if ! "$python" -W ignore tests/robustness/fuzz.py "$target" "$work/$target" -max_total_time="$seconds" \
         -artifact_prefix="$work/$target-" >"$log" 2>&1; then
-        echo "$target: broken by an input that is kept in $work/$target-crash-*; see $log" >&2
+        echo "$target: broken by an input which is in $work/$target-crash-*; see $log" >&2
         failed=1
         continue
     fi

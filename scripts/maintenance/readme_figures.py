@@ -1,4 +1,4 @@
-"""Draw the figures of images/: VECBench's composition, the three stages, an example prediction.
+"""Draw the plots of images/: VECBench's composition, the three stages, an example prediction.
 
     python -m scripts.maintenance.readme_figures                                      # composition and framework
     python -m scripts.maintenance.readme_figures --example infer_results/toy_world_test_checkpoint/merged.jsonl \\

@@ -42,7 +42,7 @@ TAG_TOKENS = [f"<{slash}{tag}>" for tag in ("think", *REASONING_STEPS, "answer",
 # Qwen2's way of cutting text before byte-pair merges: words with their space, single digits, punctuation.
 WORD_PATTERN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
-# The loop over message['content'] stands in the open, not in a macro: vLLM's server reads the
+# The loop over message['content'] is written out, not in a macro: vLLM's server reads the
 # template's syntax tree to learn that a content may be a list, and would join its items otherwise.
 CHAT_TEMPLATE = """\
 {%- if messages[0]['role'] != 'system' -%}{{ '<|im_start|>system\\nSYSTEM_PROMPT<|im_end|>\\n' }}{%- endif -%}
@@ -63,7 +63,7 @@ CHAT_TEMPLATE = """\
 
 
 def build_tokenizer(texts: list[str], vocabulary: int) -> Qwen2TokenizerFast:
-    """A byte-level BPE tokenizer over ``texts`` with Qwen2's special tokens and one token a tag."""
+    """A byte-level BPE tokenizer over ``texts`` with Qwen2's special tokens and one token per tag."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     split = pre_tokenizers.Split(Regex(WORD_PATTERN), "isolated")

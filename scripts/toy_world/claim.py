@@ -1,9 +1,9 @@
-"""Does stage 3 calibrate the confidence? The claim, checked over several seeds, with a figure.
+"""Does stage 3 calibrate the confidence? The claim, checked over several seeds, with a plot.
 
     bash scripts/toy_world/claim.sh                        # train and evaluate every seed, then this
     python -m scripts.toy_world.claim output/claim/seed_* --figure images/stage3_calibration.png
 
-Takes work folders of ``train_all.sh``, one a seed (another seed is another random model, other
+Takes work folders of ``train_all.sh``, one per seed (another seed is another random model, other
 training data and other test images). Compares stage 3 with stage 2 in each and prints what holds.
 Exit status 1 when a part of the claim does not hold.
 """
@@ -91,7 +91,7 @@ def verdicts(seeds: dict[str, pd.DataFrame]) -> list[tuple[bool, str]]:
 
 
 def format_seeds(seeds: dict[str, pd.DataFrame]) -> str:
-    """One line a seed and measure pair, then mean and standard deviation over the seeds."""
+    """One line per pair of seed and measure, then mean and standard deviation over the seeds."""
     lines = [f"{'':<12}" + "".join(f"{name:>18}" for _, name, _, _ in MEASURES)]
 
     def cell(scale: int, before: float, after: float) -> str:
@@ -112,7 +112,7 @@ def format_seeds(seeds: dict[str, pd.DataFrame]) -> str:
 
 
 def draw(works: dict[str, Path], seeds: dict[str, pd.DataFrame], path: Path) -> None:
-    """Left: calibration curves of both models. Right: each measure before and after, a line a seed."""
+    """Left: calibration curves of both models. Right: each measure before and after, a line per seed."""
     figure = Figure(figsize=(10, 4.6))
     grid = figure.add_gridspec(2, 5, width_ratios=(2.9, 0.01, 1, 1, 1))
     figure.subplots_adjust(left=0.06, right=0.985, top=0.9, bottom=0.17, wspace=0.45, hspace=0.5)
@@ -145,7 +145,7 @@ def draw(works: dict[str, Path], seeds: dict[str, pd.DataFrame], path: Path) -> 
         panel.set_title(f"{name} ({'lower' if lower else 'higher'} is better)", fontsize=8)
         panel.tick_params(labelsize=7)
         panel.grid(alpha=0.3)
-    figure.text(0.5, 0.03, f"{NOTICE}. Toy model of 1.7 M parameters; a line a seed.", ha="center", fontsize=7)
+    figure.text(0.5, 0.03, f"{NOTICE}. Toy model of 1.7 M parameters; a line per seed.", ha="center", fontsize=7)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
 
@@ -153,8 +153,8 @@ def draw(works: dict[str, Path], seeds: dict[str, pd.DataFrame], path: Path) -> 
 def main() -> int:
     plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("works", type=Path, nargs="+", help="work folders of train_all.sh, one a seed")
-    parser.add_argument("--figure", type=Path, help="write the figure here (png)")
+    parser.add_argument("works", type=Path, nargs="+", help="work folders of train_all.sh, one per seed")
+    parser.add_argument("--figure", type=Path, help="write the plot here (png)")
     args = parser.parse_args()
     works = {work.name: work for work in args.works}
     try:
@@ -166,7 +166,7 @@ def main() -> int:
     print(format_seeds(seeds))
     if args.figure:
         draw(works, seeds, args.figure)
-        print(f"figure: {args.figure}")
+        print(f"plot: {args.figure}")
     results = verdicts(seeds)
     for holds, text in results:
         print(f"{'holds' if holds else 'FAILS':<6} {text}")

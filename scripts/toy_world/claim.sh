@@ -13,7 +13,7 @@ seeds="${seeds:-0 1 2}"
 work="${work:-$repo/output/claim}"
 figure="${figure:-$repo/images/stage3_calibration.png}"
 curves="${curves:-$repo/images/stage3_curves.png}"    # training curves of the first seed
-test_samples="${test_samples:-90}"    # a task
+test_samples="${test_samples:-90}"    # per task
 at_once="${at_once:-2}"               # seeds at a time, one core each
 { # read whole before it runs
 if [[ -z "${python:-}" ]]; then

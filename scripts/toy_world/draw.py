@@ -139,7 +139,7 @@ def _draw_face(pen: Pen, mouth: str, brows: str, style: str, rng: random.Random)
 
 
 def _draw_figure(pen: Pen, figure: str, style: str, rng: random.Random) -> None:
-    """Lower right: a friend (light), a rival (black) or nobody."""
+    """Lower right: a friend (light), a rival (black) or no one."""
     if figure == "alone":
         return
     x, y = 92 + rng.uniform(-3, 3), 78 + rng.uniform(-3, 3)

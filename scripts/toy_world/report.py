@@ -1,4 +1,4 @@
-"""What no real data set can tell: the toy world's results beside the best possible ones.
+"""What no real data set can show: the toy world's results beside the best possible ones.
 
     python -m scripts.toy_world.report --output_path infer_results/toy_world_test_checkpoint
 
@@ -39,7 +39,7 @@ def toy_predictions(merged: Path) -> pd.DataFrame:
 
 
 def toy_table(merged: Path) -> pd.DataFrame:
-    """One row a task and one for all: fractions, n, and the confidence error (0 to 1)."""
+    """One row per task and one for all: fractions, n, and the confidence error (0 to 1)."""
     samples = toy_predictions(merged)
     rows = pd.DataFrame(
         {

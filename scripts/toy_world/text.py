@@ -34,7 +34,7 @@ _FIGURE = {
 
 
 def _evidence(task: str, label: str, cues: dict[str, str]) -> str:
-    """All the cues that speak for the label: how many there are tells how sure to be."""
+    """All the cues that speak for the label: their number says how sure to be."""
     names = {
         "colour": f"{cues['colour']} tones",
         "scene": cues["scene"],

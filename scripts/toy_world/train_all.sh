@@ -12,7 +12,7 @@
 set -euo pipefail
 repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)"
 
-# Settings. The environment beats what stands here.
+# Settings. Environment variables take precedence.
 work="${work:-$repo/output/toy_world}"
 seed="${seed:-0}"
 stage1_samples="${stage1_samples:-19200}"       # 1200 steps of 16

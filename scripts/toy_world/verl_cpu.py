@@ -21,7 +21,7 @@ if torch.cuda.is_available():
 
 
 def _fill_device_namespace() -> None:
-    """verl asks torch.<device> for memory figures and random states that torch.cpu does not have."""
+    """verl asks torch.<device> for memory use and random states that torch.cpu does not have."""
     missing = {
         "max_memory_allocated": lambda *_, **__: 0,
         "max_memory_reserved": lambda *_, **__: 0,

@@ -39,7 +39,7 @@ def run(*command, check=True, **options):
 
 
 def free_port():
-    """A port of this machine that nobody listens on."""
+    """A port of this machine without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -56,8 +56,8 @@ def wait_until(condition, process=None, log=None, seconds=120, pause=0.01):
     while not condition():
         ended = process is not None and process.poll() is not None
         if ended or time.monotonic() > deadline:
-            told = log.read_text(errors="replace")[-4000:] if log else ""
-            pytest.fail(f"{'the process ended' if ended else f'{seconds} s went by'} before it was so\n{told}")
+            text = log.read_text(errors="replace")[-4000:] if log else ""
+            pytest.fail(f"{'the process ended' if ended else f'{seconds} s went by'} before it was so\n{text}")
         time.sleep(pause)
 
 
@@ -105,8 +105,8 @@ def descendants(pid):
             parent = int((folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
             words = (folder / "cmdline").read_text(errors="replace").replace("\0", " ").strip()
             children.setdefault(parent, {})[int(folder.name)] = words
-    found, new = {}, children.get(pid, {})
+    descendants, new = {}, children.get(pid, {})
     while new:
-        found |= new
+        descendants |= new
         new = {child: words for known in new for child, words in children.get(known, {}).items()}
-    return found
+    return descendants

@@ -6,7 +6,7 @@ from tests.helpers.commands import write_jsonl
 
 
 def records(folder, texts):
-    """A data file with one record a text, in ``folder``; all have the same small image."""
+    """A data file with one record per text, in ``folder``; all have the same small image."""
     folder.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (28, 28), "orange").save(folder / "image.png")
     content = [[{"type": "image", "image": "image.png"}, {"type": "text", "text": text}] for text in texts]

@@ -67,8 +67,8 @@ class JsonHandler(BaseHTTPRequestHandler):
 class Endpoint(JsonHandler):
     def do_POST(self):
         request = json.loads(self.read_body())
-        found = re.search(r"case:([\w-]+)", json.dumps(request["messages"], ensure_ascii=False))
-        case = found[1] if found else "good"
+        match = re.search(r"case:([\w-]+)", json.dumps(request["messages"], ensure_ascii=False))
+        case = match[1] if match else "good"
         with self.server.lock:
             self.server.tries[case] += 1
             first = self.server.tries[case] == 1

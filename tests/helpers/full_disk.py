@@ -10,14 +10,14 @@ FULL = "cannot be written, the disk is full. What was finished is kept: make roo
 
 def files_of(folder):
     """name → content; the minute of an evaluation, which a report shows, and the times of run.json are left out."""
-    found = {}
+    contents = {}
     for path in sorted(folder.rglob("*")) if folder.exists() else ():
         if path.is_file() and path.suffix != ".lock" and path.name != "run.json":
             content = path.read_bytes()
             if path.suffix == ".html":
                 content = re.sub(rb"evaluated [\d: -]+", b"", content)
-            found[str(path.relative_to(folder))] = content
-    return found
+            contents[str(path.relative_to(folder))] = content
+    return contents
 
 
 def said(done):
@@ -34,7 +34,7 @@ def check_failure(done, name=""):
 def check_fill(disk, words, out, levels, status=0):
     """Start a command with little and then with more room; returns how often the disk was too full for it.
 
-    Whatever stands under a final name is whole, and with room enough the result is that of an undisturbed run.
+    Every file under a final name is whole, and with room enough the result is that of an undisturbed run.
     """
     kept = out.with_name("kept")
     shutil.copytree(out, kept)

@@ -79,12 +79,12 @@ class RequestHandler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.hub.requests.append((self.command, self.path, self.headers))
         path, _, query = self.path.partition("?")
-        if found := re.fullmatch(r"/api/(datasets|models)/([^/]+/[^/]+)/(revision|tree)/([^/]+)", path):
-            self.api(*found.groups(), query)
-        elif found := re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
-            self.resolve("datasets" if found[1] else "models", *found.groups()[1:])
-        elif found := re.fullmatch(r"/storage/(datasets|models)/([^/]+/[^/]+)/(.+)", path):
-            self.content(found[3], self.hub.repositories[found[1], found[2]][found[3]])
+        if match := re.fullmatch(r"/api/(datasets|models)/([^/]+/[^/]+)/(revision|tree)/([^/]+)", path):
+            self.api(*match.groups(), query)
+        elif match := re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+            self.resolve("datasets" if match[1] else "models", *match.groups()[1:])
+        elif match := re.fullmatch(r"/storage/(datasets|models)/([^/]+/[^/]+)/(.+)", path):
+            self.content(match[3], self.hub.repositories[match[1], match[2]][match[3]])
         else:
             self.answer(404)
 
@@ -99,8 +99,8 @@ class RequestHandler(BaseHTTPRequestHandler):
         if question == "revision":
             siblings = [{"rfilename": path} for path in files]
             return self.answer(200, body=json.dumps({"id": name, "sha": COMMIT, "siblings": siblings}).encode())
-        found = re.search(r"cursor=(\d+)", query)
-        start = int(found[1]) if found else 0
+        match = re.search(r"cursor=(\d+)", query)
+        start = int(match[1]) if match else 0
         entries = [{"type": "directory", "path": "folder", "oid": "0" * 40, "size": 0}]
         for path, content in files.items():
             if path in self.hub.unlisted:

