@@ -22,8 +22,8 @@ REASONS = {
     errno.EDQUOT: f"cannot be written, the disk quota is used up. {FULL}",
     errno.EROFS: "cannot be written, the disk is read-only",
     errno.EIO: "the disk reports an input/output error",
-    errno.ENOTDIR: "a file stands where a folder is expected",
-    errno.EEXIST: "a file stands where a folder is expected",
+    errno.ENOTDIR: "a file is where a folder is expected",
+    errno.EEXIST: "a file is where a folder is expected",
 }
 
 

@@ -76,7 +76,7 @@ def test_a_disk_that_is_full_from_the_start_is_named(disk, data, endpoint):
 @pytest.mark.parametrize("what", ["read-only", "a file", "a file above it"])
 def test_a_folder_that_cannot_be_written_ends_a_worker_in_one_line(disk, data, endpoint, what):
     out = disk.path / "run"
-    expected = "a file stands where a folder is expected"
+    expected = "a file is where a folder is expected"
     if what == "read-only":
         disk.remount("ro")
         expected = "cannot be written, the disk is read-only"
