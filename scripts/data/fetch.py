@@ -24,6 +24,7 @@ import signal
 import sys
 from pathlib import Path
 
+from inference.common.storage import explain
 from inference.common.terminal import plain_output
 from inference.data.images import ImageError, data_images
 
@@ -124,7 +125,7 @@ def main() -> None:
     try:
         status = run(args, repositories)
     except (FetchError, OSError) as error:
-        parser.exit(2, f"{without_secrets(str(error))}\n")
+        parser.exit(2, f"{without_secrets(explain(error))}\n")
     sys.exit(status)
 
 

@@ -26,7 +26,7 @@ from scripts.data.hub.repository import (
     FetchError,
     HubFile,
     address,
-    explain,
+    hub_problem,
     listing,
     mismatch,
     status_of,
@@ -96,7 +96,7 @@ def plan(resource: Resource, repo_id: str, revision: str, output_dir: Path) -> J
     try:
         commit, listed = listing(repo_id, resource.kind, revision)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FetchError(explain(error, resource.name, repo_id, resource.kind, revision)) from error
+        raise FetchError(hub_problem(error, resource.name, repo_id, resource.kind, revision)) from error
     files = [
         file
         for file in listed
@@ -225,7 +225,7 @@ def download(job: Job, workers: int) -> None:
             in_vain = 0 if to_fetch < before else in_vain + 1
             broken_connection = isinstance(error, requests.exceptions.ChunkedEncodingError)
             if in_vain == ATTEMPTS or not (broken_connection or status_of(error) in (416, 429)):
-                line = explain(error, resource.name, job.repo_id, resource.kind, job.commit)
+                line = hub_problem(error, resource.name, job.repo_id, resource.kind, job.commit)
                 raise FetchError(line) from error
             if status_of(error) == 416:  # a partial download that is longer than its file
                 for path in partial_files([job]):

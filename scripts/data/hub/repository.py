@@ -27,6 +27,7 @@ from huggingface_hub.utils import logging
 from huggingface_hub.utils.sha import git_hash, sha_fileobj
 
 from inference.common.redaction import HIDDEN, redact
+from inference.common.storage import explain
 
 logging.set_verbosity_error()  # its warnings are many lines; what ends the job is said in one, here
 
@@ -51,7 +52,7 @@ def listing(repo_id: str, kind: str, revision: str) -> tuple[str, tuple[HubFile,
     """(commit, every file) of a repository of ``kind`` "dataset" or "model" at a revision.
 
     Raises:
-        OSError, ValueError, KeyError, TypeError: what ``explain`` puts into words (the last two: JSON of another kind).
+        OSError, ValueError, KeyError, TypeError: see ``hub_problem`` (the last two: JSON of another kind).
     """
     api = HfApi()
     commit = api.repo_info(repo_id, repo_type=kind, revision=revision, timeout=LISTING_TIMEOUT).sha
@@ -105,7 +106,7 @@ def without_secrets(text: str) -> str:
     return " ".join(redact(text).split())
 
 
-def explain(error: BaseException, resource: str, repo_id: str, kind: str, revision: str) -> str:
+def hub_problem(error: BaseException, resource: str, repo_id: str, kind: str, revision: str) -> str:
     """One line for a person: what could not be had, from where, and what to do."""
     error = _cause(error)
     where, status = address(repo_id, kind), status_of(error)
@@ -130,7 +131,7 @@ def explain(error: BaseException, resource: str, repo_id: str, kind: str, revisi
     elif isinstance(error, requests.RequestException) and not isinstance(error, requests.exceptions.JSONDecodeError):
         text = f"{where} cannot be reached ({_root(error)}): check the network, or set HF_ENDPOINT to a mirror"
     elif isinstance(error, OSError) and error.errno is not None:
-        text = str(error)
+        text = explain(error)
     else:
         text = f"{where} does not answer as the hub does ({type(error).__name__}: {error}): check HF_ENDPOINT"
     return without_secrets(f"{resource}: {text}")
