@@ -1,22 +1,18 @@
 """What a process died of, from its log: the one line that matters, not the forty around it.
 
-    python -m inference.engines.root_cause infer_results/my_run/worker_0.log
-
-prints the last words of the process whose output that file is. vLLM's engine runs in processes of its own; when one
+``last_words`` gives what a process ended with. vLLM's engine runs in processes of its own; when one
 of them dies, its parent knows no more than "See root cause above". What is above is the child's traceback, in
 the same log, each line under the child's name: ``OwnLog`` reads it there.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import stat
 from collections.abc import Iterator
-from pathlib import Path
 
-from inference.common.terminal import plain_output, printable
+from inference.common.terminal import printable
 
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 CHILD = re.compile(r"(?:\(\S+ pid=\d+\) )+")  # "(EngineCore_DP0 pid=123) ": how vLLM begins a child's lines
@@ -103,15 +99,3 @@ class OwnLog:
             except OSError:
                 continue
         return "\n".join(written)
-
-
-def main() -> None:
-    plain_output()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("log", type=Path)
-    args = parser.parse_args()
-    print(last_words(args.log.read_text(encoding="utf-8", errors="replace")) or "it said nothing")
-
-
-if __name__ == "__main__":
-    main()

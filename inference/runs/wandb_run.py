@@ -1,7 +1,5 @@
 """Weights & Biases: whether a run can be logged there, asked before any work, and the logging itself.
 
-    python -m inference.runs.wandb_run          # exit status 2 and one line when it cannot
-
 The key is WANDB_API_KEY's or that of ``wandb login`` (in ~/.netrc, or the file that NETRC names). WANDB_MODE=offline or
 disabled needs none.
 """
@@ -11,12 +9,9 @@ from __future__ import annotations
 import importlib.util
 import netrc
 import os
-import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-
-from inference.common.terminal import plain_output
 
 WITHOUT_A_KEY = ("offline", "disabled", "dryrun")
 
@@ -48,14 +43,3 @@ def log_rows(project: str, name: str, summary: dict[str, Any]) -> None:
             numbers = {k: v for k, v in row.items() if isinstance(v, (int, float))}
             run.summary.update({f"{protocol}/{row['name']}/{k}": v for k, v in numbers.items()})
     run.finish()
-
-
-def main() -> None:
-    plain_output()
-    if problem := why_not():
-        print(problem, file=sys.stderr)
-        sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

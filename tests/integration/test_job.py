@@ -87,6 +87,20 @@ def test_a_killed_job_takes_its_workers_along_and_its_next_start_ends_as_if_unin
     assert 36 - len(finished_samples(output)) == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_an_interrupted_job_ends_with_130_and_its_workers_with_it(tmp_path, toy_data, endpoint, number):
+    output = tmp_path / "run"
+    command, environment = job(toy_data, endpoint, output, n_gpu=2)
+    stopped = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: all(lines_in(shard_path(output, index, 2)) >= 1 for index in (0, 1)), stopped)
+    workers = [int(shard_path(output, index, 2).with_suffix(".lock").read_text()) for index in (0, 1)]
+    stopped.send_signal(number)
+    assert "Traceback" not in stopped.communicate(timeout=60)[1]
+    assert stopped.returncode == 130
+    wait_until(lambda: all(map(ended, workers)), seconds=30)
+    assert len(finished_samples(output)) < 36
+
+
 def test_the_job_refuses_other_settings_unless_told_to_overwrite(tmp_path, toy_data, endpoint, uninterrupted):
     output = tmp_path / "run"
     shutil.copytree(uninterrupted, output)

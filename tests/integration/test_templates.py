@@ -182,7 +182,7 @@ def machine(tmp_path):
     """A PATH whose nvidia-smi lists eight GPUs, and a Python that only says which one it was given."""
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nfor i in 0 1 2 3 4 5 6 7; do echo GPU $i: made up; done\n")
     (tmp_path / "python").write_text(
-        f'#!/bin/sh\n[ "$2" != inference.engines.devices ] || exec "{sys.executable}" "$@"\n'
+        f'#!/bin/sh\ncase "$2" in *.engines.devices | *.runs.job) exec "{sys.executable}" "$@" ;; esac\n'
         'echo "device=$CUDA_VISIBLE_DEVICES $*"\n'
     )
     for name in ("nvidia-smi", "python"):
