@@ -51,18 +51,12 @@ exec "$python" "$repo/train/launch.py" --stage 3 --checkout "$verl_path" --print
   --overwrite "$overwrite" --resume_anyway "$resume_anyway" --allow_pickle "$allow_pickle" \
   --trust_remote_code "$trust_remote_code" --more="$verl_args" \
   -- verl.trainer.main_ppo \
-  algorithm.adv_estimator=grpo \
-  algorithm.norm_adv_by_std_in_grpo=False \
-  algorithm.use_kl_in_reward=False \
+  algorithm.adv_estimator=grpo algorithm.norm_adv_by_std_in_grpo=False algorithm.use_kl_in_reward=False \
   data.train_files="$dataset" \
   data.val_files="$validation" \
-  data.train_batch_size="$batch_size" \
-  data.seed="$seed" \
-  data.max_prompt_length="$max_prompt_length" \
-  data.max_response_length="$max_response_length" \
-  data.filter_overlong_prompts=True \
-  data.truncation=right \
-  data.image_key=images \
+  data.train_batch_size="$batch_size" data.seed="$seed" \
+  data.max_prompt_length="$max_prompt_length" data.max_response_length="$max_response_length" \
+  data.filter_overlong_prompts=True data.truncation=right data.image_key=images \
   actor_rollout_ref.model.path="$model" \
   actor_rollout_ref.model.trust_remote_code="$trust_remote_code" \
   ++actor_rollout_ref.model.override_config.attn_implementation="$attn_impl" \
@@ -94,16 +88,12 @@ exec "$python" "$repo/train/launch.py" --stage 3 --checkout "$verl_path" --print
   custom_reward_function.name=compute_score \
   trainer.critic_warmup=0 \
   trainer.logger="$logger" \
-  trainer.project_name="$project_name" \
-  trainer.experiment_name="$experiment_name" \
+  trainer.project_name="$project_name" trainer.experiment_name="$experiment_name" \
   trainer.default_local_dir="$output_dir" \
   ${rollout_data:+trainer.rollout_data_dir="$rollout_data"} \
   hydra.run.dir="$output_dir/hydra" \
-  trainer.n_gpus_per_node="$n_gpu" \
-  trainer.nnodes="$nnodes" \
-  trainer.save_freq="$save_freq" \
-  trainer.test_freq="$test_freq" \
-  trainer.total_epochs="$epochs" \
-  trainer.total_training_steps="$max_steps" \
+  trainer.n_gpus_per_node="$n_gpu" trainer.nnodes="$nnodes" \
+  trainer.save_freq="$save_freq" trainer.test_freq="$test_freq" \
+  trainer.total_epochs="$epochs" trainer.total_training_steps="$max_steps" \
   trainer.resume_mode=auto \
   "$@"

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.helpers.commands import REPO, TOY_CHECKPOINT, read_jsonl, run, write_jsonl
 from train.data import BadData, check_parquet
-from train.launch import Refused, Verl
+from train.verl_launch import Verl
 
 QUESTION = "Which emotion? one of [anger, awe]"
 ANSWER = "<think>a</think><answer>awe</answer>"
@@ -206,6 +206,15 @@ def test_attention_is_flash_attn_where_it_is_installed_else_sdpa_and_the_plan_sa
     assert missing.returncode == 2 and "attn_impl=flash_attn, but" in missing.stderr
 
 
+@pytest.mark.parametrize(
+    ("stage", "named"), [(1, "argument --n_gpu"), (3, "stage 3: trainer.n_gpus_per_node=abc")], ids=["ms-swift", "verl"]
+)
+def test_a_number_of_gpus_that_is_none_is_one_line(stand_ins, tmp_path, stage, named):
+    done = template(stage, stand_ins, check=False, n_gpu="abc", output_dir=tmp_path / "out")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(named) and "expected a whole number of at least 1" in done.stderr
+
+
 WORLD = """
 import torch
 torch.distributed.init_process_group("gloo")
@@ -353,5 +362,5 @@ def test_the_reward_goes_by_the_key_that_the_installed_verl_reads(tmp_path):
         "reward.custom_reward_function.path='/r.py'", "+reward.custom_reward_function.reward_kwargs.rule=brier",
     ]  # fmt: skip
     reader.write_text("def reward(): ...\n")
-    with pytest.raises(Refused, match=r"reward\.py: expected verl 0\.4 to 0\.9"):
+    with pytest.raises(ValueError, match=r"reward\.py: expected verl 0\.4 to 0\.9"):
         Verl(words, tmp_path)

@@ -1,0 +1,182 @@
+"""Stage 3: verl's PPO trainer as ``train/launch.py`` checks, plans and starts it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from inference.common.paths import REPOSITORY
+from inference.runs.wandb_run import why_not
+from train.attention import attention
+
+
+def hydra_string(text: str) -> str:
+    """``text`` quoted, so that Hydra reads it as it is: a path may hold spaces, commas and equals signs.
+
+    A backslash represents itself there, except before a quote, and so before the closing one, where it is doubled.
+    """
+    text = re.sub(r"(\\*)'", r"\1\1\\'", text)
+    return "'" + re.sub(r"(\\+)\Z", r"\1\1", text) + "'"
+
+
+class Verl:
+    """Stage 3: the command of verl's PPO trainer.
+
+    Attributes:
+        overrides: Hydra's words, ``key=value``.
+    """
+
+    name, package, entry, COMMAND = "verl", "verl", "trainer/main_ppo.py", ["verl.trainer.main_ppo"]
+    # Any text, which Hydra would take apart; paths are made absolute, as Ray's workers have another working directory.
+    PATHS = re.compile(
+        r"data\.(train|val)_files|actor_rollout_ref\.model\.path|(reward\.)?custom_reward_function\.path"
+        r"|trainer\.(default_local_dir|rollout_data_dir)|hydra\.run\.dir"
+    )
+    NAMES = re.compile(r"trainer\.(project|experiment)_name")
+    ATTENTION = "actor_rollout_ref.model.override_config.attn_implementation"
+    # These do not decide what is learned: places, logging, how a batch is spread over devices and memory.
+    ASIDE = re.compile(
+        r"data\.(train_files|val_files|dataloader_num_workers)|actor_rollout_ref\.model\.path|hydra\..*|ray_kwargs\..*"
+        r"|(reward\.)?custom_reward_function\.path|trainer\.(logger|project_name|experiment_name|default_local_dir"
+        r"|n_gpus_per_node|nnodes|save_freq|test_freq|resume_mode|rollout_data_dir)"
+        r"|.*\.(\w*micro_batch_size_per_gpu|gpu_memory_utilization|tensor_model_parallel_size|\w*_offload|attn_implementation"
+        r"|enable_gradient_checkpointing|use_torch_compile|enforce_eager|free_cache_engine)"
+    )
+    COUNTS = ("trainer.n_gpus_per_node", "trainer.nnodes", "data.train_batch_size", "actor_rollout_ref.rollout.n")
+    machines, rank = 1, 0  # verl is started on one machine, and finds the others
+
+    def __init__(self, words: list[str], folder: Path):
+        self.overrides, self.folder = [self._as_text(word) for word in words], folder
+        if self._reads_nested_reward():
+            key = re.compile(r"^(\+{0,2})custom_reward_function\.")
+            self.overrides = [key.sub(r"\1reward.custom_reward_function.", word) for word in self.overrides]
+        values = self.values()
+        for name in ("data.train_files", "data.val_files"):
+            if not isinstance(values[name], str):
+                raise ValueError(f"{name}={values[name]}: expected one file")
+        for name in self.COUNTS:
+            if not isinstance(value := values.get(name, 1), int) or value < 1:
+                raise ValueError(f"{name}={value}: expected a whole number of at least 1")
+        self.model = values["actor_rollout_ref.model.path"]
+        self.output_dir = Path(values["trainer.default_local_dir"])
+        self.dataset, self.validation = Path(values["data.train_files"]), Path(values["data.val_files"])
+        self.reward = Path(next(values[name] for name in values if name.endswith("custom_reward_function.path")))
+        self.read = {"data": self.dataset, "validation": self.validation, "reward": self.reward}
+        self.files = {
+            "dataset": (self.dataset, "the parquet file of training prompts"),
+            "validation": (self.validation, "a parquet file of prompts"),
+        }
+
+    def _as_text(self, word: str) -> str:
+        """The override with its value quoted where that is any text and not quoted yet."""
+        key, equals, value = word.partition("=")
+        path, name = (kind.fullmatch(key.lstrip("+")) for kind in (self.PATHS, self.NAMES))
+        if not (path or name) or re.fullmatch(r"""'.*'|".*"|null""", value):
+            return word
+        return key + equals + hydra_string(os.path.abspath(value) if path else value)
+
+    def _reads_nested_reward(self) -> bool:
+        """Whether verl reads ``reward.custom_reward_function``, as 0.8 and later do.
+
+        The other key is composed there all the same, and 0.9 ignores it: another reward would be trained on.
+        """
+        path = self.folder / "trainer" / "ppo" / "reward.py"
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError:
+            text = ""
+        read = re.findall(r"""config(\.reward)?\.get\(["']custom_reward_function["']\)""", text)
+        if len(set(read)) != 1:
+            raise ValueError(f"{path}: expected verl 0.4 to 0.9, found no place that reads custom_reward_function")
+        return bool(read[0])
+
+    def values(self) -> dict[str, Any]:
+        """key → value as Hydra reads it; the last one counts."""
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+
+        parsed = OverridesParser.create().parse_overrides(self.overrides)
+        return {override.key_or_group: override.value() for override in parsed}
+
+    def choose(self) -> None:
+        """Settings that depend on what is installed."""
+        for i, word in enumerate(self.overrides):
+            key, equals, value = word.partition("=")
+            if key.lstrip("+") == self.ATTENTION:
+                self.overrides[i] = key + equals + attention(value, "flash_attention_2")
+
+    def newest(self) -> Path | None:
+        """The checkpoint's folder that verl will go on from, None without one.
+
+        verl resumes from the step that a file names. It is written when that step's checkpoint is complete; a
+        kill or a full disk in just that moment leaves it empty, and verl would not start.
+        """
+        latest = self.output_dir / "latest_checkpointed_iteration.txt"
+        if not latest.exists():
+            return None
+        step = latest.read_text(encoding="utf-8", errors="replace").strip()
+        if not step.isdecimal():
+            whole = [int(path.parent.name.rpartition("_")[2]) for path in self.output_dir.glob("global_step_*/data.pt")]
+            if not whole:
+                latest.unlink()
+                return None
+            step = str(max(whole))
+            latest.write_text(step, encoding="utf-8")
+        return self.output_dir / f"global_step_{step}"
+
+    def resume(self, folder: Path) -> None:
+        """Nothing: verl goes on by itself."""
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides what is learned, beside model, data and reward."""
+        return {name: value for name, value in self.values().items() if not self.ASIDE.fullmatch(name)}
+
+    def check_logger(self) -> None:
+        """wandb without a key would end the training after everything has been loaded.
+
+        Raises:
+            ValueError: when a run cannot be logged.
+        """
+        if "wandb" in (self.values().get("trainer.logger") or ()) and (problem := why_not()):
+            raise ValueError(f"{problem}; without wandb: logger='[\"console\"]'")
+
+    def prepare_data(self) -> None:
+        """Raises BadData: see ``train.data``."""
+        from train.data import check_parquet
+
+        values = self.values()
+        keys = (values.get("data.image_key", "images"), values.get("data.prompt_key", "prompt"))
+        self.rows = check_parquet(self.dataset, *keys)
+        check_parquet(self.validation, *keys)
+        # verl drops the last, smaller batch of an epoch.
+        batch = values["data.train_batch_size"]
+        self.steps = values["trainer.total_training_steps"] or self.rows // batch * values["trainer.total_epochs"]
+        if self.steps < 1:
+            raise ValueError(f"{self.rows} prompts in {self.dataset} are less than one batch of batch_size={batch}.")
+
+    def plan(self, resumed: Path | None) -> list[str]:
+        """What is about to run, a line each."""
+        value, save_freq = self.values(), self.values()["trainer.save_freq"]
+        saved = self.steps // save_freq if save_freq > 0 else 0
+        lines = [
+            f"{self.rows} prompts of {self.dataset}",
+            f"{value['trainer.n_gpus_per_node']} device(s) × {value['trainer.nnodes']} machine(s); "
+            f"{value['data.train_batch_size']} prompts × {value['actor_rollout_ref.rollout.n']} responses per step, "
+            f"learning rate {value['actor_rollout_ref.actor.optim.lr']:g}, attention {value[self.ATTENTION]}",
+            f"{self.steps} steps (fewer if prompts are over {value['data.max_prompt_length']} tokens), "
+            f"validation every {value['trainer.test_freq']}",
+            f"checkpoints in {self.output_dir}, {saved} of them: every {save_freq} steps; and the last step's",
+        ]
+        return [*lines, f"resuming from step {resumed.name.removeprefix('global_step_')}"] if resumed else lines
+
+    def command(self) -> list[str]:
+        script = ["bash", str(REPOSITORY / "scripts" / "python_for_ray.sh"), sys.executable]
+        python = subprocess.run(script, check=True, capture_output=True, text=True).stdout.removesuffix("\n")
+        return [python, "-m", *self.COMMAND, *self.overrides]
+
+    def show(self) -> int:
+        """Print what verl would run with, composed by verl."""
+        return subprocess.run([*self.command(), "--cfg", "job"], check=False).returncode
