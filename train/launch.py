@@ -29,12 +29,13 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parent.parent
 sys.path[:] = [str(REPO), *(place for place in sys.path if place != str(REPO / "train"))]
 
+# Standard library only: a Python that has no framework is told so.
+from inference.common.options import at_least_one  # noqa: E402
 from inference.common.terminal import plain_output  # noqa: E402
 from inference.engines.checkpoint_config import without_torch  # noqa: E402
 from inference.engines.checkpoints import check_checkpoint  # noqa: E402
 from inference.runs import folder as runs  # noqa: E402
 from inference.runs.identity import checkpoint_identity, data_identity  # noqa: E402
-from inference.runs.settings import at_least_one  # noqa: E402
 from train.swift_launch import Processes, Swift  # noqa: E402
 from train.verl_launch import Verl  # noqa: E402
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from inference.data.images import PixelBudget
 from train.attention import attention
 
 
@@ -167,6 +166,7 @@ class Swift:
         Raises:
             BadData, OSError: see ``train.data``.
         """
+        from inference.data.images import PixelBudget
         from train.data import write_swift_rows
 
         pixels = {name.lower(): int(os.environ[name]) for name in ("MIN_PIXELS", "MAX_PIXELS") if name in os.environ}

@@ -8,42 +8,16 @@ settings = parsed_settings(parser, parser.parse_args())
 from __future__ import annotations
 
 import argparse
-import math
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from inference.common.options import at_least_one, finite_number
 from inference.common.redaction import redact
 from inference.data.images import add_image_root_argument
 from inference.engines.base import EngineSettings, checkpoint_notice
 from inference.runs.folder import Description, known_checkpoint_files
 from inference.runs.identity import checkpoint_identity, data_identity
-
-
-def finite_number(text: str) -> float:
-    """The type of options that are numbers: ``float`` also takes nan, which no comparison with a bound refuses.
-
-    Raises:
-        argparse.ArgumentTypeError: for anything else.
-    """
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise argparse.ArgumentTypeError(f"expected a finite number, got {text!r}")
-    return number
-
-
-def at_least_one(text: str) -> int:
-    """The type of options that are counts.
-
-    Raises:
-        argparse.ArgumentTypeError: for anything but a whole number of at least 1.
-    """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return int(text)
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:

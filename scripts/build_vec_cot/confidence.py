@@ -25,6 +25,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from inference.common.options import finite_number
 from inference.common.storage import explain
 from inference.common.terminal import start_logging
 from inference.data.doubts import most_frequent_error
@@ -35,7 +36,6 @@ from inference.engines.base import EngineFailed, EngineSettings
 from inference.engines.checkpoints import CheckpointRefused
 from inference.engines.load import load_engine
 from inference.runs.folder import Description, open_shard, prepare
-from inference.runs.settings import finite_number
 from inference.runs.shards import ShardBusy, error_of, read_results, shard_paths
 from inference.runs.worker import infer_share
 from scripts.build_vec_cot.records import say_notices, write_rows

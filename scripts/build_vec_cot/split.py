@@ -26,12 +26,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from inference.common.options import finite_number
 from inference.common.storage import ending_in_one_line
 from inference.common.terminal import plain_output
 from inference.data.images import ImageError, ImageSource, add_image_root_argument
 from inference.data.loader import ImageLoader
 from inference.data.vecbench import BrokenRecord, Record
-from inference.runs.settings import finite_number
 from inference.runs.shards import ShardBusy, ShardWriter, merge_shards
 from scripts.build_vec_cot.fingerprints import BUDGET, MAX_BITS, MAX_LEVELS, Fingerprint, fingerprint, like_images
 from scripts.build_vec_cot.records import read_labelled, say_notices, write_rows
