@@ -112,31 +112,32 @@ def _name(result: dict[str, Any]) -> str:
 
 def read_lines(lines: list[bytes]) -> PieceResult:
     """Everything that evaluation needs of some lines."""
-    evaluable, places, failed = [], [], []
+    places, failed = [], []
     notices, models, candidates = set(), set(), {}
-    for number, line in enumerate(lines):
-        line = line.rstrip()
-        if not line:
-            continue
-        result, problem = decode_line(line)
-        if problem is not None or check_result(result, "", 0) is not None:
-            failed.append((number, line))
-            continue
-        named = isinstance(result.get("sample_id"), str)
-        if not named:
-            result["sample_id"] = _name(result)
-        position = result.get("position")
-        places.append((line, number, named, position if type(position) is int else -1))
-        notices.update(result[key] for key in ("notice", "model_notice") if isinstance(result.get(key), str))
-        if isinstance(result.get("model"), str):
-            models.add(result["model"])
-        candidates.setdefault(canonical_task(result["task"]), {}).update(dict.fromkeys(result["candidates"]))
-        evaluable.append(result)
-    table = prediction_table(evaluable)
-    table[["line", "line_number", "named", "position"]] = pd.DataFrame(
-        places, columns=["line", "line_number", "named", "position"]
-    )
-    labels = {task: list(found) for task, found in candidates.items()}
+
+    def evaluable() -> Iterator[dict[str, Any]]:  # one at a time: decoded lines take ten times the space of their rows
+        for number, line in enumerate(map(bytes.rstrip, lines)):
+            if not line:
+                continue
+            result, problem = decode_line(line)
+            if problem is not None or check_result(result, "", 0) is not None:
+                failed.append((number, line))
+                continue
+            named = isinstance(result.get("sample_id"), str)
+            if not named:
+                result["sample_id"] = _name(result)
+            position = result.get("position")
+            places.append((line, number, named, position if type(position) is int else -1))
+            notices.update(result[key] for key in ("notice", "model_notice") if isinstance(result.get(key), str))
+            if isinstance(result.get("model"), str):
+                models.add(result["model"])
+            candidates.setdefault(canonical_task(result["task"]), {}).update(dict.fromkeys(result["candidates"]))
+            yield result
+
+    table = prediction_table(evaluable())
+    columns = ["line", "line_number", "named", "position"]
+    table[columns] = pd.DataFrame(places, columns=columns)
+    labels = {task: list(named) for task, named in candidates.items()}
     return PieceResult(table, failed, notices, models, labels, len(lines))
 
 
