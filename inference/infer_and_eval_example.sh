@@ -2,7 +2,7 @@
 # The main job: every GPU infers its share of VECBench, then one evaluation of all of it.
 #
 #   bash inference/infer_and_eval_example.sh
-#       as it stands: the toy world on CPU, from the checkpoint in this repository
+#       without settings: the toy world on CPU, from the checkpoint in this repository
 #   checkpoint=output/EmoCaliber data_path=input_data/test_8k.jsonl n_gpu=8 \
 #       bash inference/infer_and_eval_example.sh
 #       the published job
@@ -15,7 +15,7 @@
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh script`
 set -euo pipefail
 
-# Settings. The environment beats what stands here; all that follows finds them there.
+# Settings. The environment has precedence; all that follows reads them there.
 set -a
 cur_path="${cur_path:-$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)}" # this repository
 engine="${engine:-vllm}"                                             # vllm, transformers, openai or ray

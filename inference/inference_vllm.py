@@ -38,11 +38,11 @@ def parse_args(arguments: list[str] | None = None) -> tuple[argparse.Namespace, 
     add_share_arguments(parser)
     add_settings(parser)
     changed = parser.add_mutually_exclusive_group()
-    for name, flags, told in (
+    for name, flags, text in (
         (OVERWRITE, ("--overwrite",), "start anew: what was inferred into --output_path is deleted"),
         (RESUME_ANYWAY, ("--resume_anyway", "--resume-anyway"), "go on although data, checkpoint or settings differ"),
     ):
-        changed.add_argument(*flags, dest="on_change", action="store_const", const=name, default=REFUSE, help=told)
+        changed.add_argument(*flags, dest="on_change", action="store_const", const=name, default=REFUSE, help=text)
     add("--prepare_only", action="store_true", help="check and describe the run's folder before its workers start")
     add("--parent_pid", type=int, help="end when this process, which must be the parent, ends")
     args = parser.parse_args(arguments)

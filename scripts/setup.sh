@@ -112,7 +112,7 @@ setup() {
       ;;
   esac
   if [[ -n "${PYTHONDONTWRITEBYTECODE:-}" ]]; then
-    # Python is told not to keep compiled modules, so every start would compile them again
+    # Python may be set not to keep compiled modules, so every start would compile them again
     # (many seconds for vLLM). Once here is enough; a file of another Python version may fail.
     say "compiling modules (PYTHONDONTWRITEBYTECODE is set)"
     "$venv/bin/python" -m compileall -q -j 0 "$venv/lib" > /dev/null 2>&1 || true

@@ -1,6 +1,6 @@
 """Stage 3's reward: form of the reasoning, correctness of the answer, calibration of the confidence.
 
-One file, standard library only. It works where it stands, named by verl's custom reward path,
+One file, standard library only. It works in place, named by verl's custom reward path,
 
     custom_reward_function.path=train/cus_reward.py custom_reward_function.name=compute_score
 

@@ -29,7 +29,7 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parent.parent
 sys.path[:] = [str(REPO), *(place for place in sys.path if place != str(REPO / "train"))]
 
-# Standard library only: a Python that has no framework is told so.
+# Standard library only: a Python without the frameworks gets a message, not a traceback.
 from inference.common.options import at_least_one  # noqa: E402
 from inference.common.terminal import plain_output  # noqa: E402
 from inference.engines.checkpoint_config import without_torch  # noqa: E402

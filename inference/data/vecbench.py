@@ -157,7 +157,7 @@ def _image_in(item: dict[str, Any]) -> Any:
 
 
 def _turns_of(raw: dict[str, Any]) -> tuple[str, Any]:
-    """(the key that a row has its turns under, the turns); None for a row without turns."""
+    """(name of the key that holds a row's turns, the turns or None)."""
     name = "messages" if raw.get("conversations") is None else "conversations"
     return name, raw.get(name)
 
@@ -208,7 +208,7 @@ def _text_items(field_name: str, text: str, fail: Callable[[str, str], NoReturn]
     check_text(field_name, text, fail, MAX_TEXT)
     for token in IMAGE_TOKENS:
         if token in text:
-            fail(field_name, f"text without {token}, which stands for an image's pixels")
+            fail(field_name, f"text without {token}, which marks an image's pixels")
     items: list[dict[str, str]] = []
     for i, part in enumerate(text.split(IMAGE)):
         items += ([{"type": "image"}] if i else []) + ([{"type": "text", "text": part}] if part else [])

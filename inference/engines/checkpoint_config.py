@@ -1,4 +1,4 @@
-"""What the installed transformers reads in a checkpoint's config.json, compared with what stands there.
+"""What the installed transformers reads in a checkpoint's config.json, compared with what the file says.
 
     check_configuration("output/EmoCaliber")     # CheckpointRefused, when it would run another model than was saved
 
@@ -68,10 +68,10 @@ def is_plain(value: Any) -> bool:
     return isinstance(value, (int, float, str)) or (isinstance(value, (list, tuple)) and all(map(is_plain, value)))
 
 
-def _equal(told: Any, read: Any) -> bool:
-    if isinstance(told, (list, tuple)) and isinstance(read, (list, tuple)):
-        return len(told) == len(read) and all(map(_equal, told, read))
-    return told == read
+def _equal(written: Any, read: Any) -> bool:
+    if isinstance(written, (list, tuple)) and isinstance(read, (list, tuple)):
+        return len(written) == len(read) and all(map(_equal, written, read))
+    return written == read
 
 
 def rope_values(*parts: Any) -> dict[str, list[Any]]:
@@ -89,11 +89,13 @@ def rope_values(*parts: Any) -> dict[str, list[Any]]:
     return found
 
 
-def rope_differences(told: dict[str, Any], read: Any) -> Iterator[Difference]:
+def rope_differences(written: dict[str, Any], read: Any) -> Iterator[Difference]:
     """Of one level of a configuration; a theta that the file leaves out is the class's own."""
     theta, scaling, parameters = (getattr(read, key, None) for key in ROPE_KEYS)
     in_use = rope_values({"rope_theta": theta}, scaling, parameters if generation() >= 5 else None)
-    in_file = rope_values({"rope_theta": told.get("rope_theta")}, told.get("rope_scaling"), told.get("rope_parameters"))
+    in_file = rope_values(
+        {"rope_theta": written.get("rope_theta")}, written.get("rope_scaling"), written.get("rope_parameters")
+    )
     for name, values in in_file.items():
         used = in_use.get(name) or ["default" if name == "rope_type" else getattr(read, name, None)]
         for value in values:
@@ -101,29 +103,29 @@ def rope_differences(told: dict[str, Any], read: Any) -> Iterator[Difference]:
                 yield name, value, used[0]
 
 
-def tie_difference(told: dict[str, Any], read: Any) -> Iterator[Difference]:
+def tie_difference(written: dict[str, Any], read: Any) -> Iterator[Difference]:
     """Whether the output layer shares the embedding's weights: said at either level, looked up at one of them."""
     text = read.get_text_config(decoder=True)
     nested = next(
-        (value for key, value in told.items() if isinstance(value, dict) and getattr(read, key, 0) is text), {}
+        (value for key, value in written.items() if isinstance(value, dict) and getattr(read, key, 0) is text), {}
     )
-    levels, used = ((told, nested), read) if generation() >= 5 else ((nested, told), text)
+    levels, used = ((written, nested), read) if generation() >= 5 else ((nested, written), text)
     said = next((level[TIE] for level in levels if TIE in level), None)
     tied = getattr(used, TIE, generation() < 5)
     if said is not None and said != tied:
         yield TIE, said, tied
 
 
-def differences(told: dict[str, Any], read: Any) -> Iterator[Difference]:
+def differences(written: dict[str, Any], read: Any) -> Iterator[Difference]:
     """Values that the file says and the configuration object doesn't hold, nested ones with their part's name.
 
     Args:
-        told: config.json's content, or that of a nested configuration.
+        written: config.json's content, or that of a nested configuration.
         read: the ``PretrainedConfig`` of it.
     """
     text = read.get_text_config()
-    flat = text is not read and not any(getattr(read, key, None) is text for key in told)  # text settings at the top
-    for key, value in told.items():
+    flat = text is not read and not any(getattr(read, key, None) is text for key in written)  # text settings at the top
+    for key, value in written.items():
         # An underscore marks transformers' own notes, such as where the model was loaded from.
         if key.startswith("_") or key in (TIE, *ROPE_KEYS, *NOT_COMPARED):
             continue
@@ -133,34 +135,34 @@ def differences(told: dict[str, Any], read: Any) -> Iterator[Difference]:
                 yield f"{key}.{name}", said, used
         elif is_plain(value) and part is not None and not _equal(value, part):
             yield key, value, part
-    yield from rope_differences(told, text if flat else read)
+    yield from rope_differences(written, text if flat else read)
 
 
 def check_configuration(folder: Path, trust_remote_code: bool = False) -> None:
     """Nothing for a folder whose configuration and tokenizer this transformers reads as they were saved.
 
     Raises:
-        CheckpointRefused: naming file, field, what stands there and what was read.
+        CheckpointRefused: naming file, field, what the file says and what was read.
     """
     import transformers
     from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 
     path, installed = folder / "config.json", f"transformers {transformers.__version__}"
-    told = read_json(path)
-    if trust_remote_code and "auto_map" in told:
+    written = read_json(path)
+    if trust_remote_code and "auto_map" in written:
         return  # its own class knows what it reads
     try:
         read = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # each class checks its values its own way
         reason = " ".join(str(error).partition("\n")[0].split()) or type(error).__name__
         raise CheckpointRefused(f"{path}: {installed} cannot read it: {reason}") from None
-    found = [*differences(told, read), *tie_difference(told, read)]
+    found = [*differences(written, read), *tie_difference(written, read)]
     if found:
         shown = [f"{name} is {json.dumps(said)}, read as {json.dumps(used, default=str)}" for name, said, used in found]
         more = f", and {len(shown) - 3} fields more" if shown[3:] else ""
-        writer = told.get("transformers_version", "another version")
+        writer = written.get("transformers_version", "another version")
         raise CheckpointRefused(
-            f"{path}: {installed} reads other values than stand there: {'; '.join(shown[:3])}{more} "
+            f"{path}: {installed} reads other values than it says: {'; '.join(shown[:3])}{more} "
             f"(written by {writer}): {ADVICE}"
         )
     path = folder / "tokenizer_config.json"

@@ -12,7 +12,7 @@ read, and so does what ``auto_map`` names. The engines ask here before they load
 they start, and do not rely on the frameworks alone: vLLM before 0.14 followed ``auto_map`` without being asked
 (CVE-2026-22807), transformers before 5.3 an attention kernel of the hub that a configuration names (CVE-2026-4372),
 before 5.5 a configuration that trusts itself (CVE-2026-5241). Of a hub name the JSON files are fetched and looked at
-first; that it has whole safetensors is left to the frameworks, which are told to read nothing else.
+first; that it has whole safetensors is left to the frameworks, which are made to read nothing else.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ def choice_log_probabilities(choice: dict[str, Any]) -> tuple[float | None, floa
     """(mean, answer) of ``response_log_probabilities`` for one choice; (None, None) if it does not tell them.
 
     The tokens may be those of the whole response or of its content alone. If the first answer in them is not the
-    response's (it stands in a reasoning that is no part of the response), the second figure is None.
+    response's (it is in a reasoning that is no part of the response), the second number is None.
     """
     try:
         tokens = choice["logprobs"]["content"]
@@ -178,7 +178,7 @@ def as_written(message: dict[str, Any]) -> str | None:
 
 
 def count(usage: dict[str, Any], name: str) -> int | None:
-    """A token count, None where it is not told."""
+    """A token count, None where the endpoint gives none."""
     value = usage.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
@@ -283,8 +283,8 @@ class OpenAIEngine:
         except Exception as error:
             # An endpoint may answer with anything; what cannot be used is this request's error.
             cause = f" ({error.__cause__})" if isinstance(error, openai.APIConnectionError) and error.__cause__ else ""
-            told = redact(f"{base_url}: {type(error).__name__}: {error}{cause}")
-            return Output(request.sample_id, error=one_line(told, MAX_ERROR_LENGTH))
+            line = redact(f"{base_url}: {type(error).__name__}: {error}{cause}")
+            return Output(request.sample_id, error=one_line(line, MAX_ERROR_LENGTH))
 
     async def _complete(
         self, client: openai.AsyncOpenAI, messages: list[dict], sample_id: str, index: int = 0

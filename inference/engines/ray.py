@@ -85,7 +85,7 @@ class RayEngine:
         Raises:
             ConnectionError: when no engine could be loaded, none has been there for
                 ``settings.actor_timeout`` seconds, or this machine has left the cluster; what was
-                yielded stands.
+                yielded remains valid.
         """
         dispatch = Dispatch(requests)
         alive_at = time.monotonic()
@@ -105,7 +105,7 @@ class RayEngine:
                     yield from self._answer(calls[call], dispatch)
         finally:
             for slot in [slot for slot in self.slots if dispatch.under_way(slot)]:
-                self._drop(slot)  # the run was left in the middle: what is under way is nobody's any more
+                self._drop(slot)  # the run was left in the middle: what is under way has no reader any more
 
     def _answer(self, slot: Slot, dispatch: Dispatch) -> Iterator[Output]:
         """Take in what the slot's call came to, and make its next one."""

@@ -25,7 +25,7 @@ OBJECT_STORE = 512 << 20  # bytes, of a local cluster
 
 
 def actor_environment() -> dict[str, str]:
-    """Variables of an actor's process: where this repository is, and what the driver was told."""
+    """Variables of an actor's process: where this repository is, and what the driver was given."""
     known = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     return {**known, "PYTHONPATH": f"{REPOSITORY}:${{PYTHONPATH}}"}
 

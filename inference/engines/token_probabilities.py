@@ -32,7 +32,7 @@ def response_log_probabilities(
     The mean counts every sampled token, special ones included. The sum counts the tokens whose text
     overlaps the text inside the first ``<answer>…</answer>`` outside the reasoning: a token that holds the
     tag's last or first character as well counts whole, and so does each token of a character that several
-    share. It is None without such a pair of tags and when nothing stands inside. A response without tokens, or
+    share. It is None without such a pair of tags and when they are empty. A response without tokens, or
     with a log-probability that is not finite, has no figures.
 
     Args:

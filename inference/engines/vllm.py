@@ -153,7 +153,7 @@ class VllmEngine:
         ``None`` among the requests says that nothing is ready yet: the engine goes on with what it has.
 
         Raises:
-            EngineFailed: from vLLM's own exception, when the engine itself dies; what was yielded stands.
+            EngineFailed: from vLLM's own exception, when the engine itself dies; what was yielded remains valid.
         """
         engine = self.llm.llm_engine
         waiting = iter(requests)

@@ -60,7 +60,7 @@ def read_run(folder: str | Path) -> dict[str, Any] | None:
     """The folder's ``run.json``, None without one.
 
     Raises:
-        RunChanged: when it cannot be read, so that nobody knows what the results were made from.
+        RunChanged: when it cannot be read, so that the origin of the results is unknown.
     """
     path = Path(folder) / RUN_FILE
     try:
@@ -208,7 +208,7 @@ def prepare(
     alone: bool = True,
     outputs: Outputs = shard_paths,
 ) -> None:
-    """Before the workers of a run start: nobody else works there, and ``run.json`` says what they will do.
+    """Before the workers of a run start: no other job works there, and ``run.json`` says what they will do.
 
     ``alone=False`` does not mind who works there: for who only reads the results. ``outputs`` gives what the
     run leaves there, which ``overwrite`` deletes.

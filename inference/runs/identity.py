@@ -153,7 +153,7 @@ def trace(folder: str | Path) -> dict[str, Any] | None:
     try:
         run = json.loads(content)
         identity = run["identity"]
-        told = {
+        facts = {
             "run_id": run["run_id"],
             "run_json_sha256": hashlib.sha256(content).hexdigest(),
             "data": identity["data"],
@@ -161,7 +161,7 @@ def trace(folder: str | Path) -> dict[str, Any] | None:
             "settings": identity["settings"],
             "changed_under_way": len(run["changes"]),
         }
-        return {"summary": trace_line(told), **told}
+        return {"summary": trace_line(facts), **facts}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a run's description ({type(error).__name__}: {error})") from None
 

@@ -1,4 +1,4 @@
-"""Result files: one shard a worker, a line a sample as soon as it exists, resume, merge.
+"""Result files: a shard per worker, a line per sample as soon as it exists, resume, merge.
 
 A run's folder holds ``shard_<index>_of_<n>.jsonl``. A line is the record's own keys plus
 ``sample_id``, ``position`` and either ``response`` (with token counts) or ``error``. A torn
@@ -49,7 +49,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     except BaseException as error:
         if isinstance(error, OSError) and error.filename == str(temporary):
             error.filename = str(path)
-        with suppress(OSError):  # a disk that has become read-only, a folder that is gone: what it was stands
+        with suppress(OSError):  # a disk that has become read-only, a folder that is gone: the old file is untouched
             temporary.unlink(missing_ok=True)
         raise
 

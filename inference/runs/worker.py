@@ -102,8 +102,8 @@ class Worker:
         if output.error is not None:
             self.fail(record, f"line {record.line_number}: {output.error}")
             return
-        told = {field.name: getattr(output, field.name) for field in fields(output) if field.name != "sample_id"}
-        self.writer.write(result_line(record, **self.added, **told))
+        answer = {field.name: getattr(output, field.name) for field in fields(output) if field.name != "sample_id"}
+        self.writer.write(result_line(record, **self.added, **answer))
         self.predicted += 1
 
     def run(self, engine: Engine, images: Iterator[Loaded | None], total: int) -> None:
