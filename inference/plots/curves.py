@@ -31,7 +31,6 @@ from inference.plots.intervals import confidence_sources
 from inference.plots.style import (
     FORMATS,
     HATCHES,
-    METADATA,
     MIN_BIN_COUNT,
     SETTINGS,
     STYLES,
@@ -39,22 +38,23 @@ from inference.plots.style import (
     check_formats,
     drawable,
     matplotlib,
+    save_figure,
 )
-from inference.runs.shards import atomic_path
 
 # Only what concerns the file: these two plots keep matplotlib's own type sizes.
 FILE_SETTINGS = ("pdf.fonttype", "svg.fonttype", "svg.hashsalt")
 
 
-def _save(figure: Figure, path: Path, note: str) -> None:
+def _save(figure: Figure, path: Path, formats: Sequence[str], note: str) -> list[Path]:
     look = {"ha": "center", "va": "bottom", "fontsize": 5.5, "color": "#444444", "linespacing": 1.3}
     figure.text(0.5, 0.01, drawable(note), parse_math=False, **look)
-    file_format = path.suffix[1:]
-    with matplotlib.rc_context({key: SETTINGS[key] for key in FILE_SETTINGS}), atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120, format=file_format, metadata=METADATA[file_format])
+    with matplotlib.rc_context({**{key: SETTINGS[key] for key in FILE_SETTINGS}, "savefig.dpi": 120}):
+        return save_figure(figure, path, formats)
 
 
-def plot_thresholds(analysis: dict[str, list[dict[str, float]]], path: Path, note: str = "") -> None:
+def plot_thresholds(
+    analysis: dict[str, list[dict[str, float]]], path: Path, formats: Sequence[str], note: str
+) -> list[Path]:
     """Accuracy and coverage (percent) of each group when answers below a confidence are withheld."""
     figure = Figure(figsize=(9, 3.8))
     panels = figure.subplots(1, 2)
@@ -72,10 +72,12 @@ def plot_thresholds(analysis: dict[str, list[dict[str, float]]], path: Path, not
     panels[0].set_title("accuracy of the answers kept")
     panels[1].set_title("share of answers kept")
     panels[1].legend(loc="lower left")
-    _save(figure, path, note)
+    return _save(figure, path, formats, note)
 
 
-def plot_calibration_curves(curves: dict[str, dict[str, np.ndarray]], path: Path, note: str = "") -> None:
+def plot_calibration_curves(
+    curves: dict[str, dict[str, np.ndarray]], path: Path, formats: Sequence[str], note: str
+) -> list[Path]:
     """Mean correctness by mean confidence in ten bins for each group, with the bins' sample counts below."""
     figure = Figure(figsize=(5, 5.6))
     panel, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -99,41 +101,21 @@ def plot_calibration_curves(curves: dict[str, dict[str, np.ndarray]], path: Path
     counts.set(xlabel="confidence", ylabel="samples")
     if curves:
         counts.legend(loc="upper left", fontsize=7)
-    _save(figure, path, note)
-
-
-def draw_figures(
-    thresholds: dict[str, list[dict[str, float]]],
-    curves: dict[str, dict[str, np.ndarray]],
-    output_dir: Path,
-    note: str = "",
-    formats: Sequence[str] = ("png",),
-) -> list[Path]:
-    """The two plots that follow the tables, under their names in the run's folder."""
-    written = []
-    for name in formats:
-        for draw, data, stem in (
-            (plot_thresholds, thresholds, "confidence_thresholds"),
-            (plot_calibration_curves, curves, "calibration_curves"),
-        ):
-            written.append(output_dir / f"{stem}.{name}")
-            draw(data, written[-1], note)
-    return written
+    return _save(figure, path, formats, note)
 
 
 def draw_confidence(
     table: pd.DataFrame, output_dir: Path, note: str = "", formats: Sequence[str] = ("png",)
 ) -> list[Path]:
     """The plots about confidence, from the table of ``prediction_table``; returns the files written."""
-    thresholds, curves = threshold_analysis(table), calibration_curves(table)
-    written = draw_figures(thresholds, curves, output_dir, note, formats)
-    for draw, stem in (
-        (reliability_diagram, "reliability"),
-        (risk_coverage, "risk_coverage"),
-        (confidence_histograms, "confidence_histograms"),
-    ):
-        written += draw(table, output_dir / stem, formats, note)
-    return written
+    plots = (
+        (plot_thresholds, threshold_analysis(table), "confidence_thresholds"),
+        (plot_calibration_curves, calibration_curves(table), "calibration_curves"),
+        (reliability_diagram, table, "reliability"),
+        (risk_coverage, table, "risk_coverage"),
+        (confidence_histograms, table, "confidence_histograms"),
+    )
+    return [path for draw, data, stem in plots for path in draw(data, output_dir / stem, formats, note)]
 
 
 def draw_all(

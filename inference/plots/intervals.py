@@ -43,20 +43,11 @@ def heights(names: Sequence[str]) -> dict[str, float]:
 
 def leaves_out(reference: float, low: float | None, high: float | None) -> bool:
     """Whether a defined interval lies wholly on one side of the reference."""
-    if low is None or high is None or math.isnan(low) or math.isnan(high):
-        return False
-    return low > reference or high < reference
+    return _is_number(low) and _is_number(high) and (low > reference or high < reference)
 
 
 def _is_number(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
-
-
-def _checked(rows: Sequence[Row]) -> list[Row]:
-    for i, row in enumerate(rows):
-        if len(row) != 5:
-            raise ValueError(f"row {i}: expected (name, metric, value, low, high), got {row!r}")
-    return [tuple(row) for row in rows]
 
 
 def _draw_row(panel: Axes, row: Row, y: float, reference: float | None) -> None:
@@ -82,13 +73,14 @@ def _draw(
     formats: Sequence[str],
     note: str,
     better: Mapping[str, str],
-    interval: str,
     reference: float | None,
 ) -> list[Path]:
-    rows = _checked(rows)
+    for i, row in enumerate(rows):
+        if len(row) != 5:
+            raise ValueError(f"row {i}: expected (name, metric, value, low, high), got {row!r}")
     if any(_is_number(low) and _is_number(high) for *_, low, high in rows):
         filled = "" if reference is None else "; filled marks: it leaves out zero"
-        note = f"lines: {interval}{filled}\n{note}"
+        note = f"lines: 95 % interval{filled}\n{note}"
     metrics = list(dict.fromkeys(metric for _, metric, *_ in rows))
     names = list(dict.fromkeys(name for name, *_ in rows))
     if not rows:
@@ -139,7 +131,6 @@ def run_comparison(
     formats: Sequence[str] = ("png",),
     note: str = "",
     better: Mapping[str, str] | None = None,
-    interval: str = "95 % interval",
 ) -> list[Path]:
     """Differences of run B from run A with their intervals, a panel a metric, around a line at zero.
 
@@ -150,12 +141,11 @@ def run_comparison(
         rows: (name, metric, difference, low, high).
         axis_label: what the numbers are, with their unit.
         better: metric → "higher" or "lower", written under the metric's name.
-        interval: what the lines are, written at the foot.
 
     Raises:
         ValueError: on a row of another length, or an unknown format.
     """
-    return _draw(rows, path, axis_label, formats, note, better or {}, interval, reference=0.0)
+    return _draw(rows, path, axis_label, formats, note, better or {}, reference=0.0)
 
 
 @styled
@@ -166,10 +156,9 @@ def confidence_sources(
     formats: Sequence[str] = ("png",),
     note: str = "",
     better: Mapping[str, str] | None = None,
-    interval: str = "95 % interval",
 ) -> list[Path]:
     """Several confidences of the same answers (stated, answer probability, agreement …), a panel a metric.
 
     Arguments and errors as ``run_comparison``, with values in place of differences and no line at zero.
     """
-    return _draw(rows, path, axis_label, formats, note, better or {}, interval, reference=None)
+    return _draw(rows, path, axis_label, formats, note, better or {}, reference=None)

@@ -13,14 +13,12 @@ Only this module imports matplotlib, whatever MPLBACKEND says; all others take i
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -82,22 +80,12 @@ SETTINGS = {
     "svg.fonttype": "none",
     "svg.hashsalt": "inference.plots",
 }
+styled = matplotlib.rc_context(SETTINGS)  # a decorator: it leaves the caller's own settings as they were
 
 
 def drawable(text: str) -> str:
     """Text of data as a plot can hold it: an SVG file no control characters, a font no half of a character."""
     return plain(text, frozenset("\n"))
-
-
-def styled(draw: Callable) -> Callable:
-    """Run a drawing function under ``SETTINGS``, and leave the caller's own settings as they were."""
-
-    @functools.wraps(draw)
-    def with_settings(*args: Any, **kwargs: Any) -> Any:
-        with matplotlib.rc_context(SETTINGS):
-            return draw(*args, **kwargs)
-
-    return with_settings
 
 
 def new_figure(height: float, width: float = WIDTH) -> Figure:

@@ -34,12 +34,6 @@ def read_step(path: Path) -> list[dict[str, Any]]:
     return read_rows(path) if path.is_file() else []
 
 
-def by_table_order(sources: set[str]) -> list[str]:
-    """VECBench's tasks in its order, others after them."""
-    order = list(TASKS)
-    return sorted(sources, key=lambda source: (order.index(source) if source in order else len(order), source))
-
-
 def gather(work: Path) -> dict[str, Any]:
     """Everything that the report shows, in plain types.
 
@@ -58,7 +52,8 @@ def gather(work: Path) -> dict[str, Any]:
         2: confidence["confidence"] or [row for row in reasoning["reasoning"] if row["stage"] == 2],
         3: records[3],
     }
-    sources = by_table_order({row["task"] for rows in records.values() for row in rows})
+    tasks = {row["task"] for rows in records.values() for row in rows}
+    sources = [*(task for task in TASKS if task in tasks), *sorted(tasks - TASKS.keys())]
     in_split = Counter((row["task"], stage) for stage, rows in records.items() for row in rows)
     labels = Counter((row["task"], row["ground_truth"], stage) for stage, rows in final.items() for row in rows)
     counts = {}
@@ -107,63 +102,54 @@ def gather(work: Path) -> dict[str, Any]:
     }
 
 
-def named_counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items())
+def rejected(reasons: dict[str, int]) -> str:
+    named = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+    return f"rejected {sum(reasons.values())}" + (f" ({named})" if named else "")
 
 
-def bar(count: int, most: int, width: int = 40) -> str:
-    return "#" * max(1, round(width * count / most)) if count else ""
+def not_done(step: dict[str, Any], done: int) -> str:
+    return "" if done == step["asked"] else f"; not done {step['asked'] - done}"
+
+
+def histogram(counts: dict[str, int], width: int) -> list[str]:
+    """A line per name, which takes ``width`` characters, with its count as number and bar."""
+    most = max(counts.values(), default=0)
+    return [
+        f"  {name:<{width}} {count:>6} " + "#" * (max(1, round(40 * count / most)) if count else 0)
+        for name, count in counts.items()
+    ]
 
 
 def report_text(found: dict[str, Any]) -> str:
     """The report as lines for a terminal."""
     split, reasoning, confidence = found["split"], found["reasoning"], found["confidence"]
     lines = [f"NOTE: {notice}" for notice in found["notices"]]
-
-    def cells(numbers: list[int]) -> str:
-        return "".join(f"{number:>7}" for number in numbers)
-
     lines += ["", "Rows by source, stages 1, 2, 3", ""]
     lines.append(f"{'source':<15} {'split':>21}   {'in proportion':>21}   {'training files':>21}")
-    for source, row in found["sources"].items():
-        lines.append(f"{source:<15} {cells(row['split'])}   {cells(row['in_proportion'])}   {cells(row['final'])}")
-    totals = [[sum(n) for n in zip(*(row[name] for row in found["sources"].values()), strict=True)] for name in
-              ("split", "in_proportion", "final")]  # fmt: skip
-    lines.append(f"{'all':<15} {'   '.join(map(cells, totals))}")
+    # source → nine numbers: three stages in each of three columns
+    rows = {source: np.array(list(row.values())) for source, row in found["sources"].items()}
+    for source, row in (*rows.items(), ("all", sum(rows.values()))):
+        lines.append(f"{source:<15} " + "   ".join("".join(f"{n:>7}" for n in numbers) for numbers in row))
     lines.append("")
-    rejected = sum(split["rejected"].values())
-    reasons = f" ({named_counts(split['rejected'])})" if rejected else ""
-    lines.append(f"split:      read {split['read']} = kept {sum(split['kept'])} + rejected {rejected}{reasons}")
-    rejected = sum(reasoning["rejected"].values())
-    reasons = f" ({named_counts(reasoning['rejected'])})" if rejected else ""
-    parts = reasoning["written"] + rejected + reasoning["failed"]
-    lines.append(
-        f"reasoning:  read {reasoning['asked']} = written {reasoning['written']} + rejected {rejected}{reasons}"
-        f" + failed {reasoning['failed']}"
-        + ("" if parts == reasoning["asked"] else f"; not done {reasoning['asked'] - parts}")
-    )
+    lines.append(f"split:      read {split['read']} = kept {sum(split['kept'])} + {rejected(split['rejected'])}")
+    written, failed = reasoning["written"], reasoning["failed"]
+    done = not_done(reasoning, written + sum(reasoning["rejected"].values()) + failed)
+    outcome = f"written {written} + {rejected(reasoning['rejected'])} + failed {failed}{done}"
+    lines.append(f"reasoning:  read {reasoning['asked']} = {outcome}")
     if reasoning["words"]:
         low, q1, median, q3, high = (round(value) for value in reasoning["words"])
+        attempts = ", ".join(f"{k}: {n}" for k, n in reasoning["attempts"].items())
         lines.append(f"            words: {low} to {high}, median {median}, middle half {q1} to {q3}")
-        lines.append(
-            f"            written at attempt: {', '.join(f'{k}: {n}' for k, n in reasoning['attempts'].items())}"
-        )
-    parts = confidence["measured"] + confidence["failed"]
-    lines.append(
-        f"confidence: read {confidence['asked']} = measured {confidence['measured']} + failed {confidence['failed']}"
-        + ("" if parts == confidence["asked"] else f"; not done {confidence['asked'] - parts}")
-    )
+        lines.append(f"            written at attempt: {attempts}")
+    measured, failed = confidence["measured"], confidence["failed"]
+    done = not_done(confidence, measured + failed)
+    lines.append(f"confidence: read {confidence['asked']} = measured {measured} + failed {failed}{done}")
     lines += ["", "Labels (training files, all stages)"]
     for source, labels in found["labels"].items():
-        most = max((sum(counts) for counts in labels.values()), default=0)
-        lines += ["", source]
-        lines += [f"  {label:<15} {sum(counts):>6} {bar(sum(counts), most)}" for label, counts in labels.items()]
-    if confidence["measured"]:
-        most = max(confidence["values"].values())
-        lines += ["", "Confidence (stage 2)", ""]
-        lines += [f"  {value} {count:>6} {bar(count, most)}" for value, count in confidence["values"].items()]
+        lines += ["", source, *histogram({label: sum(counts) for label, counts in labels.items()}, 15)]
+    if measured:
         means = ", ".join(f"{source} {mean:.2f}" for source, mean in confidence["mean_by_source"].items())
-        lines += ["", f"  mean: {means}"]
+        lines += ["", "Confidence (stage 2)", "", *histogram(confidence["values"], 4), "", f"  mean: {means}"]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
@@ -187,13 +173,10 @@ def draw(found: dict[str, Any], path: Path) -> None:
         panel.set_title(drawable(source), fontsize=10)
         panel.tick_params(labelsize=6 if len(labels) > 10 else 8)
         panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    last = panels[len(sources)]
-    values = found["confidence"]["values"]
-    heights = list(values.values())
-    last.bar([float(value) for value in values], heights, width=0.8 / STEP, color=COLOURS[1], hatch=HATCHES[1])
-    last.set_title(
-        "confidence, stage 2" + ("" if found["confidence"]["measured"] else " (not measured yet)"), fontsize=10
-    )
+    last, confidence = panels[len(sources)], found["confidence"]
+    places, heights = map(float, confidence["values"]), confidence["values"].values()
+    last.bar(list(places), list(heights), width=0.8 / STEP, color=COLOURS[1], hatch=HATCHES[1])
+    last.set_title("confidence, stage 2" + ("" if confidence["measured"] else " (not measured yet)"), fontsize=10)
     last.set(xlim=(0, 1), xlabel="share of the scaffold's answers, smoothed")
     last.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     for panel in panels[len(sources) + 1 :]:

@@ -28,14 +28,12 @@ PUBLISHED_ROWS = {
 PUBLISHED_TOTAL = (86_067, 43_033, 14_346)
 
 
-def published_rows(source: str) -> tuple[int, ...]:
-    """The source's published rows by stage; those of all sources together for one that is not VEC-CoT's."""
-    return PUBLISHED_ROWS.get(source, PUBLISHED_TOTAL)
-
-
 def quotas(source: str, count: int) -> list[int]:
-    """How many of ``count`` rows each stage gets, in the source's proportions (largest remainders)."""
-    rows = published_rows(source)
+    """How many of ``count`` rows each stage gets (largest remainders).
+
+    In the source's published proportions; in those of all sources together for one that is not VEC-CoT's.
+    """
+    rows = PUBLISHED_ROWS.get(source, PUBLISHED_TOTAL)
     total = sum(rows)
     shares = [count * n // total for n in rows]
     by_remainder = sorted(range(len(rows)), key=lambda i: count * rows[i] % total, reverse=True)

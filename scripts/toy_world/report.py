@@ -56,6 +56,11 @@ def toy_table(merged: Path) -> pd.DataFrame:
     return by_task
 
 
+def cell(value: float, width: int, digits: int = 1) -> str:
+    """A number of a table, right-aligned."""
+    return f"{'N/A' if pd.isna(value) else format(value, f'.{digits}f'):>{width}}"
+
+
 def main() -> None:
     plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -67,11 +72,8 @@ def main() -> None:
     print("|c - p|: mean distance of the confidence from the true probability of being right")
     print(f"{'task':<15} {'n':>5} {'chance':>7} {'accuracy':>9} {'best possible':>14} {'|c - p|':>8}")
     for task, row in table.iterrows():
-        error = "N/A" if pd.isna(row["confidence_error"]) else f"{row['confidence_error']:.3f}"
-        print(
-            f"{task:<15} {row['n']:>5.0f} {100 * row['chance']:>7.1f} {100 * row['accuracy']:>9.1f}"
-            f" {100 * row['best']:>14.1f} {error:>8}"
-        )
+        percents = [cell(100 * row[name], width) for name, width in (("chance", 7), ("accuracy", 9), ("best", 14))]
+        print(f"{task:<15}", cell(row["n"], 5, 0), *percents, cell(row["confidence_error"], 8, 3))
 
 
 if __name__ == "__main__":

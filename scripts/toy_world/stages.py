@@ -21,30 +21,31 @@ from sklearn.metrics import roc_auc_score
 from inference.common.terminal import plain_output
 from inference.data.vecbench import GROUPS
 from inference.metrics.calibration import Tally, brier_score, expected_calibration_error, roc_auc
+from inference.metrics.prediction_table import group_slices
 from inference.runs.shards import atomic_path
-from scripts.toy_world.report import toy_predictions
+from scripts.toy_world.report import cell, toy_predictions
 from scripts.toy_world.world import NOTICE
 
 MODELS = {"scaffold": "stage 1, scaffold", "cold_start": "stage 2, cold start", "emocaliber": "stage 3, EmoCaliber"}
 BEST = "best possible"
-COLUMNS = ("n", "accuracy", "p_right", "ece", "brier", "roc_auc", "confidence_error", "confidence_mean", "distinct")
 
 
 def stage_row(table: pd.DataFrame) -> dict[str, float]:
-    """One model's line; what is about confidence is over the answers that have one, else None."""
+    """One model's line; what is about confidence is over the answers that have one, NaN without any."""
     stated = table[table["confidence"].notna()]
-    row = {"n": len(table), "accuracy": table["right"].mean(), "p_right": table["p"].mean()}
-    if len(stated):
-        tally = Tally.of(stated["confidence"], stated["right"])
-        row |= {
-            "ece": float(expected_calibration_error(tally)),
-            "brier": float(brier_score(tally)),
-            "roc_auc": float(roc_auc(tally)),
-            "confidence_error": (stated["confidence"] - stated["p"]).abs().mean(),
-            "confidence_mean": stated["confidence"].mean(),
-            "distinct": stated["confidence"].round(2).nunique(),
-        }
-    return row | {"format_rate": table["well_formed"].mean()}
+    tally = Tally.of(stated["confidence"], stated["right"])
+    return {
+        "n": len(table),
+        "accuracy": table["right"].mean(),
+        "p_right": table["p"].mean(),
+        "ece": float(expected_calibration_error(tally)),
+        "brier": float(brier_score(tally)),
+        "roc_auc": float(roc_auc(tally)),
+        "confidence_error": (stated["confidence"] - stated["p"]).abs().mean(),
+        "confidence_mean": stated["confidence"].mean(),
+        "distinct": stated["confidence"].round(2).nunique() or np.nan,
+        "format_rate": table["well_formed"].mean(),
+    }
 
 
 def best_row(table: pd.DataFrame) -> dict[str, float]:
@@ -73,10 +74,8 @@ def stages_table(work: Path) -> pd.DataFrame:
         merged = work / "results" / model / "merged.jsonl"
         if merged.is_file():
             table = toy_predictions(merged)
-            for part in ("all", *GROUPS):
-                chosen = table if part == "all" else table[table["group"] == part]
-                rows[part, title] = stage_row(chosen)
-                rows[part, BEST] = best_row(chosen)
+            for part, chosen in (("all", table), *group_slices(table)):
+                rows[part, title], rows[part, BEST] = stage_row(chosen), best_row(chosen)
     if not rows:
         raise ValueError(f"{work}: expected results/<model>/merged.jsonl of {', '.join(MODELS)}")
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["part", "model"])
@@ -86,25 +85,15 @@ def stages_table(work: Path) -> pd.DataFrame:
 
 def format_table(table: pd.DataFrame) -> str:
     """Text: accuracy, ECE, Brier and ROC AUC in percent, |c - p| as it is."""
-    lines = [
-        f"{'':<20} {'n':>5} {'Acc':>6} {'P(right)':>8} {'ECE':>6} {'Brier':>6} {'ROC AUC':>7} {'|c - p|':>7}"
-        f" {'mean c':>6} {'values of c':>11}"
-    ]
-
-    def percent(value: float, width: int) -> str:
-        return f"{'N/A':>{width}}" if pd.isna(value) else f"{100 * value:>{width}.1f}"
-
+    lines = [f"{'':<20}     n    Acc P(right)    ECE  Brier ROC AUC |c - p| mean c values of c"]
+    widths = {"accuracy": 6, "p_right": 8, "ece": 6, "brier": 6, "roc_auc": 7}
     for part, rows in table.groupby(level="part", sort=False):
         lines.append(f"-- {part}")
         for (_, title), row in rows.iterrows():
-            error = "N/A" if pd.isna(row["confidence_error"]) else f"{row['confidence_error']:.3f}"
-            mean = "N/A" if pd.isna(row["confidence_mean"]) else f"{row['confidence_mean']:.2f}"
-            distinct = "N/A" if pd.isna(row["distinct"]) else f"{row['distinct']:.0f}"
-            lines.append(
-                f"{title:<20} {row['n']:>5.0f} {percent(row['accuracy'], 6)} {percent(row['p_right'], 8)}"
-                f" {percent(row['ece'], 6)} {percent(row['brier'], 6)} {percent(row['roc_auc'], 7)} {error:>7}"
-                f" {mean:>6} {distinct:>11}"
-            )
+            percents = [cell(100 * row[column], width) for column, width in widths.items()]
+            confidence = cell(row["confidence_error"], 7, 3), cell(row["confidence_mean"], 6, 2)
+            cells = (cell(row["n"], 5, 0), *percents, *confidence, cell(row["distinct"], 11, 0))
+            lines.append(" ".join([f"{title:<20}", *cells]))
     return "\n".join(lines)
 
 
