@@ -97,7 +97,8 @@ class TransformersEngine:
         A batch holds what is ready when the one before it is done.
 
         Raises:
-            EngineFailed: when a batch ends in anything but a refusal, as for want of memory; what was yielded remains valid.
+            EngineFailed: when a batch ends in anything but a refusal, as for want of memory;
+                what was yielded remains valid.
         """
         waiting = iter(requests)
         more = True
