@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Run the tests in the CPU environment, which is set up first if it must be.
 #
-#   bash scripts/test.sh quick        tests/unit: no process, no torch, some minutes
-#   bash scripts/test.sh              the default tests: these and every engine for real, about half an hour
-#   bash scripts/test.sh faults       the slow half of the faults tried: kills, full disks
-#   bash scripts/test.sh security     the slow half of the security tests, about 2 minutes
-#   bash scripts/test.sh long         the long runs (the whole toy training)
+#   bash scripts/test.sh quick        tests/unit: no process, no torch, about a minute
+#   bash scripts/test.sh              these and tests/integration: every engine and framework for real
+#   bash scripts/test.sh faults       faults tried: kills, full disks, torn files, endpoints that misbehave
+#   bash scripts/test.sh security     hostile checkpoints, archives, names and texts; secrets
+#   bash scripts/test.sh long         the long runs: building VEC-CoT, the whole toy training, simulated intervals
 #   bash scripts/test.sh -k resume    further words go to pytest: bash scripts/test.sh quick -k resume
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh script`
 set -euo pipefail

@@ -16,6 +16,8 @@ from scripts.build_vec_cot.confidence import smoothed_confidence
 from scripts.data.samples import Sample, read_samples
 from tests.helpers.commands import read_jsonl, run, write_jsonl
 
+pytestmark = pytest.mark.long  # each step of the build is a process with an engine of its own
+
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory):

@@ -18,7 +18,12 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+DEFAULT = ("the main job's worker", "single images")  # the others reach the engine by the same function
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in DEFAULT else pytest.param(name, marks=pytest.mark.long) for name in COMMANDS]
+)
 def test_a_command_comes_to_vllm_without_a_question_to_cuda(name, toy_data, tmp_path):
     recorder = CudaRecorder(tmp_path / "recorder", until="vllm")
     image = next((toy_data.parent / "images").rglob("*.png"))

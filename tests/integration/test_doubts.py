@@ -27,7 +27,18 @@ def a_result(number=0, truth="awe", answer=None, confidence="0.8", **more):
 def evaluate(tmp_path, rows, *options, check=True):
     source = write_jsonl(tmp_path / "in.jsonl", rows)
     out = tmp_path / "out"
-    command = ("-m", "inference.evaluate", "--input_file", source, "--output_dir", out, "--no_plots", *options)
+    command = (
+        "-m",
+        "inference.evaluate",
+        "--input_file",
+        source,
+        "--output_dir",
+        out,
+        "--no_plots",
+        "--n_resamples",
+        "0",
+        *options,
+    )
     return run(*command, check=check), out
 
 

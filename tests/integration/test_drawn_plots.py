@@ -138,7 +138,7 @@ HOSTILE = ["$\\frac", "$x^{", "a\x1b[2J", "n\x00ul", "s\ud800r", "<script>alert(
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")  # the font has no sign for a replaced character
-@pytest.mark.parametrize("form", ["png", "svg", "pdf"])
+@pytest.mark.parametrize("form", ["svg", *(pytest.param(form, marks=pytest.mark.long) for form in ("png", "pdf"))])
 def test_no_label_task_or_notice_breaks_a_figure(form, tmp_path):
     results = [
         {**a_result(response=answer(text, 0.9)), "task": text, "ground_truth": text, "candidates": [text, "b"]}
