@@ -2,7 +2,14 @@
 
 import pytest
 
-SECURITY = ("test_advisory_snapshot", "test_audit", "test_checkpoint_files", "test_confinement", "test_quoting", "test_redaction")  # fmt: skip
+SECURITY = (
+    "test_advisory_snapshot",
+    "test_audit",
+    "test_checkpoint_files",
+    "test_confinement",
+    "test_quoting",
+    "test_redaction",
+)
 
 
 def pytest_collection_modifyitems(items):
