@@ -7,10 +7,8 @@ about an image that it was never shown when its column has another name.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,8 +31,7 @@ class BadData(ValueError):
     """Training data that cannot be used as it is; the message names file, row, field and what was expected."""
 
 
-@dataclass(frozen=True)
-class Rows:
+class Rows(NamedTuple):
     """How many rows there were, and how many of them are over the length and left out."""
 
     read: int
@@ -83,13 +80,11 @@ def write_swift_rows(source: Path, target: Path, tokenizer: str, max_length: int
                     too_long += 1
                 else:
                     lines.write(to_line(row) + "\n")
-            except ImageError as error:
-                bad += 1
-                first = first or f"{source}, line {sample.line_number}, field 'images[0]': {error}"
             except ValueError as error:
                 bad += 1
-                broken = isinstance(error, BadData)
-                first = first or (str(error) if broken else f"{source}, line {sample.line_number}, field {error}")
+                field = "'images[0]': " if isinstance(error, ImageError) else ""
+                where = "" if isinstance(error, BadData) else f"{source}, line {sample.line_number}, field {field}"
+                first = first or f"{where}{error}"
         if bad:
             others = f" ({bad} of {read} rows cannot be trained on)" if bad > 1 else ""
             raise BadData(f"{first}{others}; python -m scripts.data.check {source} --fix sorts such rows out")
@@ -109,7 +104,9 @@ def check_parquet(path: Path, image_key: str = "images", prompt_key: str = "prom
     try:
         parquet = pq.ParquetFile(path)
         _check_columns(path, parquet.schema_arrow, image_key, prompt_key)
-        for number, row in _rows(parquet, [prompt_key, image_key, "reward_model", "data_source"]):
+        columns = [prompt_key, image_key, "reward_model", "data_source"]
+        batches = parquet.iter_batches(batch_size=PARQUET_BATCH, columns=columns)
+        for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), 1):
             _check_row(path, number, row, image_key, prompt_key)
     except pa.ArrowInvalid:
         raise BadData(f"{path} is not a parquet file. Make it with python -m scripts.data.convert verl.") from None
@@ -120,29 +117,16 @@ def check_parquet(path: Path, image_key: str = "images", prompt_key: str = "prom
 
 def _check_columns(path: Path, schema: pa.Schema, image_key: str, prompt_key: str) -> None:
     expected = {
-        prompt_key: ("a list of turns", _is_list(schema, prompt_key)),
-        image_key: ('a list of images, {"bytes": …} or {"image": "file://…"}', _is_list(schema, image_key)),
-        "reward_model": ('an object with "ground_truth"', True),
-        "data_source": ("a text", True),
+        prompt_key: "a list of turns",
+        image_key: 'a list of images, {"bytes": …} or {"image": "file://…"}',
+        "reward_model": 'an object with "ground_truth"',
+        "data_source": "a text",
     }
-    for name, (what, right) in expected.items():
-        if name not in schema.names or not right:
-            found = schema.field(name).type if name in schema.names else f"the columns {', '.join(schema.names)}"
+    for name, what in expected.items():
+        found = schema.field(name).type if name in schema.names else f"the columns {', '.join(schema.names)}"
+        is_list = name in schema.names and (pa.types.is_list(found) or pa.types.is_large_list(found))
+        if name not in schema.names or (name in (prompt_key, image_key) and not is_list):
             raise BadData(f"{path}, row 1, field {name!r}: expected {what}, got {found}")
-
-
-def _is_list(schema: pa.Schema, name: str) -> bool:
-    index = schema.get_field_index(name)
-    kind = schema.field(index).type if index >= 0 else None
-    return kind is not None and (pa.types.is_list(kind) or pa.types.is_large_list(kind))
-
-
-def _rows(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    number = 0
-    for batch in parquet.iter_batches(batch_size=PARQUET_BATCH, columns=columns):
-        for row in batch.to_pylist():
-            number += 1
-            yield number, row
 
 
 def _check_row(path: Path, number: int, row: dict[str, Any], image_key: str, prompt_key: str) -> None:

@@ -67,12 +67,12 @@ def names_code(value: Any) -> bool:
         return any(map(names_code, value))
     if not isinstance(value, dict):
         return False
-    for key, inner in value.items():
-        if key in ("auto_map", "trust_remote_code") and inner:
-            return True
-        if "attn_implementation" in key and _names_kernel(inner):
-            return True
-    return any(map(names_code, value.values()))
+    return any(
+        (key in ("auto_map", "trust_remote_code") and inner)
+        or ("attn_implementation" in key and _names_kernel(inner))
+        or names_code(inner)
+        for key, inner in value.items()
+    )
 
 
 def remote_code(folder: str | Path) -> list[Path]:

@@ -8,8 +8,17 @@ imports the engine that is asked for, with its framework, and no other.
 
 from __future__ import annotations
 
+import importlib
+
 from inference.engines.base import Engine, EngineSettings
 from inference.engines.checkpoints import check_checkpoint
+
+ENGINES = {  # name: (module, class)
+    "vllm": ("vllm", "VllmEngine"),
+    "transformers": ("hf", "TransformersEngine"),
+    "openai": ("openai", "OpenAIEngine"),
+    "ray": ("ray", "RayEngine"),
+}
 
 
 def check_model(settings: EngineSettings) -> None:
@@ -29,22 +38,8 @@ def load_engine(settings: EngineSettings) -> Engine:
         ValueError: for another name.
         CheckpointRefused: for a checkpoint that ``inference.engines.checkpoints`` refuses.
     """
-    name = settings.engine
     check_model(settings)
-    if name == "vllm":
-        from inference.engines.vllm import VllmEngine
-
-        return VllmEngine(settings)
-    if name == "transformers":
-        from inference.engines.hf import TransformersEngine
-
-        return TransformersEngine(settings)
-    if name == "openai":
-        from inference.engines.openai import OpenAIEngine
-
-        return OpenAIEngine(settings)
-    if name == "ray":
-        from inference.engines.ray import RayEngine
-
-        return RayEngine(settings)
-    raise ValueError(f"expected the engine vllm, transformers, openai or ray, got {name!r}")
+    if settings.engine not in ENGINES:
+        raise ValueError(f"expected the engine vllm, transformers, openai or ray, got {settings.engine!r}")
+    module, name = ENGINES[settings.engine]
+    return getattr(importlib.import_module(f"inference.engines.{module}"), name)(settings)

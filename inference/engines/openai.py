@@ -23,16 +23,15 @@ import io
 import logging
 import math
 import os
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass_environment
 
 import openai
+from anyio.from_thread import start_blocking_portal
 from PIL import Image
 
 from inference.common.json_lines import decode_line, describe, one_line
@@ -46,6 +45,7 @@ log = logging.getLogger("inference")
 CONCURRENCY = 64
 MAX_ANSWER_BYTES = 32 * 2**20  # of one answer: 2,048 tokens with log-probabilities are about 0.3 MiB
 MAX_ERROR_LENGTH = 500  # characters of an error record: some endpoints answer with a whole page
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 # The HTTP library that this version of openai is built on: httpx, later httpx2.
 HTTP = importlib.import_module(openai.DefaultAsyncHttpxClient.__base__.__module__.partition(".")[0])
 
@@ -84,29 +84,6 @@ class BoundedClient(openai.DefaultAsyncHttpxClient):
         transfer = ("content-encoding", "content-length", "transfer-encoding")
         headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in transfer]
         return HTTP.Response(response.status_code, headers=headers, content=bytes(content), request=request)
-
-
-@contextmanager
-def event_loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """An event loop in a thread of its own; leaving ends what is still under way in it."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="endpoint", daemon=True)
-    thread.start()
-    try:
-        yield loop
-    finally:
-        asyncio.run_coroutine_threadsafe(_end_tasks(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-
-async def _end_tasks() -> None:
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    await asyncio.get_running_loop().shutdown_default_executor()
 
 
 def image_url(image: Image.Image) -> str:
@@ -183,12 +160,6 @@ def count(usage: dict[str, Any], name: str) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def proxy_variables() -> list[str]:
-    """The environment variables that name a proxy."""
-    names = ("http_proxy", "https_proxy", "all_proxy")
-    return sorted(name for name, value in os.environ.items() if name.lower() in names and value)
-
-
 class OpenAIEngine:
     """Requests to a chat-completions endpoint with bounded concurrency.
 
@@ -206,7 +177,9 @@ class OpenAIEngine:
         except (ImportError, ValueError, HTTP.InvalidURL) as error:  # a SOCKS proxy without socksio, an odd address
             host = urlsplit(settings.base_url).hostname or ""
             if not proxy_bypass_environment(host):
-                named = " and ".join(f"{name}={os.environ[name]}" for name in proxy_variables())
+                named = " and ".join(
+                    f"{name}={value}" for name, value in sorted(os.environ.items()) if name.lower() in PROXIES and value
+                )
                 raise ValueError(
                     f"{redact(named)}: no connection through this proxy ({error}). Install httpx[socks] for a SOCKS "
                     f"proxy, unset the variable, or put {host} into NO_PROXY"
@@ -226,7 +199,7 @@ class OpenAIEngine:
         waiting = iter(requests)
         pending: set[Future[Output]] = set()
         more = True
-        with event_loop() as loop:
+        with start_blocking_portal() as portal:  # an event loop in a thread; leaving ends what is still under way
             client = openai.AsyncOpenAI(
                 base_url=self.settings.base_url,
                 api_key=os.environ.get("OPENAI_API_KEY", "EMPTY"),
@@ -237,9 +210,7 @@ class OpenAIEngine:
             while more or pending:
                 if more:
                     ready, more = take_ready(waiting, self.concurrency - len(pending))
-                    pending.update(
-                        asyncio.run_coroutine_threadsafe(self._ask(client, request), loop) for request in ready
-                    )
+                    pending.update(portal.start_task_soon(self._ask, client, request) for request in ready)
                 if not pending:
                     time.sleep(IDLE_SECONDS)
                     continue

@@ -24,18 +24,28 @@ batch before all of it is there.
 from __future__ import annotations
 
 import logging
+import os
+import queue
+import socket
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import ray
-from ray.exceptions import RayError
+# Read by a local cluster when it starts; one that is there has settings of its own.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_worker_niceness", "0")  # workers would run at nice 15
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning about the driver's GPUs
 
+import ray
+from ray.exceptions import RayError, RayTaskError
+from ray.job_config import JobConfig
+
+from inference.common.paths import REPOSITORY
 from inference.engines.base import EngineSettings, Output, Request
-from inference.engines.ray_actor import EngineActor
-from inference.engines.ray_cluster import actor_environment, connect, cpu_nodes, without_traceback
+from inference.engines.load import load_engine
 from inference.engines.ray_dispatch import MAX_DEATHS, Dispatch
 
 log = logging.getLogger("inference")
@@ -44,6 +54,111 @@ QUEUE_AHEAD = 8  # requests beyond an actor's full batch: they cover the way the
 AT_ONCE = 16  # requests in one message: their images lie in Ray's object store meanwhile
 POLL_SECONDS, WAIT_SECONDS = 0.05, 1.0  # for an output, while the actor has room for requests and while it has not
 FAILED_STARTS = 3  # in a row, when engines have run before
+PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "HF_ENDPOINT", "OMP_NUM_THREADS", "OMP_WAIT_POLICY")
+OBJECT_STORE = 512 << 20  # bytes, of a local cluster
+
+
+def actor_environment() -> dict[str, str]:
+    """Variables of an actor's process: where this repository is, and what the driver was given."""
+    known = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    return {**known, "PYTHONPATH": f"{REPOSITORY}:${{PYTHONPATH}}"}
+
+
+def cpu_nodes() -> list[int]:
+    """Processors of each living node that has any to give."""
+    cpus = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    return [number for number in cpus if number]
+
+
+def without_traceback(problem: BaseException | str) -> str:
+    """What happened, without the traceback that Ray puts around it."""
+    if isinstance(problem, RayTaskError):
+        problem = f"{type(problem.cause).__name__}: {problem.cause}"
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    return lines[-1] if lines else type(problem).__name__
+
+
+def connect(address: str) -> None:
+    """Join the cluster at ``address`` (``auto``: the one that this machine is in); empty starts one on this machine.
+
+    Raises:
+        ConnectionError: naming the address, when nothing answers there or Ray does not want us.
+    """
+    if ray.is_initialized():
+        return
+    # As a client's job: otherwise Ray puts the working directory before everything else in the paths of its workers.
+    job = JobConfig(_client_job=True)
+    quiet = {"log_to_driver": False, "logging_level": logging.WARNING, "job_config": job}
+    if not address:
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # otherwise Ray may write a token into the home folder
+        # "local": without it Ray would join whatever cluster it finds on this machine.
+        options = {"_node_ip_address": "127.0.0.1", "include_dashboard": False, "object_store_memory": OBJECT_STORE}
+        ray.init(address="local", **options, **quiet)
+        return
+    hint = "start one with `ray start --head`, or leave the address empty for a cluster on this machine alone"
+    if address != "auto":
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except (OSError, ValueError) as error:
+            problem = f"expected auto or the host:port of a running one ({error})"
+            raise ConnectionError(f"no Ray cluster at {address!r}: {problem}; {hint}") from None
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+        raise ConnectionError(f"no Ray cluster at {address!r}: {without_traceback(error)}; {hint}") from None
+
+
+class EngineActor:
+    """One engine in a process of its own on one of the machines, with a thread that keeps it running.
+
+    The engine takes requests from a queue between two of its steps: those that arrive while a batch is
+    running join it, and none waits for a batch to end.
+
+    Raises:
+        Exception: the engine's own, when it cannot be loaded.
+    """
+
+    def __init__(self, settings: EngineSettings):
+        self.engine = load_engine(settings)
+        self.requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        self.outputs: queue.SimpleQueue[Output | str] = queue.SimpleQueue()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def describe(self) -> tuple[int, str]:
+        """(requests that one batch holds, where the actor is)."""
+        return self.engine.max_num_seqs, f"{ray.util.get_node_ip_address()}, pid {os.getpid()}"
+
+    def exchange(self, requests: list[Request], seconds: float) -> tuple[list[Output], str | None]:
+        """Hand requests in; (outputs since the last call, what the engine died of or None).
+
+        Returns with the first output, or after ``seconds`` without one.
+        """
+        for request in requests:
+            self.requests.put(request)
+        found: list[Output | str] = []
+        try:
+            found.append(self.outputs.get(timeout=seconds))
+            while True:
+                found.append(self.outputs.get_nowait())
+        except queue.Empty:
+            pass
+        outputs = [output for output in found if isinstance(output, Output)]
+        return outputs, next((problem for problem in found if isinstance(problem, str)), None)
+
+    def _incoming(self) -> Iterator[Request | None]:
+        while True:
+            try:
+                yield self.requests.get_nowait()
+            except queue.Empty:
+                yield None
+
+    def _run(self) -> None:
+        try:
+            for output in self.engine.run(self._incoming()):
+                self.outputs.put(output)
+        except BaseException as error:
+            self.outputs.put(f"{type(error).__name__}: {error}")
 
 
 @dataclass(eq=False)

@@ -42,11 +42,8 @@ def confusion_counts(part: pd.DataFrame, labels: Sequence[str]) -> tuple[np.ndar
     columns = list(labels)
     if UNKNOWN not in columns and (part["label"] == UNKNOWN).any():
         columns.append(UNKNOWN)
-    row = pd.Index(labels).get_indexer(part["truth"])
-    column = pd.Index(columns).get_indexer(part["label"])
-    counts = np.zeros((len(labels), len(columns)), dtype=int)
-    np.add.at(counts, (row, column), 1)
-    return counts, columns
+    counts = pd.crosstab(part["truth"], part["label"]).reindex(index=labels, columns=columns, fill_value=0)
+    return counts.to_numpy(dtype=int), columns
 
 
 def row_shares(counts: np.ndarray) -> np.ndarray:

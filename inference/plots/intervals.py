@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -66,15 +67,31 @@ def _draw_row(panel: Axes, row: Row, y: float, reference: float | None) -> None:
     )
 
 
-def _draw(
+@styled
+def run_comparison(
     rows: Sequence[Row],
     path: str | Path,
-    axis_label: str,
-    formats: Sequence[str],
-    note: str,
-    better: Mapping[str, str],
-    reference: float | None,
+    axis_label: str = "difference, B − A",
+    formats: Sequence[str] = ("png",),
+    note: str = "",
+    better: Mapping[str, str] | None = None,
+    reference: float | None = 0.0,
 ) -> list[Path]:
+    """Differences of run B from run A with their intervals, a panel per metric, around a line at zero.
+
+    A filled mark has an interval that leaves out zero. Circles are tasks, squares groups, the
+    diamond all samples.
+
+    Args:
+        rows: (name, metric, difference, low, high).
+        axis_label: what the numbers are, with their unit.
+        better: metric → "higher" or "lower", written under the metric's name.
+        reference: where the line is; None for numbers that are no differences.
+
+    Raises:
+        ValueError: on a row of another length, or an unknown format.
+    """
+    better = better or {}
     for i, row in enumerate(rows):
         if len(row) != 5:
             raise ValueError(f"row {i}: expected (name, metric, value, low, high), got {row!r}")
@@ -123,42 +140,5 @@ def _draw(
     return save_figure(figure, path, formats, note)
 
 
-@styled
-def run_comparison(
-    rows: Sequence[Row],
-    path: str | Path,
-    axis_label: str = "difference, B − A",
-    formats: Sequence[str] = ("png",),
-    note: str = "",
-    better: Mapping[str, str] | None = None,
-) -> list[Path]:
-    """Differences of run B from run A with their intervals, a panel a metric, around a line at zero.
-
-    A filled mark has an interval that leaves out zero. Circles are tasks, squares groups, the
-    diamond all samples.
-
-    Args:
-        rows: (name, metric, difference, low, high).
-        axis_label: what the numbers are, with their unit.
-        better: metric → "higher" or "lower", written under the metric's name.
-
-    Raises:
-        ValueError: on a row of another length, or an unknown format.
-    """
-    return _draw(rows, path, axis_label, formats, note, better or {}, reference=0.0)
-
-
-@styled
-def confidence_sources(
-    rows: Sequence[Row],
-    path: str | Path,
-    axis_label: str = "",
-    formats: Sequence[str] = ("png",),
-    note: str = "",
-    better: Mapping[str, str] | None = None,
-) -> list[Path]:
-    """Several confidences of the same answers (stated, answer probability, agreement …), a panel a metric.
-
-    Arguments and errors as ``run_comparison``, with values in place of differences and no line at zero.
-    """
-    return _draw(rows, path, axis_label, formats, note, better or {}, reference=None)
+# Several confidences of the same answers (stated, answer probability, agreement …), a panel per metric.
+confidence_sources = partial(run_comparison, reference=None)

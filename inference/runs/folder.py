@@ -140,23 +140,19 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _busy_shards(folder: Path) -> Iterator[tuple[Path, str]]:
-    """(lock file of a shard, pid of its writer) of every shard that somebody writes now."""
+def _check_free(folder: Path, n_shards: int | None) -> None:
+    """Refuse a folder in which another run works: workers of the same number of shards are the same run."""
+    own = {shard_path(folder, index, n_shards).stem for index in range(n_shards or 0)}
     for path in sorted(folder.glob(SHARD_PATTERN.replace(".jsonl", ".lock"))):
+        if path.stem in own:
+            continue
         with open(path, "a+", encoding="utf-8") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
                 handle.seek(0)
-                yield path, handle.read().strip() or "unknown"
-
-
-def _check_free(folder: Path, n_shards: int | None) -> None:
-    """Refuse a folder in which another run works: workers of the same number of shards are the same run."""
-    own = {shard_path(folder, index, n_shards).stem for index in range(n_shards or 0)}
-    for path, pid in _busy_shards(folder):
-        if path.stem not in own:
-            raise ShardBusy(f"{folder} is being written by another run (pid {pid}, {path.stem})")
+                pid = handle.read().strip() or "unknown"
+                raise ShardBusy(f"{folder} is being written by another run (pid {pid}, {path.stem})") from None
 
 
 Outputs = Callable[[Path], Iterable[Path]]  # what a run has left in a folder

@@ -101,43 +101,37 @@ def read_files(args: argparse.Namespace) -> tuple[list[Row], list[Row], list[dic
     test = [Row(path, item) for path, item in read_labelled(args.test_path, False, args.image_root)]
     images = [row.item.image for row in [*data, *test] if isinstance(row.item, Record)]
     marks = fingerprint_files(images, args.output_dir / "fingerprints", args.workers)
-    usable: dict[str, list[Row]] = {"data": [], "test": []}
-    broken: dict[str, list[dict]] = {"data": [], "test": []}
-    for name, rows in (("data", data), ("test", test)):
+    usable: tuple[list[Row], list[Row]] = [], []
+    broken: tuple[list[dict], list[dict]] = [], []
+    for part, rows in enumerate((data, test)):
         for row in rows:
             problem = row.item.error if isinstance(row.item, BrokenRecord) else marks[row.item.image]
             if isinstance(problem, Fingerprint):
                 row.mark = problem
-                usable[name].append(row)
+                usable[part].append(row)
                 continue
             if isinstance(row.item, Record):
                 problem = f"{row.path}, line {row.item.line_number}, field 'image': {problem}"
-            broken[name].append(row.rejected("broken_row", problem))
-    if broken["test"]:
-        raise ValueError(
-            f"{len(broken['test'])} rows of the test set cannot be used: {broken['test'][0]['explanation']}"
-        )
-    return usable["data"], usable["test"], broken["data"]
+            broken[part].append(row.rejected("broken_row", problem))
+    if broken[1]:
+        raise ValueError(f"{len(broken[1])} rows of the test set cannot be used: {broken[1][0]['explanation']}")
+    return *usable, broken[0]
 
 
 def sift(group: list[Row], test_image: str | None) -> tuple[list[Row], list[dict]]:
     """(rows that stay, rejected rows) of a group of like images, one of them perhaps in the test set."""
     if test_image is not None:
         return [], [row.rejected("test_image", f"looks like the test set's {test_image}") for row in group]
-    labels, images = defaultdict(set), defaultdict(set)
+    by_task, stay, rejected = defaultdict(list), [], []
     for row in group:
-        labels[row.item.task].add(row.item.ground_truth)
-        images[row.item.task].add(row.item.image)
-    stay, rejected = [], []
-    for row in group:
-        task = row.item.task
-        if len(labels[task]) == 1:
-            stay.append(row)
+        by_task[row.item.task].append(row)
+    for rows in by_task.values():
+        labels, images = (sorted({getattr(row.item, name) for row in rows}) for name in ("ground_truth", "image"))
+        if len(labels) == 1:
+            stay += rows
         else:
-            explanation = (
-                f"one picture, labelled {' and '.join(sorted(labels[task]))}: {', '.join(sorted(images[task]))}"
-            )
-            rejected.append(row.rejected("label_conflict", explanation))
+            explanation = f"one picture, labelled {' and '.join(labels)}: {', '.join(images)}"
+            rejected += [row.rejected("label_conflict", explanation) for row in rows]
     return stay, rejected
 
 
@@ -164,11 +158,8 @@ def split(args: argparse.Namespace) -> tuple[dict[int, list[dict]], list[dict]]:
         stage = assigned[name]
         for row in staying[name]:
             task = row.item.task
-            if (
-                args.published_size
-                and task in PUBLISHED_ROWS
-                and counts[task, stage] == PUBLISHED_ROWS[task][stage - 1]
-            ):
+            published = PUBLISHED_ROWS.get(task) if args.published_size else None
+            if published and counts[task, stage] == published[stage - 1]:
                 rejected.append(row.rejected("beyond_size", f"stage {stage} has {task}'s published rows without it"))
             else:
                 counts[task, stage] += 1

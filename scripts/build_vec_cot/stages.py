@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 STAGES = (1, 2, 3)
 
@@ -28,18 +28,19 @@ PUBLISHED_ROWS = {
 PUBLISHED_TOTAL = (86_067, 43_033, 14_346)
 
 
-def quotas(source: str, count: int) -> list[int]:
-    """How many of ``count`` rows each stage gets (largest remainders).
-
-    In the source's published proportions; in those of all sources together for one that is not VEC-CoT's.
-    """
-    rows = PUBLISHED_ROWS.get(source, PUBLISHED_TOTAL)
-    total = sum(rows)
-    shares = [count * n // total for n in rows]
-    by_remainder = sorted(range(len(rows)), key=lambda i: count * rows[i] % total, reverse=True)
+def in_proportion(weights: Sequence[int], count: int) -> list[int]:
+    """``count`` shared out in whole numbers; the largest remainders get one more, of equal ones the first."""
+    total = sum(weights)
+    shares = [count * n // total for n in weights]
+    by_remainder = sorted(range(len(weights)), key=lambda i: count * weights[i] % total, reverse=True)
     for i in by_remainder[: count - sum(shares)]:
         shares[i] += 1
     return shares
+
+
+def quotas(source: str, count: int) -> list[int]:
+    """How many of ``count`` rows each stage gets: as the source's published rows, or, without any, those of all."""
+    return in_proportion(PUBLISHED_ROWS.get(source, PUBLISHED_TOTAL), count)
 
 
 def draw_order(seed: int, key: bytes) -> str:

@@ -78,10 +78,6 @@ def compose(sections: dict[str, str], label: str) -> str:
     return f"<think>{thought}</think><answer>{label}</answer>"
 
 
-def _without_spaces(text: str) -> str:
-    return "".join(text.split())
-
-
 def _form_problems(response: str) -> list[Problem]:
     failed = []
     for name in SECTIONS:
@@ -105,7 +101,7 @@ def _form_problems(response: str) -> list[Problem]:
         expected = compose(sections, answer)
         if confidence is not None:
             expected += f"<confidence>{confidence}</confidence>"
-        if _without_spaces(expected) != _without_spaces(response):
+        if "".join(expected.split()) != "".join(response.split()):
             order = ", ".join(SECTIONS[1:])
             failed.append(Problem("layout", f"expected {order} in this order, and nothing outside them"))
     return failed

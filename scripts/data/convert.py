@@ -31,6 +31,7 @@ from inference.common.terminal import plain_output
 from inference.data.images import ImageSource, PixelBudget, add_image_root_argument, data_images
 from inference.data.prompts import SYSTEM_PROMPT
 from inference.runs.shards import atomic_path
+from scripts.build_vec_cot.stages import in_proportion
 from scripts.data.row_writer import row_writer
 from scripts.data.samples import BrokenSample, Sample, images_in, read_samples, reward_problem
 
@@ -133,15 +134,9 @@ def verl_row(sample: Sample, images: Images, split: str, budget: PixelBudget, em
 
 
 def stratified(tasks: Counter[str], size: int) -> dict[str, int]:
-    """How many of ``size`` rows each task gets: in proportion, remainders to the largest fractions."""
-    total = tasks.total()
-    size = min(size, total)
-    exact = {task: count * size / total for task, count in tasks.items()}
-    shares = {task: int(share) for task, share in exact.items()}
-    by_fraction = sorted(exact, key=lambda task: (shares[task] - exact[task], task))
-    for task in by_fraction[: size - sum(shares.values())]:
-        shares[task] += 1
-    return shares
+    """How many of ``size`` rows each task gets, in proportion."""
+    names = sorted(tasks)
+    return dict(zip(names, in_proportion([tasks[name] for name in names], min(size, tasks.total())), strict=True))
 
 
 def choose_subset(source: Path, size: int, seed: int) -> set[int]:

@@ -43,7 +43,7 @@ from scripts.data.samples import reward_problem
 MAX_FIELD = 1 << 24  # characters; csv's own limit would end the whole file
 
 
-def _good_row(row: dict, source: str, line: int, images: ImageSource, default_task: str) -> dict:
+def _good_row(row: dict, line: int, images: ImageSource, args: argparse.Namespace) -> dict:
     """The row, checked and its image decoded, with path, label, task, line and, if it has one, id.
 
     Raises:
@@ -51,7 +51,7 @@ def _good_row(row: dict, source: str, line: int, images: ImageSource, default_ta
     """
 
     def fail(field: str, expected: str) -> NoReturn:
-        raise RecordError(source, line, field, expected)
+        raise RecordError(str(args.source), line, field, expected)
 
     if None in row:
         fail("(line)", f"as many fields as the header has, got {len(row[None])} more: quote what holds a comma")
@@ -76,13 +76,10 @@ def _good_row(row: dict, source: str, line: int, images: ImageSource, default_ta
         fail("path", f"a readable image: {error}")
     if not isinstance(path, Path):
         fail("path", "the path of a file, got an image inside the row")
-    known = {
-        "path": str(path.resolve()),
-        "label": fields["label"],
-        "task": fields["task"] or default_task,
-        "line": line,
-    }
-    return known | ({"id": fields["id"]} if fields["id"] else {})
+    if args.labels and fields["label"].lower() not in {label.lower() for label in args.labels}:
+        fail("label", f"one of {', '.join(args.labels)}, got {describe(fields['label'])}")
+    good = {**fields, "path": str(path.resolve()), "task": fields["task"] or args.task, "line": line}
+    return {name: value for name, value in good.items() if value}
 
 
 def read_table(source: Path) -> list[tuple[int, dict]]:
@@ -112,13 +109,13 @@ def read_table(source: Path) -> list[tuple[int, dict]]:
 
 
 def read_rows(
-    source: Path, table: list[tuple[int, dict]], images: ImageSource, default_task: str
+    table: list[tuple[int, dict]], images: ImageSource, args: argparse.Namespace
 ) -> tuple[list[dict], list[dict]]:
     """(good rows with path, label, task, line; error rows with error and row)."""
     good, bad = [], []
     for line, row in table:
         try:
-            good.append(_good_row(row, str(source), line, images, default_task))
+            good.append(_good_row(row, line, images, args))
         except RecordError as error:
             bad.append({"error": str(error), "row": {key: value for key, value in row.items() if key}})
     return good, bad
@@ -191,15 +188,9 @@ def main(arguments: list[str] | None = None) -> int:
         # Paths are relative to --image_dir as they are to a data file's folder.
         beside = args.image_dir / args.source.name if args.image_dir else args.source
         images = data_images(beside, named, args.image_root)
-        rows, errors = read_rows(args.source, table, images, args.task)
+        rows, errors = read_rows(table, images, args)
     except (OSError, ValueError, csv.Error) as error:
         parser.exit(2, f"{error}\n")
-    if args.labels:
-        known = {label.lower() for label in args.labels}
-        for row in [row for row in rows if row["label"].lower() not in known]:
-            rows.remove(row)
-            expected = f"one of {', '.join(args.labels)}, got {describe(row['label'])}"
-            errors.append({"error": str(RecordError(str(args.source), row["line"], "label", expected)), "row": row})
     records = to_records(rows, args.labels)
     test = split_records(records, args.test_share, args.seed)
 

@@ -15,8 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from inference.common.json_lines import describe
 from inference.runs.shards import atomic_path, atomic_write, to_line
-from scripts.data.samples import plain
 
 ROWS_PER_GROUP = 256  # held in memory at once; embedded images are large
 
@@ -30,7 +30,7 @@ def row_writer(stack: ExitStack, path: Path, schema: pa.Schema | None = None) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     if schema is None:
         lines = stack.enter_context(atomic_write(path))
-        return lambda row: print(to_line(row, plain), file=lines)
+        return lambda row: print(to_line(row, describe), file=lines)  # parquet holds bytes and dates
     parquet = stack.enter_context(pq.ParquetWriter(stack.enter_context(atomic_path(path)), schema))
     group: list[dict[str, Any]] = []
 

@@ -4,13 +4,13 @@
     for sample in read_samples("input_data/VEC-CoT/stage1_86k.jsonl"): ...
 
 Files: JSON lines, a JSON array, parquet. Turns and image are read as inference reads them
-(``inference.data.vecbench.read_conversation``). Reading streams: a file of any
-length needs the memory of a few rows. What cannot be read becomes a ``BrokenSample``; nothing is
-dropped.
+(``inference.data.vecbench.read_conversation``). Lines and parquet of any length need the memory of a few
+rows, an array that of its text. What cannot be read becomes a ``BrokenSample``; nothing is dropped.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import string
@@ -39,10 +39,8 @@ from inference.data.vecbench import (
 
 TRAINED_ROLES = ("system", "user", "assistant")  # others are no part of what the frameworks train on
 PARQUET_BATCH = 64  # rows held at once; embedded images are large
-CHUNK = 1 << 20  # characters of a JSON array read at once
 NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 SEPARATORS = re.compile(r"[\s,]*")
-MAX_ELEMENT = 64 << 20  # characters of one element of a JSON array
 
 
 @dataclass
@@ -69,11 +67,6 @@ class Sample:
     sample_id: str | None
     raw: dict[str, Any] = field(repr=False)
 
-    @property
-    def question(self) -> str:
-        """The text of the turns before the answer."""
-        return "\n".join(message["content"] for message in self.messages)
-
 
 @dataclass
 class BrokenSample:
@@ -85,41 +78,29 @@ class BrokenSample:
 
 
 def _json_array(path: Path) -> Iterator[tuple[int, Any, str | None]]:
-    """(rank, object, None) for each element of a top-level array, a chunk of the file at a time.
+    """(rank, object, None) for each element of a top-level array.
 
     Where an element is broken, the start of the next one is unknown: that ends it, with a problem.
     """
-    decoder = json.JSONDecoder()
     # An invalid byte becomes a lone surrogate, which is refused in its own row, not in the file.
-    with open(path, encoding="utf-8-sig", errors="surrogateescape") as handle:
-        text = handle.read(CHUNK)
-        opening = re.match(r"\s*\[", text)  # without it, objects that follow one another are read as well
-        position, rank, ended = opening.end() if opening else 0, 0, False
-        while True:
-            start = SEPARATORS.match(text, position).end()
-            if (opening and text[start : start + 1] == "]") or (ended and not opening and start == len(text)):
-                return
-            try:
-                value, position = decoder.raw_decode(text, start)
-                problem = None
-            except json.JSONDecodeError as error:
-                if not ended and len(text) - start < MAX_ELEMENT:
-                    more = handle.read(max(CHUNK, len(text) - start))  # twice as much: a long element is read again
-                    ended = not more
-                    text, position = text[start:] + more, 0
-                    continue
-                problem = one_line(error.msg)
-            except (RecursionError, ValueError) as error:
-                problem = one_line(str(error))
-            rank += 1
-            if problem is not None:
-                yield rank, None, f"expected one JSON object, {problem}; nothing after it can be read"
-                return
-            if too_deep(value, text[start:position]):
-                problem = "expected one JSON object, got one nested too deeply"
-            else:
-                problem = invalid_byte(text[start:position])
-            yield rank, None if problem else value, problem
+    text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    opening = re.match(r"\s*\[", text)  # without it, objects that follow one another are read as well
+    position = opening.end() if opening else 0
+    for rank in itertools.count(1):
+        start = SEPARATORS.match(text, position).end()
+        if text[start : start + 1] == ("]" if opening else ""):
+            return
+        try:
+            value, position = json.JSONDecoder().raw_decode(text, start)
+        except (RecursionError, ValueError) as error:
+            reason = one_line(getattr(error, "msg", str(error)))
+            yield rank, None, f"expected one JSON object, {reason}; nothing after it can be read"
+            return
+        if too_deep(value, text[start:position]):
+            problem = "expected one JSON object, got one nested too deeply"
+        else:
+            problem = invalid_byte(text[start:position])
+        yield rank, None if problem else value, problem
 
 
 def _decoded_rows(path: Path) -> Iterator[tuple[int, Any, str | None]]:
@@ -137,16 +118,6 @@ def _decoded_rows(path: Path) -> Iterator[tuple[int, Any, str | None]]:
         yield from _json_array(path)
     else:
         yield from read_lines(path)
-
-
-def plain(value: Any) -> str:
-    """What json cannot write (parquet holds bytes and dates), for its ``default``."""
-    return describe(value)
-
-
-def _as_text(items: list[dict[str, str]]) -> str:
-    """A turn's items as one text, with ``<image>`` where the image is."""
-    return "".join(IMAGE if item["type"] == "image" else item["text"] for item in items)
 
 
 def _candidates(raw: dict[str, Any], question: str, task: str | None, fail: Any) -> list[str] | None:
@@ -179,7 +150,8 @@ def parse_sample(raw: Any, source: str, line_number: int) -> Sample:
     for i, turn in enumerate(turns):
         if turn["role"] not in TRAINED_ROLES:
             fail(f"turns[{i}].role", f"one of {', '.join(TRAINED_ROLES)}, got {describe(turn['role'])}")
-    messages = [{"role": turn["role"], "content": _as_text(turn["content"])} for turn in turns]
+    texts = ["".join(IMAGE if item["type"] == "image" else item["text"] for item in turn["content"]) for turn in turns]
+    messages = [{"role": turn["role"], "content": text} for turn, text in zip(turns, texts, strict=True)]
     answer = messages.pop()["content"] if messages[-1]["role"] == "assistant" else None
 
     truth = label_of(raw)

@@ -45,11 +45,8 @@ def make_sample(split: str, index: int, output_dir: Path, seed: int) -> str:
     path = output_dir / name
     path.parent.mkdir(parents=True, exist_ok=True)
     draw_scene(cues, OOD_STYLES.get(task, "plain"), rng).save(path)
-    known = {
-        "notice": NOTICE,
-        "cues": cues,
-        "posterior": {key: round(value, 6) for key, value in posterior(task, cues).items()},
-    }
+    rounded = {key: round(value, 6) for key, value in posterior(task, cues).items()}
+    known = {"notice": NOTICE, "cues": cues, "posterior": rounded}
     with_confidence = split != "stage1"
     prompt = question(task, with_confidence, rng)
     if split == "test":

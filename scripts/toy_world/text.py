@@ -81,10 +81,6 @@ def question(task: str, with_confidence: bool, rng: random.Random) -> str:
     kind = rng.random()
     if kind < 0.6:
         return recognition_prompt(labels, with_confidence)
-    asked = (
-        "Answer with your reasoning, your answer and your confidence."
-        if with_confidence
-        else "Answer with your reasoning and your answer."
-    )
+    wanted = ", your answer and your confidence" if with_confidence else " and your answer"
     opening = "Look at the image and name its emotion" if kind < 0.8 else "Which feeling might this image evoke"
-    return f"{opening}, one of [{', '.join(labels)}]. {asked}"
+    return f"{opening}, one of [{', '.join(labels)}]. Answer with your reasoning{wanted}."

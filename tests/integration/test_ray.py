@@ -115,11 +115,11 @@ TOGETHER = """
 import os, time
 from pathlib import Path
 from inference import inference_vllm
-from inference.engines import ray, ray_actor
+from inference.engines import ray
 
 LOADED = Path({folder!r})
 
-class Together(ray_actor.EngineActor):
+class Together(ray.EngineActor):
     def describe(self):
         (LOADED / str(os.getpid())).touch()
         deadline = time.monotonic() + 120
@@ -185,9 +185,9 @@ def test_a_killed_driver_goes_on_where_it_was(cluster, alone, toy_data, tmp_path
 POISONED = """
 import os, signal
 from inference import inference_vllm
-from inference.engines import ray, ray_actor
+from inference.engines import ray
 
-class Poisoned(ray_actor.EngineActor):
+class Poisoned(ray.EngineActor):
     def exchange(self, requests, seconds):
         if any(request.sample_id == "poison" for request in requests):
             os.kill(os.getpid(), signal.SIGKILL)
