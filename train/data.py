@@ -47,9 +47,8 @@ def _too_long(sample: Sample, size: tuple[int, int], checker: Checker) -> bool:
     width, height = checker.source.budget.fit(*size)
     image_tokens = width * height // FACTOR**2
     contents = [turn["content"] for turn in sample.messages] + [sample.answer or ""]
-    most = (
-        image_tokens + TURN_TOKENS + sum(len(content.encode("utf-8", "replace")) + TURN_TOKENS for content in contents)
-    )
+    text_bytes = sum(len(content.encode("utf-8", "replace")) + TURN_TOKENS for content in contents)
+    most = image_tokens + TURN_TOKENS + text_bytes
     return most > checker.max_length and checker.length(sample, image_tokens) > checker.max_length
 
 

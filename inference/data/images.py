@@ -45,7 +45,6 @@ MAX_FILE_BYTES = 512 * 2**20  # some decoders read the whole file first
 MAX_DOWNLOAD_BYTES = 64 * 2**20
 DOWNLOAD_SECONDS = 30  # for all of an image
 
-
 # What a file is tried as, whatever its name says. Pillow knows many more; some start other programs
 # (EPS starts Ghostscript) or are hardly ever tested against hostile files. AVIF comes with Pillow 11.3.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")

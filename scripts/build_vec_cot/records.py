@@ -95,6 +95,12 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def rejections(reasons: dict[str, int]) -> str:
+    """How many rows were rejected, and for what."""
+    named = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+    return f"rejected {sum(reasons.values())}" + (f" ({named})" if named else "")
+
+
 def notices_in(rows: list[dict[str, Any]]) -> list[str]:
     """What must be said beside these rows: that data or a model is a toy."""
     return sorted({row[key] for row in rows for key in NOTICES if row.get(key)})

@@ -22,7 +22,7 @@ from inference.data.vecbench import TASKS
 from inference.plots.style import Figure, MaxNLocator, drawable, matplotlib
 from inference.runs.shards import atomic_path, atomic_write
 from scripts.build_vec_cot.confidence import HIGHEST, LOWEST, STEP
-from scripts.build_vec_cot.records import notices_in, read_rows
+from scripts.build_vec_cot.records import notices_in, read_rows, rejections
 from scripts.build_vec_cot.stages import STAGES, quotas
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73")  # Okabe and Ito's, a stage each
@@ -102,11 +102,6 @@ def gather(work: Path) -> dict[str, Any]:
     }
 
 
-def rejected(reasons: dict[str, int]) -> str:
-    named = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
-    return f"rejected {sum(reasons.values())}" + (f" ({named})" if named else "")
-
-
 def not_done(step: dict[str, Any], done: int) -> str:
     return "" if done == step["asked"] else f"; not done {step['asked'] - done}"
 
@@ -131,10 +126,10 @@ def report_text(found: dict[str, Any]) -> str:
     for source, row in (*rows.items(), ("all", sum(rows.values()))):
         lines.append(f"{source:<15} " + "   ".join("".join(f"{n:>7}" for n in numbers) for numbers in row))
     lines.append("")
-    lines.append(f"split:      read {split['read']} = kept {sum(split['kept'])} + {rejected(split['rejected'])}")
+    lines.append(f"split:      read {split['read']} = kept {sum(split['kept'])} + {rejections(split['rejected'])}")
     written, failed = reasoning["written"], reasoning["failed"]
     done = not_done(reasoning, written + sum(reasoning["rejected"].values()) + failed)
-    outcome = f"written {written} + {rejected(reasoning['rejected'])} + failed {failed}{done}"
+    outcome = f"written {written} + {rejections(reasoning['rejected'])} + failed {failed}{done}"
     lines.append(f"reasoning:  read {reasoning['asked']} = {outcome}")
     if reasoning["words"]:
         low, q1, median, q3, high = (round(value) for value in reasoning["words"])

@@ -18,6 +18,7 @@ row goes depends on images, labels and --seed: neither on file names nor on the 
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -34,8 +35,8 @@ from inference.data.loader import ImageLoader
 from inference.data.vecbench import BrokenRecord, Record
 from inference.runs.shards import ShardBusy, ShardWriter, merge_shards
 from scripts.build_vec_cot.fingerprints import BUDGET, MAX_BITS, MAX_LEVELS, Fingerprint, fingerprint, like_images
-from scripts.build_vec_cot.records import read_labelled, say_notices, write_rows
-from scripts.build_vec_cot.stages import PUBLISHED_ROWS, STAGES, assign_stages, draw_order, quotas
+from scripts.build_vec_cot.records import read_labelled, rejections, say_notices, write_rows
+from scripts.build_vec_cot.stages import PUBLISHED_ROWS, STAGES, assign_stages, quotas
 
 # Keys of a record that do not go on: what it was asked and answered elsewhere.
 LEFT_OUT = ("conversations", "messages", "images", "response", "error", "sample_id", "position")
@@ -148,7 +149,8 @@ def split(args: argparse.Namespace) -> tuple[dict[int, list[dict]], list[dict]]:
         stay, out = sift(group, test_images.get(number))
         rejected += out
         if stay:
-            name = draw_order(args.seed, min(b"".join(row.mark) for row in group))
+            mark = min(b"".join(row.mark) for row in group)
+            name = hashlib.sha256(f"{args.seed}/".encode() + mark).hexdigest()  # a place by seed and content alone
             staying[name] = sorted(stay, key=lambda row: (row.item.task, row.item.sample_id))
 
     assigned = assign_stages({name: Counter(row.item.task for row in rows) for name, rows in staying.items()})
@@ -194,18 +196,15 @@ def main(arguments: list[str] | None = None) -> None:
     add("--workers", type=int, default=4, help="threads that decode images")
     args = parser.parse_args(arguments)
     with ending_in_one_line("split", ValueError, ShardBusy, status=2):
-        stages, rejected = split(args)
+        stages, out = split(args)
         for stage, rows in stages.items():
             write_rows(args.output_dir / f"stage{stage}_records.jsonl", rows)
-        write_rows(args.output_dir / "rejected.jsonl", rejected)
+        write_rows(args.output_dir / "rejected.jsonl", out)
     say_notices([row for rows in stages.values() for row in rows])
     print(split_table(stages))
     n_kept = sum(map(len, stages.values()))
-    reasons = ", ".join(f"{reason} {n}" for reason, n in Counter(row["reason"] for row in rejected).most_common())
-    print(
-        f"read {n_kept + len(rejected)} = kept {n_kept} + rejected {len(rejected)}"
-        + (f" ({reasons})" if reasons else "")
-    )
+    reasons = dict(Counter(row["reason"] for row in out).most_common())
+    print(f"read {n_kept + len(out)} = kept {n_kept} + {rejections(reasons)}")
 
 
 if __name__ == "__main__":

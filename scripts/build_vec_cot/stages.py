@@ -9,7 +9,6 @@ images are assigned, not rows, and a source's rows follow their images.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -43,11 +42,6 @@ def quotas(source: str, count: int) -> list[int]:
     return in_proportion(PUBLISHED_ROWS.get(source, PUBLISHED_TOTAL), count)
 
 
-def draw_order(seed: int, key: bytes) -> str:
-    """A random-looking place in the order that depends on the seed and the image's content alone."""
-    return hashlib.sha256(f"{seed}/".encode() + key).hexdigest()
-
-
 def assign_stages(groups: Mapping[str, Counter[str]]) -> dict[str, int]:
     """A stage for each group of like images, so that every source comes as near its quotas as groups allow.
 
@@ -58,7 +52,7 @@ def assign_stages(groups: Mapping[str, Counter[str]]) -> dict[str, int]:
     sources' proportions differ, which is less than one in a hundred of its rows.
 
     Args:
-        groups: name of a group (``draw_order``) → its rows by source.
+        groups: name of a group → its rows by source.
 
     Returns:
         name of a group → 1, 2 or 3.
