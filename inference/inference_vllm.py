@@ -1,4 +1,4 @@
-"""Infer one share of a VECBench file: records in, one result line a sample out.
+"""Infer one share of a VECBench file: records in, one result line per sample out.
 
     python -m inference.inference_vllm --data_path input_data/test_8k.jsonl \\
         --checkpoint output/EmoCaliber --output_path infer_results/my_run --index 0 --n_shards 8
@@ -34,7 +34,7 @@ def parse_args(arguments: list[str] | None = None) -> tuple[argparse.Namespace, 
     """(the share's options, the settings)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--data_path", required=True, help="VECBench records, one JSON object a line")
+    add("--data_path", required=True, help="VECBench records, one JSON object per line")
     add_share_arguments(parser)
     add_settings(parser)
     changed = parser.add_mutually_exclusive_group()
@@ -65,7 +65,7 @@ def main() -> None:
     if args.parent_pid:
         end_with(args.parent_pid)
     try:
-        if args.prepare_only or not args.parent_pid:  # once a job
+        if args.prepare_only or not args.parent_pid:  # once per job
             check_labels_of(args.data_path, args.limit)
         if args.prepare_only:
             without_torch()

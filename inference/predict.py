@@ -76,7 +76,7 @@ def main() -> int:
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--task", choices=tuple(TASKS), help=f"whose labels to choose from; default: {DEFAULT_TASK}")
     choice.add_argument("--labels", help="labels of your own, separated by commas")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of text")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line instead of text")
     add_predictor_arguments(parser)
     args = parser.parse_args()
     try:

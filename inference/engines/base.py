@@ -24,7 +24,7 @@ IDLE_SECONDS = 0.005  # until an engine that has nothing to do asks for requests
 
 
 class EngineFailed(RuntimeError):
-    """The engine itself died in the middle of a run; outputs that it gave before stand."""
+    """The engine itself died in the middle of a run; outputs that it gave before are valid."""
 
 
 def setting(default: Any, help: str, decisive: bool = False, choices: tuple[str, ...] | None = None) -> Any:

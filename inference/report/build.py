@@ -89,7 +89,7 @@ def _common(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def answered_samples(results: Results) -> list[dict[str, Any]]:
-    """One object a response, read by the corrected protocol as ``prediction_table`` has it."""
+    """One object per response, read by the corrected protocol as ``prediction_table`` has it."""
     columns = ("label", "confidence", "truth", "published_label", "well_formed")
     others = {name: results.table[column] for name, (_, column) in SOURCES.items() if name != VERBALIZED}
     rows = zip(results.lines(), *(results.table[name] for name in columns), *others.values(), strict=True)
@@ -115,7 +115,7 @@ def answered_samples(results: Results) -> list[dict[str, Any]]:
 
 
 def failed_samples(failures: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One object a sample without a usable response."""
+    """One object per sample without a usable response."""
     samples = []
     for result in failures:
         response = result.get("response")

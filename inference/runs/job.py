@@ -107,7 +107,7 @@ def infer(settings: MutableMapping[str, str], options: list[str]) -> list[str]:
     failed = []
     for index, (worker, log) in enumerate(zip(workers, logs, strict=True)):
         if status := worker.wait():
-            said = last_words(log.read_text(encoding="utf-8", errors="replace")) or "it said nothing"
+            said = last_words(log.read_text(encoding="utf-8", errors="replace")) or "its log is empty"
             status = status if status > 0 else 128 - status
             failed.append(f"Worker {index} failed (status {status}, log {log}): {said}")
     return failed
@@ -137,7 +137,7 @@ def run(settings: MutableMapping[str, str], options: list[str]) -> int:
         roots = [f"--image_root={root}" for root in settings["image_root"].split(":") if root]
         step = [*python, "inference.report", *run_of_data, *roots]
         if subprocess.run(step, check=False).returncode:
-            warning = "WARNING: there is no report.html; the numbers above stand without it. To try again:"
+            warning = "WARNING: there is no report.html; the numbers above are complete without it. To try again:"
             print(f"{warning}\n  {shlex.join(step)}", file=sys.stderr)
     return 0
 

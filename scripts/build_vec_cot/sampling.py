@@ -32,7 +32,7 @@ def parse_settings(
 ) -> tuple[argparse.ArgumentParser, argparse.Namespace, EngineSettings]:
     """(parser, parsed arguments, settings) of a command that samples; ``add_more(parser)`` adds its own ones."""
     parser = argparse.ArgumentParser(description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data_path", nargs="+", required=True, help="rows of the step before, one JSON object a line")
+    parser.add_argument("--data_path", nargs="+", required=True, help="rows of the step before, a JSON object per line")
     add_share_arguments(parser)
     add_settings(parser)
     parser.add_argument("--collect_only", action="store_true", help="ask nothing: one result of the workers' shards")

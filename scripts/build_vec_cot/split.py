@@ -185,7 +185,7 @@ def main(arguments: list[str] | None = None) -> None:
     plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--data_path", nargs="+", required=True, help="labelled images: VECBench records, one JSON object a line")
+    add("--data_path", nargs="+", required=True, help="labelled images: VECBench records, one JSON object per line")
     add("--test_path", nargs="*", required=True, help="test records whose images are kept out; nothing: there are none")
     add_image_root_argument(parser)
     add("--output_dir", type=Path, required=True)

@@ -95,7 +95,7 @@ def test_a_second_start_infers_nothing_again_and_its_numbers_stand_without_a_rep
     tables = again.stdout.index("== ")
     assert main_job.stdout.partition("report: ")[0].endswith(again.stdout[tables:])
     warning, command = again.stderr.split("WARNING: ")[1].strip().splitlines()
-    assert warning.startswith("there is no report.html; the numbers above stand without it")
+    assert warning.startswith("there is no report.html; the numbers above are complete without it")
     assert "report: " in run("bash", "-c", command, cwd=clone).stdout  # as it was printed
 
 
