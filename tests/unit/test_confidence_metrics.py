@@ -159,7 +159,9 @@ def test_many_resamples_at_once_give_what_each_gives_alone(resamples):
     together = cm.all_metrics(Tally(grid, counts, correct))
     for i, rows in enumerate(resamples):
         for name, value in cm.all_metrics(Tally.of(*arrays(rows))).items():
-            assert together[name][i] == pytest.approx(float(value), abs=1e-9, nan_ok=True), name
+            # Smooth ECE is found by bisection: on the edge of two steps, the last bits of a sum decide.
+            tolerance = 2**-12 if name == "smooth_ece" else 1e-9
+            assert together[name][i] == pytest.approx(float(value), abs=tolerance, nan_ok=True), name
 
 
 def test_all_metrics_of_distinct_confidences_agree_with_scikit_learn_however_close_they_are():
