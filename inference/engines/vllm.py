@@ -36,7 +36,7 @@ from inference.engines.base import (
 from inference.engines.devices import use_indices
 from inference.engines.root_cause import OwnLog, engine_cause
 from inference.engines.token_probabilities import response_log_probabilities, token_texts
-from inference.engines.vllm_cpu import cpu_variables
+from inference.engines.vllm_cpu import CURRENT, cpu_variables, installed_version
 
 use_indices()
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -49,6 +49,7 @@ from vllm.sampling_params import RequestOutputKind  # noqa: E402
 
 GPU_MAX_NUM_SEQS = 256
 CPU_MAX_NUM_SEQS = 64
+CPU_BATCHED_TOKENS = 4096
 QUEUE_AHEAD = 32  # requests beyond a full batch, so that a finished one is replaced at once
 
 
@@ -59,6 +60,24 @@ def prepare_cpu() -> None:
     os.environ.update(cpu_variables())
     # Who has imported torch's compiler before has made it read its settings, too.
     torch._dynamo.config.disable = os.environ["TORCH_COMPILE_DISABLE"] == "1"
+
+
+def cpu_options(settings: EngineSettings, max_num_seqs: int) -> dict[str, Any]:
+    """The engine's options on CPU, by what the installed version can do there."""
+    common = {"dtype": "float32" if settings.dtype == "auto" else settings.dtype, "enforce_eager": True}
+    # A seeded request whose prompt is prefilled in two parts ends the engine ("CPU Generator does not use offset").
+    if installed_version() >= CURRENT:
+        return {
+            **common,
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(CPU_BATCHED_TOKENS, settings.max_model_len),
+        }
+    # 0.11 cannot switch chunked prefill off: with room for a full batch of prompts in every step, no prompt is ever
+    # cut. Sequences that share a cached block end IPEX 2.8's attention, too ("Sliding window unsupported"): several
+    # responses to one prompt, or tasks that share images.
+    return {
+        **common, "enable_prefix_caching": False, "max_num_batched_tokens": max_num_seqs * settings.max_model_len,
+    }  # fmt: skip
 
 
 class VllmEngine:
@@ -78,21 +97,14 @@ class VllmEngine:
         self.max_num_seqs = settings.max_num_seqs or (CPU_MAX_NUM_SEQS if on_cpu else GPU_MAX_NUM_SEQS)
         self.processor = load_processor(settings)
         self.image_token_id = self.processor.image_token_id
-        # On CPU a seeded request whose prompt is prefilled in two parts ends the engine (vLLM
-        # 0.11: "CPU Generator does not use offset"), and 0.11 cannot switch chunked prefill off.
-        # With room for a full batch of prompts in every step, no prompt is ever cut.
-        # Sequences that share a cached block end IPEX 2.8's attention, too ("Sliding window
-        # unsupported"): several responses to one prompt, or tasks that share images.
-        cpu_only = {
-            "enable_prefix_caching": False,
-            "dtype": "float32" if settings.dtype == "auto" else settings.dtype,
-            "enforce_eager": True,
-            "max_num_batched_tokens": self.max_num_seqs * settings.max_model_len,
-        }
+        if on_cpu:
+            placed = cpu_options(settings, self.max_num_seqs)
+        else:
+            placed = {"dtype": settings.dtype}
         try:
             self.llm = LLM(
                 model=settings.checkpoint,
-                **(cpu_only if on_cpu else {"dtype": settings.dtype}),
+                **placed,
                 seed=settings.seed,
                 max_model_len=settings.max_model_len,
                 max_num_seqs=self.max_num_seqs,

@@ -16,6 +16,9 @@ from packaging.version import Version
 from inference.common.terminal import plain_output
 
 
+CURRENT = Version("0.20")  # from here on the engine runs in a process of its own, and prompts are not cut
+
+
 def installed_version() -> Version:
     """The version of vLLM, from PyPI's package for GPUs or its builds for CPUs.
 
