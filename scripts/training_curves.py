@@ -19,6 +19,7 @@ from inference.common.terminal import plain_output
 from inference.metrics.calibration import Tally, roc_auc
 from inference.plots.style import Figure
 from inference.runs.shards import atomic_path
+from train.cus_reward import compute_score
 
 FIELDS = ("score", "format_score", "correctness", "brier_score", "confidence")
 
@@ -26,10 +27,15 @@ FIELDS = ("score", "format_score", "correctness", "brier_score", "confidence")
 def read_rollouts(path: Path) -> pd.DataFrame:
     """One step's responses with the reward's fields.
 
+    From 0.9 on, verl keeps of the reward only the score: the other fields are read again from response and label.
+
     Raises:
         ValueError: naming the file and the field that is missing.
     """
     rollouts = pd.read_json(path, lines=True)
+    if {"output", "gts"} <= set(rollouts.columns) and "format_score" not in rollouts.columns:
+        read = [compute_score(output, label) for output, label in zip(rollouts["output"], rollouts["gts"], strict=True)]
+        rollouts = rollouts.join(pd.DataFrame(read, index=rollouts.index).drop(columns="score"))
     missing = [field for field in FIELDS if field not in rollouts.columns]
     if missing:
         raise ValueError(f"{path}: expected the fields of train/cus_reward.py, missing {', '.join(missing)}")

@@ -206,14 +206,19 @@ def toy_limits(checkpoint: str) -> dict[str, int]:
     """
     if checkpoint_notice(checkpoint) is None:
         return {}
-    limits = {}
-    for file, names in (
-        ("preprocessor_config.json", ("min_pixels", "max_pixels")),
-        ("generation_config.json", ("max_new_tokens",)),
+    folder, limits = Path(checkpoint), {}
+    pixels = folder / "preprocessor_config.json"
+    if not pixels.is_file() and (folder / "processor_config.json").is_file():  # transformers 5 saves no other
+        pixels = folder / "processor_config.json"
+    for path, names in (
+        (pixels, ("min_pixels", "max_pixels")),
+        (folder / "generation_config.json", ("max_new_tokens",)),
     ):
-        path = Path(checkpoint) / file
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
+            if path.name == "processor_config.json":
+                size = content["image_processor"]["size"]
+                content = {"min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"]}
             limits.update({name: int(content[name]) for name in names})
         except (OSError, ValueError, KeyError, TypeError) as error:
             problem = f"{type(error).__name__}: {error}"

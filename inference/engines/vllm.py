@@ -97,10 +97,7 @@ class VllmEngine:
         self.max_num_seqs = settings.max_num_seqs or (CPU_MAX_NUM_SEQS if on_cpu else GPU_MAX_NUM_SEQS)
         self.processor = load_processor(settings)
         self.image_token_id = self.processor.image_token_id
-        if on_cpu:
-            placed = cpu_options(settings, self.max_num_seqs)
-        else:
-            placed = {"dtype": settings.dtype}
+        placed = cpu_options(settings, self.max_num_seqs) if on_cpu else {"dtype": settings.dtype}
         try:
             self.llm = LLM(
                 model=settings.checkpoint,

@@ -15,8 +15,7 @@ from packaging.version import Version
 
 from inference.common.terminal import plain_output
 
-
-CURRENT = Version("0.20")  # from here on the engine runs in a process of its own, and prompts are not cut
+CURRENT = Version("0.20")  # from here on prompts can be kept whole, and may share cached blocks
 
 
 def installed_version() -> Version:

@@ -199,6 +199,13 @@ def test_a_toy_model_names_its_limits_and_another_model_has_none(tmp_path):
     assert {name: f'{name}="${{{name}:-{value}}}"' in main_job for name, value in limits.items()} == dict.fromkeys(
         limits, True
     )
+    other = tmp_path / "of transformers 5"
+    other.mkdir()
+    for name in ("notice.txt", "generation_config.json"):
+        shutil.copy(TOY_CHECKPOINT / name, other)
+    size = {"shortest_edge": 3136, "longest_edge": 12544}
+    (other / "processor_config.json").write_text(json.dumps({"image_processor": {"size": size}}))
+    assert toy_limits(str(other)) == limits
     assert toy_limits(str(tmp_path)) == {}
     (tmp_path / "notice.txt").write_text("toy")
     with pytest.raises(ValueError, match=r"preprocessor_config\.json: expected the numbers min_pixels and max_pixels"):
