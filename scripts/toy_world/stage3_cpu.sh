@@ -23,7 +23,6 @@ threads="${threads:-2}"
 cpu=(
   # A GPU that Ray only counts: verl asks for one to place its worker.
   +ray_kwargs.ray_init.num_gpus=1
-  ray_kwargs.ray_init.num_cpus=4
   +ray_kwargs.ray_init.include_dashboard=False
   +ray_kwargs.ray_init._node_ip_address=127.0.0.1
   +ray_kwargs.ray_init.object_store_memory=500000000
@@ -32,8 +31,6 @@ cpu=(
   ++actor_rollout_ref.ref.fsdp_config.dtype=float32
   ++actor_rollout_ref.ref.fsdp_config.model_dtype=fp32
   actor_rollout_ref.model.enable_gradient_checkpointing=False
-  # Prompts that share a cached block end the CPU engine ("Sliding window unsupported").
-  actor_rollout_ref.rollout.enable_prefix_caching=False
   actor_rollout_ref.rollout.dtype=float32
   actor_rollout_ref.rollout.enforce_eager=True
   actor_rollout_ref.rollout.free_cache_engine=False
@@ -43,11 +40,31 @@ cpu=(
   actor_rollout_ref.actor.optim.lr_scheduler_type=cosine
   data.dataloader_num_workers=0
 )
+verl="$("${python:-python3}" -c 'from importlib.metadata import version; print(version("verl"))')"
+if [[ "$(printf '%s\n' 0.9 "$verl" | sort --version-sort | head -n 1)" == 0.9 ]]; then
+  export VERL_USE_EXTERNAL_MODULES=scripts.toy_world.verl_cpu VERL_PLATFORM=cpu VERL_ENGINE_DEVICE=cuda
+  cpu+=(
+    trainer.device=cpu
+    ++actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype=fp32
+    ++actor_rollout_ref.ref.fsdp_config.mixed_precision.param_dtype=fp32
+    ++actor_rollout_ref.rollout.enable_sleep_mode=False
+    actor_rollout_ref.rollout.max_num_seqs=64
+    actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes=64
+    # One process of each kind: the defaults (8) are for a machine of many cores.
+    ray_kwargs.ray_init.num_cpus=8
+    actor_rollout_ref.rollout.agent.num_workers=1
+    reward.num_workers=1
+    transfer_queue.backend.SimpleStorage.num_data_storage_units=1
+  )
+else
+  export VERL_USE_EXTERNAL_MODULES=scripts.toy_world.verl_cpu_0_6
+  # Prompts that share a cached block end the CPU engine of vLLM 0.11 ("Sliding window unsupported").
+  cpu+=(ray_kwargs.ray_init.num_cpus=4 actor_rollout_ref.rollout.enable_prefix_caching=False)
+fi
 export n_gpu=1 nnodes=1
-export VERL_USE_EXTERNAL_MODULES=scripts.toy_world.verl_cpu
 export PYTHONPATH="$repo${PYTHONPATH:+:$PYTHONPATH}"
 export OMP_NUM_THREADS="$threads" OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
-export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0 RAY_USAGE_STATS_ENABLED=0 RAY_DEDUP_LOGS=0
+export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0 RAY_USAGE_STATS_ENABLED=0 RAY_DEDUP_LOGS=0 RAY_AUTH_MODE=disabled
 variables="$("${python:-python3}" -m inference.engines.vllm_cpu)"
 while IFS= read -r variable; do export "${variable?}"; done <<< "$variables"
 export HF_HUB_OFFLINE=1 HYDRA_FULL_ERROR=1
