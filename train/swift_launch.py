@@ -101,6 +101,8 @@ class Swift:
                 raise ValueError(f"{word}: expected an option of swift sft, --name value")
             else:
                 values.append(word)
+        # From 4 on, ms-swift calls it tuner_type, and wants the template named where a folder's name does not say it.
+        self.tuner = "tuner_type" if (folder / "template" / "templates").is_dir() else "train_type"
         adapters, self.on_cpu = self["train_type"] == "lora", processes.use_cpu == "true"
         self.launcher = [sys.executable, *processes.launcher(adapters), str(folder / self.entry)]
         self.machines, self.rank = (1, 0) if self.on_cpu or adapters else (processes.nnodes, processes.node_rank)
@@ -199,10 +201,17 @@ class Swift:
             f"{self['save_total_limit']} kept; and the last step's" + (f"; resuming from {resumed}" if resumed else ""),
         ]
 
+    def words(self) -> list[str]:
+        """The options in the installed version's names."""
+        named = {self.tuner if name == "train_type" else name: values for name, values in self.options.items()}
+        if self.tuner == "tuner_type":
+            named.setdefault("template", self.options["model_type"])
+        return option_words(named)
+
     def command(self) -> list[str]:
-        return [*self.launcher, *option_words(self.options)]
+        return [*self.launcher, *self.words()]
 
     def show(self) -> int:
         """Print launcher and options, one word per line."""
-        print(*self.launcher, "--", *option_words(self.options), sep="\n")
+        print(*self.launcher, "--", *self.words(), sep="\n")
         return 0

@@ -11,8 +11,12 @@ tokenizer is asked; with the released models nothing changes.
 
 import os
 
-from swift.llm.template.template.qwen import Qwen2VLTemplate
 from transformers import dynamic_module_utils
+
+try:
+    from swift.template.templates.qwen import Qwen2VLTemplate
+except ImportError:  # before ms-swift 4
+    from swift.llm.template.template.qwen import Qwen2VLTemplate
 
 
 def _refuse(repository, module_file, *_, **__):

@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from packaging.version import Version
+
 from inference.common.paths import REPOSITORY
+from inference.engines.vllm_cpu import installed_version
 from inference.runs.wandb_run import why_not
 from train.attention import attention
 
@@ -21,6 +24,11 @@ def hydra_string(text: str) -> str:
     """
     text = re.sub(r"(\\*)'", r"\1\1\\'", text)
     return "'" + re.sub(r"(\\+)\Z", r"\1\1", text) + "'"
+
+
+def has_cache_size() -> bool:
+    """Whether vLLM's cache of image inputs is switched off by its size, as from 0.11 on (0.24 has no other way)."""
+    return installed_version() >= Version("0.11")
 
 
 class Verl:
@@ -38,6 +46,7 @@ class Verl:
     )
     NAMES = re.compile(r"trainer\.(project|experiment)_name")
     ATTENTION = "actor_rollout_ref.model.override_config.attn_implementation"
+    IMAGE_CACHE = "actor_rollout_ref.rollout.engine_kwargs.vllm.disable_mm_preprocessor_cache"
     # These do not decide what is learned: places, logging, how a batch is spread over devices and memory.
     ASIDE = re.compile(
         r"data\.(train_files|val_files|dataloader_num_workers)|actor_rollout_ref\.model\.path|hydra\..*|ray_kwargs\..*"
@@ -107,6 +116,8 @@ class Verl:
             key, equals, value = word.partition("=")
             if key.lstrip("+") == self.ATTENTION:
                 self.overrides[i] = key + equals + attention(value, "flash_attention_2")
+            elif key == f"+{self.IMAGE_CACHE}" and has_cache_size():
+                self.overrides[i] = f"{key.replace('disable_mm_preprocessor_cache', 'mm_processor_cache_gb')}=0"
 
     def newest(self) -> Path | None:
         """The checkpoint's folder that verl will go on from, None without one.
