@@ -25,7 +25,7 @@ import verl.utils.distributed
 import verl.utils.fsdp_utils
 from verl.plugin.platform import PlatformBase, PlatformRegistry
 
-if torch.version.cuda and torch.cuda.device_count():
+if torch.cuda.is_available():
     raise RuntimeError("scripts.toy_world.verl_cpu is for machines without a GPU: unset VERL_USE_EXTERNAL_MODULES")
 
 
@@ -33,21 +33,16 @@ def _ignore(*_, **__) -> None:
     """What only a GPU has to do."""
 
 
-def _memory() -> tuple[int, int]:
-    return psutil.virtual_memory().available, psutil.virtual_memory().total
-
-
 # torch.cpu, and what verl asks of torch.cuda beyond it: memory in use, random states.
 DEVICE = types.ModuleType("scripts.toy_world.verl_cpu.device")
+NUMBERS = ("memory_allocated", "memory_reserved", "max_memory_allocated", "max_memory_reserved")
 vars(DEVICE).update(
     {name: value for name, value in vars(torch.cpu).items() if not name.startswith("__")}
-    | dict.fromkeys(
-        ("memory_allocated", "memory_reserved", "max_memory_allocated", "max_memory_reserved"), lambda *_: 0
-    )
+    | dict.fromkeys(NUMBERS, lambda *_: 0)
     | dict.fromkeys(("empty_cache", "ipc_collect", "reset_peak_memory_stats"), _ignore)
     | dict.fromkeys(("manual_seed", "manual_seed_all"), torch.manual_seed)
     | {"get_rng_state": torch.get_rng_state, "set_rng_state": torch.set_rng_state}
-    | {"mem_get_info": lambda *_: _memory(), "get_device_name": lambda *_: "CPU"}
+    | {"mem_get_info": lambda *_: psutil.virtual_memory()[1::-1], "get_device_name": lambda *_: "CPU"}
 )
 
 ANSWERS = {

@@ -4,10 +4,13 @@ import json
 import os
 import shutil
 import sys
+from importlib import metadata
 
 import pandas as pd
 import pytest
+from packaging.version import Version
 
+from inference.data.response import REASONING_STEPS
 from scripts.toy_world.follow import Follower
 from scripts.training_curves import training_curves
 from tests.helpers.commands import REPO, TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run, train_shortly, write_jsonl
@@ -165,6 +168,18 @@ def test_curves_survive_a_step_without_any_well_formed_response(tmp_path):
     assert pd.isna(curves.loc[1, "confidence_mean"]) and pd.isna(curves.loc[1, "brier"])
 
 
+def test_rollouts_that_hold_the_score_alone_are_read_again_from_response_and_label(tmp_path):
+    """As verl 0.9 writes them."""
+    thought = "<think>" + "".join(f"<{step}>x</{step}>" for step in REASONING_STEPS) + "</think>"
+    outputs = [f"{thought}<answer>awe</answer><confidence>0.8</confidence>", "no form"]
+    (tmp_path / "rollouts").mkdir()
+    rows = [{"output": text, "gts": "awe", "score": score} for text, score in zip(outputs, (1.5, -5), strict=True)]
+    write_jsonl(tmp_path / "rollouts" / "1.jsonl", rows)
+    curves = training_curves(tmp_path)
+    assert curves.loc[1, ["reward", "format_rate", "accuracy", "confidence_mean"]].tolist() == [-1.75, 0.5, 0.5, 0.8]
+    assert curves.loc[1, "brier"] == pytest.approx(0.04)
+
+
 def test_curves_name_what_is_missing(tmp_path):
     with pytest.raises(ValueError, match=r"expected rollouts/<step>\.jsonl"):
         training_curves(tmp_path)
@@ -224,7 +239,8 @@ def test_the_template_asks_for_wandbs_key_before_it_starts(short_training, tmp_p
 
 
 def test_the_adapter_refuses_a_machine_with_a_gpu():
-    code = "import torch; torch.cuda.is_available = lambda: True; import scripts.toy_world.verl_cpu"
+    adapter = "verl_cpu" if Version(metadata.version("verl")) >= Version("0.9") else "verl_cpu_0_6"
+    code = f"import torch; torch.cuda.is_available = lambda: True; import scripts.toy_world.{adapter}"
     done = run(sys.executable, "-c", code, check=False)
     assert done.returncode != 0
     assert "for machines without a GPU" in done.stderr
