@@ -63,13 +63,10 @@ class Processes:
             }
         else:
             options = {
-                "config_file": self.fsdp,
-                "num_processes": self.n_gpu * self.nnodes,
-                "num_machines": self.nnodes,
-                "machine_rank": self.node_rank,
-                "main_process_ip": self.master_addr,
+                "config_file": self.fsdp, "num_processes": self.n_gpu * self.nnodes, "num_machines": self.nnodes,
+                "machine_rank": self.node_rank, "main_process_ip": self.master_addr,
                 "main_process_port": self.master_port,
-            }
+            }  # fmt: skip
         return ["-m", "accelerate.commands.launch", *option_words({name: [str(options[name])] for name in options})]
 
 

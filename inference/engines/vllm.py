@@ -64,20 +64,16 @@ def prepare_cpu() -> None:
 
 def cpu_options(settings: EngineSettings, max_num_seqs: int) -> dict[str, Any]:
     """The engine's options on CPU, by what the installed version can do there."""
-    common = {"dtype": "float32" if settings.dtype == "auto" else settings.dtype, "enforce_eager": True}
+    dtype = "float32" if settings.dtype == "auto" else settings.dtype
     # A seeded request whose prompt is prefilled in two parts ends the engine ("CPU Generator does not use offset").
     if installed_version() >= CURRENT:
-        return {
-            **common,
-            "enable_chunked_prefill": False,
-            "max_num_batched_tokens": max(CPU_BATCHED_TOKENS, settings.max_model_len),
-        }
-    # 0.11 cannot switch chunked prefill off: with room for a full batch of prompts in every step, no prompt is ever
-    # cut. Sequences that share a cached block end IPEX 2.8's attention, too ("Sliding window unsupported"): several
-    # responses to one prompt, or tasks that share images.
-    return {
-        **common, "enable_prefix_caching": False, "max_num_batched_tokens": max_num_seqs * settings.max_model_len,
-    }  # fmt: skip
+        tokens, more = max(CPU_BATCHED_TOKENS, settings.max_model_len), {"enable_chunked_prefill": False}
+    else:
+        # 0.11 cannot switch that off: with room for a full batch of prompts in every step, no prompt is ever cut.
+        # Sequences that share a cached block end IPEX 2.8's attention, too ("Sliding window unsupported"): several
+        # responses to one prompt, or tasks that share images.
+        tokens, more = max_num_seqs * settings.max_model_len, {"enable_prefix_caching": False}
+    return {"dtype": dtype, "enforce_eager": True, "max_num_batched_tokens": tokens, **more}
 
 
 class VllmEngine:
