@@ -55,12 +55,8 @@ class Processes:
             run = ["-m", "torch.distributed.run", "--standalone", "--local_addr", "127.0.0.1", "--nproc_per_node"]
             return [*run, str(self.cpu_processes)] if self.cpu_processes > 1 else []
         if adapters:
-            options = {
-                "num_processes": self.n_gpu,
-                "num_machines": 1,
-                "mixed_precision": "bf16",
-                "dynamo_backend": "no",
-            }
+            options = {"num_processes": self.n_gpu, "num_machines": 1}
+            options |= {"mixed_precision": "bf16", "dynamo_backend": "no"}
         else:
             options = {
                 "config_file": self.fsdp, "num_processes": self.n_gpu * self.nnodes, "num_machines": self.nnodes,

@@ -26,11 +26,6 @@ def hydra_string(text: str) -> str:
     return "'" + re.sub(r"(\\+)\Z", r"\1\1", text) + "'"
 
 
-def has_cache_size() -> bool:
-    """Whether vLLM's cache of image inputs is switched off by its size, as from 0.11 on (0.24 has no other way)."""
-    return installed_version() >= Version("0.11")
-
-
 class Verl:
     """Stage 3: the command of verl's PPO trainer.
 
@@ -116,7 +111,8 @@ class Verl:
             key, equals, value = word.partition("=")
             if key.lstrip("+") == self.ATTENTION:
                 self.overrides[i] = key + equals + attention(value, "flash_attention_2")
-            elif key == f"+{self.IMAGE_CACHE}" and has_cache_size():
+            # From 0.11 on vLLM's cache of image inputs is switched off by its size; 0.24 knows no other way.
+            elif key == f"+{self.IMAGE_CACHE}" and installed_version() >= Version("0.11"):
                 self.overrides[i] = f"{key.replace('disable_mm_preprocessor_cache', 'mm_processor_cache_gb')}=0"
 
     def newest(self) -> Path | None:
