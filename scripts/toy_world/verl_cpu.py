@@ -5,9 +5,8 @@ verl imports it in each of its processes, vLLM's included, when the environment 
     VERL_USE_EXTERNAL_MODULES=scripts.toy_world.verl_cpu VERL_PLATFORM=cpu VERL_ENGINE_DEVICE=cuda
 
 ``bash scripts/toy_world/stage3_cpu.sh`` sets that and the settings that go with it. ``VERL_ENGINE_DEVICE`` makes verl
-hand out its FSDP engine, which is registered for cuda and npu only. Nothing of the algorithm is touched: what a
-platform is asked, the CPU answers; five places that leave no platform a say are answered in their own terms.
-``verl_cpu_0_6`` is the same for verl 0.6, which has no platforms.
+hand out its FSDP engine, which is registered for cuda and npu only. Nothing of the algorithm is touched: the CPU
+answers what a platform is asked. ``verl_cpu_0_6`` is the same for verl 0.6, which has no platforms.
 """
 
 from __future__ import annotations
