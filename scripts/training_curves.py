@@ -27,12 +27,11 @@ FIELDS = ("score", "format_score", "correctness", "brier_score", "confidence")
 def read_rollouts(path: Path) -> pd.DataFrame:
     """One step's responses with the reward's fields.
 
-    From 0.9 on, verl keeps of the reward only the score: the other fields are read again from response and label.
-
     Raises:
         ValueError: naming the file and the field that is missing.
     """
     rollouts = pd.read_json(path, lines=True)
+    # From 0.9 on, verl keeps of the reward only the score: the rest is computed again from response and label.
     if {"output", "gts"} <= set(rollouts.columns) and "format_score" not in rollouts.columns:
         read = [compute_score(output, label) for output, label in zip(rollouts["output"], rollouts["gts"], strict=True)]
         rollouts = rollouts.join(pd.DataFrame(read, index=rollouts.index).drop(columns="score"))

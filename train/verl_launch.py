@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -9,10 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from packaging.version import Version
-
 from inference.common.paths import REPOSITORY
-from inference.engines.vllm_cpu import installed_version
 from inference.runs.wandb_run import why_not
 from train.attention import attention
 
@@ -41,7 +39,8 @@ class Verl:
     )
     NAMES = re.compile(r"trainer\.(project|experiment)_name")
     ATTENTION = "actor_rollout_ref.model.override_config.attn_implementation"
-    IMAGE_CACHE = "actor_rollout_ref.rollout.engine_kwargs.vllm.disable_mm_preprocessor_cache"
+    # vLLM's cache of image inputs is switched off by its size from 0.11 on; 0.24 knows no other way.
+    CACHE_OFF, CACHE_SIZE = "disable_mm_preprocessor_cache=True", "mm_processor_cache_gb=0"
     # These do not decide what is learned: places, logging, how a batch is spread over devices and memory.
     ASIDE = re.compile(
         r"data\.(train_files|val_files|dataloader_num_workers)|actor_rollout_ref\.model\.path|hydra\..*|ray_kwargs\..*"
@@ -111,9 +110,6 @@ class Verl:
             key, equals, value = word.partition("=")
             if key.lstrip("+") == self.ATTENTION:
                 self.overrides[i] = key + equals + attention(value, "flash_attention_2")
-            # From 0.11 on vLLM's cache of image inputs is switched off by its size; 0.24 knows no other way.
-            elif key == f"+{self.IMAGE_CACHE}" and installed_version() >= Version("0.11"):
-                self.overrides[i] = f"{key.replace('disable_mm_preprocessor_cache', 'mm_processor_cache_gb')}=0"
 
     def newest(self) -> Path | None:
         """The checkpoint's folder that verl will go on from, None without one.
@@ -182,7 +178,13 @@ class Verl:
     def command(self) -> list[str]:
         script = ["bash", str(REPOSITORY / "scripts" / "python_for_ray.sh"), sys.executable]
         python = subprocess.run(script, check=True, capture_output=True, text=True).stdout.removesuffix("\n")
-        return [python, "-m", *self.COMMAND, *self.overrides]
+        words = self.overrides
+        if importlib.util.find_spec("vllm"):
+            from inference.engines.vllm_cpu import installed_version
+
+            if installed_version().release >= (0, 11):
+                words = [word.replace(self.CACHE_OFF, self.CACHE_SIZE) for word in words]
+        return [python, "-m", *self.COMMAND, *words]
 
     def show(self) -> int:
         """Print what verl would run with, composed by verl."""

@@ -49,7 +49,6 @@ from vllm.sampling_params import RequestOutputKind  # noqa: E402
 
 GPU_MAX_NUM_SEQS = 256
 CPU_MAX_NUM_SEQS = 64
-CPU_BATCHED_TOKENS = 4096
 QUEUE_AHEAD = 32  # requests beyond a full batch, so that a finished one is replaced at once
 
 
@@ -67,7 +66,7 @@ def cpu_options(settings: EngineSettings, max_num_seqs: int) -> dict[str, Any]:
     dtype = "float32" if settings.dtype == "auto" else settings.dtype
     # A seeded request whose prompt is prefilled in two parts ends the engine ("CPU Generator does not use offset").
     if installed_version() >= CURRENT:
-        tokens, more = max(CPU_BATCHED_TOKENS, settings.max_model_len), {"enable_chunked_prefill": False}
+        tokens, more = max(4096, settings.max_model_len), {"enable_chunked_prefill": False}
     else:
         # 0.11 cannot switch that off: with room for a full batch of prompts in every step, no prompt is ever cut.
         # Sequences that share a cached block end IPEX 2.8's attention, too ("Sliding window unsupported"): several

@@ -220,7 +220,7 @@ import torch
 torch.distributed.init_process_group("gloo")
 counted = torch.ones(1)
 torch.distributed.all_reduce(counted)
-print("rank", torch.distributed.get_rank(), "of", int(counted))
+print(f"rank {torch.distributed.get_rank()} of {int(counted)}\\n", end="")  # in one piece: both write to one pipe
 """
 
 
