@@ -101,7 +101,7 @@ def evaluate(
     without it nothing is drawn.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
-    table, note = results.table, "\n".join(results.notices)
+    table, n_failed, note = results.table, len(results.failed), "\n".join(results.notices)
     if draw is not None:
         published_columns = [name for name in table if name.startswith("published_")]
         drawn = table[["task", "group", "truth", "label", "confidence", *published_columns]]
@@ -119,11 +119,7 @@ def evaluate(
         "notices": results.notices,
         "doubts": results.all_doubts(),
         "run": run_now,
-        "counts": {
-            "read": len(table) + len(results.failed),
-            "predicted": len(table),
-            "failed": len(results.failed),
-        },
+        "counts": {"read": len(table) + n_failed, "predicted": len(table), "failed": n_failed},
         "published": as_published.json,
         "corrected": as_corrected.json,
         "confidence": {name: [row.to_json() for row in rows] for name, rows in as_corrected.sources.items()},

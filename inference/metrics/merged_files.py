@@ -7,6 +7,7 @@ Each is written under a temporary name and moved into place.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from inference.metrics.results import Results
@@ -30,11 +31,12 @@ def write_merged_with_confidence(results: Results, output_dir: Path) -> None:
     outweigh a record's own keys of the same name. As published, samples whose confidence is not a
     number are left out.
     """
+    as_json = lru_cache(4096)(to_line)  # of labels, which come again and again
     names = ("published_confidence_unreadable", "published_label", "published_truth", "published_confidence")
     rows = zip(results.lines(), *(results.table[name] for name in names), strict=True)
     with atomic_path(output_dir / "merged_conf.jsonl") as path, open(path, "wb") as handle:
         for line, unreadable, label, truth, confidence in rows:
             if not unreadable:
                 stated = "null" if confidence != confidence else repr(confidence + 0.0)  # −0 is 0
-                more = f', "prediction": {to_line(label)}, "confidence": {stated}, "correctness": {int(label == truth)}'
+                more = f', "prediction": {as_json(label)}, "confidence": {stated}, "correctness": {int(label == truth)}'
                 handle.write(line[:-1] + more.encode() + b"}\n")
