@@ -67,14 +67,14 @@ def check_any_result(path: Path, results: Results) -> None:
         raise NotResults(f"{path}: {why or most_frequent_error(errors)}")
 
 
-def counts_text(results: Results, run: dict[str, Any] | None) -> str:
+def counts_text(results: Results, doubts: list[str], run: dict[str, Any] | None) -> str:
     """The head of the logs: what must accompany the numbers, the counts, the run, and what is doubtful."""
     n_read = len(results.table) + len(results.failed)
     lines = [f"NOTE: {note}" for note in results.notices]
     lines.append(f"{n_read} samples read = {len(results.table)} predicted + {len(results.failed)} failed")
     lines[-1] += " (error.jsonl; not in the tables)" if results.failed else ""
     lines += [run["summary"]] if run is not None else []
-    return "\n".join([*lines, *(f"CHECK: {doubt}" for doubt in results.all_doubts())])
+    return "\n".join([*lines, *(f"CHECK: {doubt}" for doubt in doubts)])
 
 
 def metric_log(head: str, published_table: str, tsv: str, corrected_table: str) -> str:
@@ -107,7 +107,7 @@ def evaluate(
         drawn = table[["task", "group", "truth", "label", "confidence", *published_columns]]
         draw("confusion_matrices", drawn, output_dir / "confusion", ("png",), note, results.candidates)
         draw("draw_confidence", drawn, output_dir, note)
-    as_published = published.evaluate(table)
+    as_published, doubts = published.evaluate(table), results.all_doubts()
     as_corrected = corrected.evaluate(table, n_resamples, n_bins)
     if draw is not None and len(as_corrected.sources) > 1:
         draw("draw_sources", corrected.source_points(as_corrected.sources), output_dir, note)
@@ -117,14 +117,14 @@ def evaluate(
     run_now = run and {**run, "results_sha256": file_sha256(output_dir / "merged.jsonl")}
     summary = {
         "notices": results.notices,
-        "doubts": results.all_doubts(),
+        "doubts": doubts,
         "run": run_now,
         "counts": {"read": len(table) + n_failed, "predicted": len(table), "failed": n_failed},
         "published": as_published.json,
         "corrected": as_corrected.json,
         "confidence": {name: [row.to_json() for row in rows] for name, rows in as_corrected.sources.items()},
     }
-    head = counts_text(results, run)
+    head = counts_text(results, doubts, run)
     metric = metric_log(head, as_published.metric_table, as_published.metric_tsv, as_corrected.table)
     confidence = metric_log(head, as_published.confidence_table, as_published.confidence_tsv, as_corrected.table)
     more = [text for text in (as_corrected.full_table, as_corrected.sources_table) if text]

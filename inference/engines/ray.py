@@ -12,7 +12,7 @@ the queue beyond the running batches is a few requests at most, and no actor is 
 many waiting.
 
 An actor that dies (its process, its machine) loses nothing: others get its requests, and a new
-actor starts when the cluster has room. ``inference.engines.ray_dispatch`` tells what becomes of a request that
+actor starts when the cluster has room. ``inference.engines.ray_dispatch`` says what becomes of a request that
 kills its actors. Responses are those of the engine without Ray: the seed is the sample's.
 
 The repository, its Python environment and the checkpoint must be found on every machine under the

@@ -128,38 +128,6 @@ def bin_of(confidence: np.ndarray, n_bins: int = N_BINS, published: bool = False
     return np.where((confidence >= 0) & (confidence <= 1), np.minimum(index, n_bins - 1), -1)
 
 
-def calibration_bins(
-    confidence: ArrayLike, correctness: ArrayLike, n_bins: int = 10, published: bool = False
-) -> dict[str, np.ndarray]:
-    """Equal-width bins [k / n_bins, (k + 1) / n_bins) over [0, 1], the last one closed (``bin_of``).
-
-    Args:
-        confidence: (n,) in [0, 1].
-        correctness: (n,) of 0 and 1.
-        published: the published tool's bins instead, edges ``linspace(0, 1, n_bins + 1)``, none for 1.0.
-
-    Returns:
-        arrays of length ``n_bins``: ``count``, ``confidence`` and ``correctness`` (bin means;
-        NaN in an empty bin), ``low`` and ``high`` (edges).
-    """
-    confidence = np.asarray(confidence, dtype=float)
-    correctness = np.asarray(correctness, dtype=float)
-    edges = np.linspace(0.0, 1.0, n_bins + 1) if published else np.arange(n_bins + 1) / n_bins
-    bin_index = bin_of(confidence, n_bins, published)
-    inside = bin_index >= 0
-    count = np.bincount(bin_index[inside], minlength=n_bins)
-    with np.errstate(invalid="ignore"):
-        mean_confidence = np.bincount(bin_index[inside], confidence[inside], n_bins) / count
-        mean_correctness = np.bincount(bin_index[inside], correctness[inside], n_bins) / count
-    return {
-        "count": count,
-        "confidence": mean_confidence,
-        "correctness": mean_correctness,
-        "low": edges[:-1],
-        "high": edges[1:],
-    }
-
-
 def _sums_by_bin(index: np.ndarray, tally: Tally, n_bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(count, sum of confidence, right ones) of each bin, (..., n_bins); ``index`` is (v,) or (..., v)."""
     weights = (tally.count, tally.count * tally.value, tally.correct)
@@ -177,6 +145,23 @@ def _bins(tally: Tally, n_bins: int, published: bool = False) -> tuple[np.ndarra
     if key not in tally._known:
         tally._known[key] = _sums_by_bin(bin_of(tally.value, n_bins, published), tally, n_bins)
     return tally._known[key]
+
+
+def calibration_bins(confidence: ArrayLike, correctness: ArrayLike, n_bins: int = N_BINS) -> dict[str, np.ndarray]:
+    """What a reliability diagram shows of each equal-width bin (``bin_of``).
+
+    Args:
+        confidence: (n,) in [0, 1].
+        correctness: (n,) of 0 and 1.
+
+    Returns:
+        arrays of length ``n_bins``: ``count``, ``confidence`` and ``correctness`` (bin means;
+        NaN in an empty bin), ``low`` and ``high`` (edges).
+    """
+    count, confidences, right = _bins(Tally.of(confidence, correctness), n_bins)
+    edges = np.arange(n_bins + 1) / n_bins
+    means = {"confidence": _ratio(confidences, count), "correctness": _ratio(right, count)}
+    return {"count": count.astype(int), **means, "low": edges[:-1], "high": edges[1:]}
 
 
 def gap_shares(tally: Tally, n_bins: int = N_BINS, published: bool = False) -> np.ndarray:
@@ -285,18 +270,13 @@ ERRORS = {
 }
 
 
-def expected_calibration_error(
-    tally: Tally, n_bins: int = N_BINS, equal_mass: bool = False, published: bool = False
-) -> np.ndarray:
+def expected_calibration_error(tally: Tally, n_bins: int = N_BINS, equal_mass: bool = False) -> np.ndarray:
     """ECE: sum over bins of share × |accuracy − mean confidence| (Guo et al., 2017, eq. 3).
 
     Bins of equal width (``bin_of``), or of equal mass (Nguyen & O'Connor, 2015: adaptive binning),
-    where all answers of one confidence stay in one bin. With ``published`` bins a confidence of 1.0
-    is in no bin; it still counts in the shares.
+    where all answers of one confidence stay in one bin.
     """
-    if equal_mass:
-        return ERRORS["ece_equal_mass"].of(tally, n_bins)
-    return _sum_of_absolutes(gap_shares(tally, n_bins, published))
+    return ERRORS["ece_equal_mass" if equal_mass else "ece"].of(tally, n_bins)
 
 
 def maximum_calibration_error(tally: Tally, n_bins: int = N_BINS) -> np.ndarray:
@@ -508,7 +488,6 @@ def best_risk(accuracy: float, coverage: ArrayLike) -> np.ndarray:
 
 def all_metrics(tally: Tally, n_bins: int = N_BINS) -> dict[str, np.ndarray]:
     """Every metric of this module under the name that metrics.json has it by."""
-    aurc = area_under_risk_coverage(tally)
     return {
         **{name: ERRORS[name].of(tally, n_bins) for name in ERRORS if not name.startswith("brier")},
         "confidence_gap": confidence_gap(tally),
@@ -518,8 +497,8 @@ def all_metrics(tally: Tally, n_bins: int = N_BINS) -> dict[str, np.ndarray]:
         "roc_auc": roc_auc(tally),
         "auprc": average_precision(tally),
         "auprc_errors": average_precision_of_errors(tally),
-        "aurc": aurc,
-        "e_aurc": aurc - least_area_under_risk_coverage(tally),
+        "aurc": area_under_risk_coverage(tally),
+        "e_aurc": excess_area_under_risk_coverage(tally),
         "accuracy_at_80_coverage": accuracy_at_coverage(tally, 0.8),
         "accuracy_at_90_coverage": accuracy_at_coverage(tally, 0.9),
         "coverage_at_5_risk": coverage_at_risk(tally, 0.05),

@@ -62,7 +62,7 @@ What differs from the published protocol:
   Macro: the mean of the tasks' accuracies, as in the paper's table; Acc pools the samples, as its group rows do.
   Format %: all five reasoning steps, one answer and one valid confidence.
 What differs from the published tool in the published tables: a confidence "nan" is text that is no number (there: a
-  number, which makes figures of its group nan), and the task UnbaisedEmo-6 is UnbiasedEmo-6 (there: another task)."""
+  number, which makes metrics of its group nan), and the task UnbaisedEmo-6 is UnbiasedEmo-6 (there: another task)."""
 
 # --- metrics ---------------------------------------------------------------------------------
 
@@ -141,7 +141,7 @@ def estimate_rows(
             parts = [(own, row_weights[:, own]) for own in tasks]
             metrics["macro_accuracy"] = np.mean([share(correct[own], w) for own, w in parts], axis=0)
             metrics["macro_f1"] = np.mean([weighted_f1(truth[own], predicted[own], w) for own, w in parts], axis=0)
-        tally = tally_of(stated[index], correct[index], row_weights[:, index])
+        tally = tally_of(stated[index], correct[index], w)
         metrics |= calibration.all_metrics(tally, n_bins)
         if noise:
             seen = tally_of(stated[index], correct[index], own_weights[:, index])

@@ -37,17 +37,8 @@ SOURCES = {
 }
 
 # Columns that are not text; NaN is a confidence that a row does not have.
-TYPES = dict.fromkeys(
-    (
-        "published_confidence",
-        "confidence",
-        "answer_probability",
-        "token_probability",
-        "agreement",
-        "agreement_of_majority",
-    ),
-    float,
-) | dict.fromkeys(("published_confidence_unreadable", "well_formed", "cut_off"), bool)
+TYPES = dict.fromkeys(("published_confidence", *(column for _, column in SOURCES.values())), float)
+TYPES |= dict.fromkeys(("published_confidence_unreadable", "well_formed", "cut_off"), bool)
 COLUMNS = (
     "sample_id", "task", "group", "image", "truth", "published_truth", "label_doubt", "cut_off", *Reading._fields,
     "answer_probability", "token_probability", "agreement", "majority_label", "agreement_of_majority",

@@ -143,7 +143,7 @@ def draw_sources(
     points: Sequence[tuple], output_dir: Path, note: str = "", formats: Sequence[str] = ("png",)
 ) -> list[Path]:
     """``confidence_sources``: the confidences of one run side by side (``corrected.source_points``)."""
-    better = {figure: "higher" if figure.startswith("ROC") else "lower" for _, figure, *_ in points}
+    better = {metric: "higher" if metric.startswith("ROC") else "lower" for _, metric, *_ in points}
     path = output_dir / "confidence_sources"
     return confidence_sources(points, path, "all samples (%)", formats, note, better)
 

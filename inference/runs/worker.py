@@ -51,7 +51,7 @@ def result_line(item: Record | BrokenRecord, **added) -> dict:
 
 
 def check_labels_of(data_path: str, limit: int | None) -> None:
-    """Says what is doubtful about the data file's labels and tasks, a warning a kind.
+    """Says what is doubtful about the data file's labels and tasks, a warning per kind.
 
     Raises:
         HopelessData: when no answer to any record could be right.
