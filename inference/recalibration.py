@@ -29,7 +29,7 @@ from numpy.typing import ArrayLike
 from inference.common.json_lines import describe
 from inference.common.storage import ending_in_one_line
 from inference.common.terminal import plain_output
-from inference.metrics import calibration
+from inference.metrics import calibration, ranking
 from inference.metrics.bootstrap import drawn_together
 from inference.metrics.calibration import Tally
 from inference.metrics.corrected import apart_note
@@ -131,7 +131,7 @@ def scores_of(confidence: np.ndarray, right: np.ndarray) -> dict[str, float | No
         "ece": calibration.expected_calibration_error(tally),
         "brier": calibration.brier_score(tally),
         "log_loss": calibration.log_loss(tally),
-        "roc_auc": calibration.roc_auc(tally),
+        "roc_auc": ranking.roc_auc(tally),
     }
     return {name: None if np.isnan(score) else float(score) for name, score in scores.items()}
 

@@ -16,7 +16,8 @@ import pandas as pd
 
 from inference.common.storage import ending_in_one_line
 from inference.common.terminal import plain_output
-from inference.metrics.calibration import Tally, roc_auc
+from inference.metrics.calibration import Tally
+from inference.metrics.ranking import roc_auc
 from inference.plots.style import Figure
 from inference.runs.shards import atomic_path
 from train.cus_reward import compute_score

@@ -1,4 +1,4 @@
-"""How far a confidence can be trusted: calibration, scores, ranking, selective prediction.
+"""How far a confidence can be trusted: its use, its calibration, proper scores; its order is the matter of ``ranking``.
 
 Every formula works on a ``Tally``: how many answers, and how many right ones, there are at each
 distinct confidence. A tally may hold many resamples of the data at once (leading axes), so that
@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
 from scipy.fft import idct
-from scipy.special import digamma
 from scipy.stats import binomtest
 
 N_BINS = 10
@@ -67,7 +66,7 @@ class Tally:
         return np.cumsum(self.count[..., ::-1], axis=-1), np.cumsum(self.correct[..., ::-1], axis=-1)
 
 
-def _ratio(numerator: ArrayLike, denominator: ArrayLike, undefined: float = np.nan) -> np.ndarray:
+def ratio(numerator: ArrayLike, denominator: ArrayLike, undefined: float = np.nan) -> np.ndarray:
     """The quotient; ``undefined`` where the denominator is zero."""
     numerator, denominator = np.broadcast_arrays(np.asarray(numerator, float), np.asarray(denominator, float))
     return np.divide(numerator, denominator, out=np.full(numerator.shape, undefined), where=denominator != 0)
@@ -75,17 +74,17 @@ def _ratio(numerator: ArrayLike, denominator: ArrayLike, undefined: float = np.n
 
 def accuracy(tally: Tally) -> np.ndarray:
     """Share of right answers."""
-    return _ratio(tally.n_correct, tally.n)
+    return ratio(tally.n_correct, tally.n)
 
 
 def mean_confidence(tally: Tally) -> np.ndarray:
     """Mean of the confidences."""
-    return _ratio(tally.count @ tally.value, tally.n)
+    return ratio(tally.count @ tally.value, tally.n)
 
 
 def confidence_spread(tally: Tally) -> np.ndarray:
     """Standard deviation of the confidences. Near zero: the model says the same whatever it sees."""
-    variance = _ratio(tally.count @ tally.value**2, tally.n) - mean_confidence(tally) ** 2
+    variance = ratio(tally.count @ tally.value**2, tally.n) - mean_confidence(tally) ** 2
     return np.sqrt(np.maximum(variance, 0.0))
 
 
@@ -97,8 +96,8 @@ def distinct_confidences(tally: Tally) -> np.ndarray:
 def top_two_share(tally: Tally) -> np.ndarray:
     """Share of the answers that state one of the two most frequent confidences; 1 is a collapse."""
     if tally.count.shape[-1] < 3:
-        return _ratio(tally.n, tally.n)
-    return _ratio(np.partition(tally.count, -2, axis=-1)[..., -2:].sum(axis=-1), tally.n)
+        return ratio(tally.n, tally.n)
+    return ratio(np.partition(tally.count, -2, axis=-1)[..., -2:].sum(axis=-1), tally.n)
 
 
 def confidence_gap(tally: Tally) -> np.ndarray:
@@ -160,45 +159,45 @@ def calibration_bins(confidence: ArrayLike, correctness: ArrayLike, n_bins: int 
     """
     count, confidences, right = _bins(Tally.of(confidence, correctness), n_bins)
     edges = np.arange(n_bins + 1) / n_bins
-    means = {"confidence": _ratio(confidences, count), "correctness": _ratio(right, count)}
+    means = {"confidence": ratio(confidences, count), "correctness": ratio(right, count)}
     return {"count": count.astype(int), **means, "low": edges[:-1], "high": edges[1:]}
 
 
 def gap_shares(tally: Tally, n_bins: int = N_BINS, published: bool = False) -> np.ndarray:
     """(..., n_bins) share of the answers × (accuracy − mean confidence) of each equal-width bin."""
     _, confidence, correct = _bins(tally, n_bins, published)
-    return _ratio(correct - confidence, tally.n[..., None])
+    return ratio(correct - confidence, tally.n[..., None])
 
 
 def _equal_mass_gap_shares(tally: Tally, n_bins: int) -> np.ndarray:
     # A confidence goes whole to the bin that holds the middle of its ranks: ties stay together.
     middle = np.cumsum(tally.count, axis=-1) - tally.count / 2
-    index = _ratio(middle * n_bins, tally.n[..., None], 0.0).astype(int)
+    index = ratio(middle * n_bins, tally.n[..., None], 0.0).astype(int)
     _, confidence, correct = _sums_by_bin(np.minimum(index, n_bins - 1), tally, n_bins)
-    return _ratio(correct - confidence, tally.n[..., None])
+    return ratio(correct - confidence, tally.n[..., None])
 
 
 def _gaps(tally: Tally, n_bins: int) -> np.ndarray:
     count, confidence, correct = _bins(tally, n_bins)
-    return np.where(tally.n[..., None] > 0, _ratio(correct - confidence, count, 0.0), np.nan)
+    return np.where(tally.n[..., None] > 0, ratio(correct - confidence, count, 0.0), np.nan)
 
 
 def _scaled_gaps(tally: Tally, n_bins: int) -> np.ndarray:
     """√share × (accuracy − mean confidence): the sum of squares is Brier's reliability."""
     count, _, _ = _bins(tally, n_bins)
-    return np.sqrt(_ratio(count, tally.n[..., None])) * _gaps(tally, n_bins)
+    return np.sqrt(ratio(count, tally.n[..., None])) * _gaps(tally, n_bins)
 
 
 def _scaled_differences(tally: Tally, n_bins: int) -> np.ndarray:
     """√share × (accuracy of the bin − accuracy of all): the sum of squares is Brier's resolution."""
     count, _, correct = _bins(tally, n_bins)
-    difference = np.where(count > 0, _ratio(correct, count, 0.0) - accuracy(tally)[..., None], 0.0)
-    return np.sqrt(_ratio(count, tally.n[..., None])) * difference
+    difference = np.where(count > 0, ratio(correct, count, 0.0) - accuracy(tally)[..., None], 0.0)
+    return np.sqrt(ratio(count, tally.n[..., None])) * difference
 
 
 def _residual_modes(tally: Tally, n_bins: int = 0) -> np.ndarray:
     """(..., COSINES) cosine modes of the mean residual (correctness − confidence) over the confidence."""
-    residual = _ratio(tally.correct - tally.count * tally.value, tally.n[..., None])
+    residual = ratio(tally.correct - tally.count * tally.value, tally.n[..., None])
     value = tally.value
     if len(value) > GRID:
         # Shared out between the two nearest points of a grid, far finer than a kernel: a million values by 256
@@ -329,7 +328,7 @@ def ece_if_calibrated(tally: Tally, n_bins: int = N_BINS, draws: int = 200, seed
 def brier_score(tally: Tally) -> np.ndarray:
     """Mean of (confidence − correctness)² (Brier, 1950, for one event)."""
     wrong = tally.count - tally.correct
-    return _ratio(tally.correct @ (1 - tally.value) ** 2 + wrong @ tally.value**2, tally.n)
+    return ratio(tally.correct @ (1 - tally.value) ** 2 + wrong @ tally.value**2, tally.n)
 
 
 def brier_decomposition(tally: Tally, n_bins: int = N_BINS) -> dict[str, np.ndarray]:
@@ -359,89 +358,7 @@ def log_loss(tally: Tally) -> np.ndarray:
     Confidences are kept 0.005 away from 0 and 1.
     """
     value = clip_confidence(tally.value)
-    return _ratio(-(tally.correct @ np.log(value) + (tally.count - tally.correct) @ np.log1p(-value)), tally.n)
-
-
-# --- ranking and selective prediction ----------------------------------------------------------
-
-
-def roc_auc(tally: Tally) -> np.ndarray:
-    """Probability that a right answer has more confidence than a wrong one, ties half (Hanley & McNeil, 1982)."""
-    wrong = tally.count - tally.correct
-    below = np.cumsum(wrong, axis=-1) - wrong / 2
-    return _ratio((tally.correct * below).sum(axis=-1), tally.n_correct * (tally.n - tally.n_correct))
-
-
-def average_precision(tally: Tally) -> np.ndarray:
-    """AUPRC, right answers as positives: Σ (recallᵢ − recallᵢ₋₁) × precisionᵢ, most confident first."""
-    kept, right = tally.from_the_top
-    precision = _ratio(right, kept, 0.0)
-    return _ratio((tally.correct[..., ::-1] * precision).sum(axis=-1), tally.n_correct)
-
-
-def average_precision_of_errors(tally: Tally) -> np.ndarray:
-    """AUPRC, wrong answers as positives, least confident first (Hendrycks & Gimpel, 2017: AUPR-Error)."""
-    reverse = slice(None, None, -1)
-    wrong = tally.count - tally.correct
-    return average_precision(Tally(1 - tally.value[reverse], tally.count[..., reverse], wrong[..., reverse]))
-
-
-def _harmonic(n: np.ndarray) -> np.ndarray:
-    """1 + 1/2 + … + 1/n, by digamma also between whole numbers."""
-    most = int(n.max(initial=0.0))
-    whole = np.rint(n).astype(int)
-    if most < n.size and (whole == n).all():  # looked up: digamma would be most of the time of a bootstrap
-        return (digamma(np.arange(most + 1) + 1.0) + np.euler_gamma)[whole]
-    return digamma(n + 1) + np.euler_gamma
-
-
-def area_under_risk_coverage(tally: Tally) -> np.ndarray:
-    """AURC: mean error rate of the k most confident answers over k = 1 … n (Geifman & El-Yaniv, 2017).
-
-    Answers of equal confidence have no order: this is the mean over all orders of them, in closed
-    form (inside a tie the expected number of errors grows linearly with k).
-    """
-    kept, right = tally.from_the_top
-    count, errors = tally.count[..., ::-1], (tally.count - tally.correct)[..., ::-1]
-    before = kept - count
-    rate = _ratio(errors, count, 0.0)
-    offset = (before - (right - tally.correct[..., ::-1])) - before * rate
-    return _ratio((count * rate + offset * (_harmonic(kept) - _harmonic(before))).sum(axis=-1), tally.n)
-
-
-def least_area_under_risk_coverage(tally: Tally) -> np.ndarray:
-    """AURC of a confidence which ranks every right answer first."""
-    n, right = tally.n, tally.n_correct
-    return _ratio((n - right) - right * (_harmonic(n) - _harmonic(right)), n)
-
-
-def excess_area_under_risk_coverage(tally: Tally) -> np.ndarray:
-    """E-AURC: AURC minus that of a confidence which ranks every right answer first (Geifman et al., 2019)."""
-    return area_under_risk_coverage(tally) - least_area_under_risk_coverage(tally)
-
-
-def accuracy_at_coverage(tally: Tally, coverage: float) -> np.ndarray:
-    """Accuracy of the most confident ``coverage`` of the answers (El-Yaniv & Wiener, 2010: one minus selective risk).
-
-    A tie that is cut counts in proportion.
-    """
-    kept, right = tally.from_the_top
-    wanted = coverage * tally.n[..., None]
-    cut = np.minimum((kept < wanted - 1e-9).sum(axis=-1, keepdims=True), kept.shape[-1] - 1)
-    at = lambda array: np.take_along_axis(array, cut, axis=-1)  # noqa: E731
-    count, correct = tally.count[..., ::-1], tally.correct[..., ::-1]
-    missing = _ratio(at(kept) - wanted, at(count))
-    return _ratio(at(right) - np.nan_to_num(missing) * at(correct), wanted)[..., 0]
-
-
-def coverage_at_risk(tally: Tally, risk: float) -> np.ndarray:
-    """Largest share of answers that a confidence threshold can keep with an error rate of at most ``risk``.
-
-    The coverage at a target risk of Geifman & El-Yaniv (2017), without their bound for unseen data.
-    """
-    kept, right = tally.from_the_top
-    allowed = (kept > 0) & (kept - right <= risk * kept + 1e-9)
-    return _ratio(np.where(allowed, kept, 0.0).max(axis=-1, initial=0.0), tally.n)
+    return ratio(-(tally.correct @ np.log(value) + (tally.count - tally.correct) @ np.log1p(-value)), tally.n)
 
 
 def wilson_interval(successes: ArrayLike, counts: ArrayLike, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
@@ -458,53 +375,3 @@ def wilson_interval(successes: ArrayLike, counts: ArrayLike, level: float = 0.95
         if count:
             ends[:, i] = binomtest(round(success), int(count)).proportion_ci(level, method="wilson")
     return ends[0], ends[1]
-
-
-def risk_coverage_curve(confidence: ArrayLike, correctness: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Error rate of the answers kept when the k most confident are kept (El-Yaniv and Wiener, 2010).
-
-    Answers of equal confidence come in together, as nothing tells which is first: the curve has
-    one point for each distinct confidence. Answers without one (NaN) come last, all together.
-
-    Args:
-        confidence: (n,) any numbers, more is surer.
-        correctness: (n,) of 0 and 1.
-
-    Returns:
-        coverage (share of the n answers kept, ascending, ends at 1) and risk, one value per point.
-    """
-    doubt = -np.nan_to_num(np.asarray(confidence, dtype=float), nan=-np.inf, neginf=-np.inf)
-    correctness = np.asarray(correctness, dtype=float)
-    _, step = np.unique(doubt, return_inverse=True)
-    kept = np.cumsum(np.bincount(step))
-    errors = np.cumsum(np.bincount(step, 1 - correctness))
-    return kept / max(len(doubt), 1), errors / kept
-
-
-def best_risk(accuracy: float, coverage: ArrayLike) -> np.ndarray:
-    """Risk at each coverage > 0 of a confidence that puts every right answer before every wrong one."""
-    return np.maximum(0.0, 1 - accuracy / np.asarray(coverage, dtype=float))
-
-
-def all_metrics(tally: Tally, n_bins: int = N_BINS) -> dict[str, np.ndarray]:
-    """Every metric of this module under the name that metrics.json has it by."""
-    return {
-        **{name: ERRORS[name].of(tally, n_bins) for name in ERRORS if not name.startswith("brier")},
-        "confidence_gap": confidence_gap(tally),
-        "brier": brier_score(tally),
-        **{f"brier_{part}": value for part, value in brier_decomposition(tally, n_bins).items()},
-        "log_loss": log_loss(tally),
-        "roc_auc": roc_auc(tally),
-        "auprc": average_precision(tally),
-        "auprc_errors": average_precision_of_errors(tally),
-        "aurc": area_under_risk_coverage(tally),
-        "e_aurc": excess_area_under_risk_coverage(tally),
-        "accuracy_at_80_coverage": accuracy_at_coverage(tally, 0.8),
-        "accuracy_at_90_coverage": accuracy_at_coverage(tally, 0.9),
-        "coverage_at_5_risk": coverage_at_risk(tally, 0.05),
-        "coverage_at_10_risk": coverage_at_risk(tally, 0.10),
-        "mean_confidence": mean_confidence(tally),
-        "confidence_spread": confidence_spread(tally),
-        "distinct_confidences": distinct_confidences(tally),
-        "top_two_share": top_two_share(tally),
-    }

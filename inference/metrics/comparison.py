@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from inference.common.paths import REPOSITORY
-from inference.metrics import calibration
+from inference.metrics import calibration, ranking
 from inference.metrics.bootstrap import LEVEL, Cells, resampled
 from inference.metrics.calibration import ERRORS
 from inference.metrics.classification import share, weighted_f1
@@ -50,7 +50,7 @@ def _published_metrics(cells: Cells, weights: np.ndarray) -> dict[tuple[str, str
             metrics["ece"] = ERRORS["ece"].size(gaps)
             metrics[f"{NOISE}ece"] = ERRORS["ece"].size(gaps - gaps_seen)
             metrics["brier"] = calibration.brier_score(tally)
-            metrics["roc_auc"] = calibration.roc_auc(tally)
+            metrics["roc_auc"] = ranking.roc_auc(tally)
         found |= {(name, metric): values for metric, values in metrics.items()}
     return found
 

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from inference.data.vecbench import GROUPS, TASKS, group_of
-from inference.metrics import calibration
+from inference.metrics import calibration, ranking
 from inference.metrics.bootstrap import LEVEL, Cells, drawn_together, interval, resampled
 from inference.metrics.calibration import ERRORS, N_BINS, Tally, calibration_bins
 from inference.metrics.classification import label_reports, share, weighted_f1
@@ -101,6 +101,30 @@ def tally_of(confidence: np.ndarray, correct: np.ndarray, weights: np.ndarray) -
     return Tally(value, count, right)
 
 
+def confidence_metrics(tally: Tally, n_bins: int = N_BINS) -> dict[str, np.ndarray]:
+    """Every metric of a confidence under the name that metrics.json has it by."""
+    return {
+        **{name: ERRORS[name].of(tally, n_bins) for name in ERRORS if not name.startswith("brier")},
+        "confidence_gap": calibration.confidence_gap(tally),
+        "brier": calibration.brier_score(tally),
+        **{f"brier_{part}": value for part, value in calibration.brier_decomposition(tally, n_bins).items()},
+        "log_loss": calibration.log_loss(tally),
+        "roc_auc": ranking.roc_auc(tally),
+        "auprc": ranking.average_precision(tally),
+        "auprc_errors": ranking.average_precision_of_errors(tally),
+        "aurc": ranking.area_under_risk_coverage(tally),
+        "e_aurc": ranking.excess_area_under_risk_coverage(tally),
+        "accuracy_at_80_coverage": ranking.accuracy_at_coverage(tally, 0.8),
+        "accuracy_at_90_coverage": ranking.accuracy_at_coverage(tally, 0.9),
+        "coverage_at_5_risk": ranking.coverage_at_risk(tally, 0.05),
+        "coverage_at_10_risk": ranking.coverage_at_risk(tally, 0.10),
+        "mean_confidence": calibration.mean_confidence(tally),
+        "confidence_spread": calibration.confidence_spread(tally),
+        "distinct_confidences": calibration.distinct_confidences(tally),
+        "top_two_share": calibration.top_two_share(tally),
+    }
+
+
 def estimate_rows(
     cells: Cells,
     weights: np.ndarray,
@@ -142,7 +166,7 @@ def estimate_rows(
             metrics["macro_accuracy"] = np.mean([share(correct[own], w) for own, w in parts], axis=0)
             metrics["macro_f1"] = np.mean([weighted_f1(truth[own], predicted[own], w) for own, w in parts], axis=0)
         tally = tally_of(stated[index], correct[index], w)
-        metrics |= calibration.all_metrics(tally, n_bins)
+        metrics |= confidence_metrics(tally, n_bins)
         if noise:
             seen = tally_of(stated[index], correct[index], own_weights[:, index])
             deviations = {of: error.parts(tally, n_bins) - error.parts(seen, n_bins) for of, error in ERRORS.items()}

@@ -18,16 +18,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from inference.metrics.calibration import (
-    Tally,
-    area_under_risk_coverage,
-    best_risk,
-    calibration_bins,
-    expected_calibration_error,
-    risk_coverage_curve,
-    wilson_interval,
-)
+from inference.metrics.calibration import Tally, calibration_bins, expected_calibration_error, wilson_interval
 from inference.metrics.prediction_table import correctness, with_confidence
+from inference.metrics.ranking import area_under_risk_coverage, best_risk, risk_coverage_curve
 from inference.plots.style import (
     FAINT,
     MIN_BIN_COUNT,

@@ -20,8 +20,9 @@ from sklearn.metrics import roc_auc_score
 
 from inference.common.terminal import plain_output
 from inference.data.vecbench import GROUPS
-from inference.metrics.calibration import Tally, brier_score, expected_calibration_error, roc_auc
+from inference.metrics.calibration import Tally, brier_score, expected_calibration_error
 from inference.metrics.prediction_table import group_slices
+from inference.metrics.ranking import roc_auc
 from inference.runs.shards import atomic_path
 from scripts.toy_world.report import cell, toy_predictions
 from scripts.toy_world.world import NOTICE

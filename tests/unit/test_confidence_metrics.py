@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
 from inference.metrics import calibration as cm
+from inference.metrics import ranking
 from inference.metrics.calibration import Tally
-from inference.metrics.corrected import estimate
+from inference.metrics.corrected import confidence_metrics, estimate
 from tests.helpers.results import calibrated_sample as sample
 
 # Stated confidences are few and tied; probabilities of tokens are many and not.
@@ -33,16 +34,16 @@ def test_scores_and_rankings_agree_with_scikit_learn(rows):
     clipped = np.clip(confidence, cm.LEAST_DOUBT, 1 - cm.LEAST_DOUBT)
     assert cm.log_loss(tally) == pytest.approx(log_loss(correctness, clipped, labels=[0, 1]))
     if correctness.any():
-        assert cm.average_precision(tally) == pytest.approx(average_precision_score(correctness, confidence))
+        assert ranking.average_precision(tally) == pytest.approx(average_precision_score(correctness, confidence))
     if not correctness.all():
         expected = average_precision_score(1 - correctness, 1 - confidence)
         # 1 − c may tie confidences that differ in the last bit; such rows are rare and skipped.
         if len(np.unique(1 - confidence)) == len(np.unique(confidence)):
-            assert cm.average_precision_of_errors(tally) == pytest.approx(expected)
+            assert ranking.average_precision_of_errors(tally) == pytest.approx(expected)
     if 0 < correctness.sum() < len(correctness):
-        assert cm.roc_auc(tally) == pytest.approx(roc_auc_score(correctness, confidence))
+        assert ranking.roc_auc(tally) == pytest.approx(roc_auc_score(correctness, confidence))
     else:
-        assert np.isnan(cm.roc_auc(tally))
+        assert np.isnan(ranking.roc_auc(tally))
 
 
 @pytest.mark.parametrize("bias", [0.3, 0.1, 0.03, 0.0])
@@ -101,9 +102,9 @@ def test_aurc_is_the_mean_over_every_order_of_tied_answers(rows):
     orders = [p for p in itertools.permutations(rows) if all(a[0] >= b[0] for a, b in itertools.pairwise(p))]
     expected = np.mean([one_order(order) for order in orders])
     tally = Tally.of(*arrays(rows))
-    assert cm.area_under_risk_coverage(tally) == pytest.approx(expected)
+    assert ranking.area_under_risk_coverage(tally) == pytest.approx(expected)
     best = one_order(sorted(rows, key=lambda row: -row[1]))
-    assert cm.excess_area_under_risk_coverage(tally) == pytest.approx(expected - best)
+    assert ranking.excess_area_under_risk_coverage(tally) == pytest.approx(expected - best)
 
 
 @given(scored)
@@ -111,20 +112,20 @@ def test_coverage_at_risk_is_what_the_best_threshold_keeps(rows):
     confidence, correctness = arrays(rows)
     kept = [confidence >= threshold for threshold in np.unique(confidence)]
     expected = max([k.mean() for k in kept if 1 - correctness[k].mean() <= 0.1 + 1e-9], default=0.0)
-    assert cm.coverage_at_risk(Tally.of(confidence, correctness), 0.1) == pytest.approx(expected)
+    assert ranking.coverage_at_risk(Tally.of(confidence, correctness), 0.1) == pytest.approx(expected)
 
 
 def test_accuracy_at_coverage_without_ties_is_that_of_the_first_answers():
     confidence, correctness = sample(200, 0.1)
     first = np.argsort(-confidence)[:160]
-    value = cm.accuracy_at_coverage(Tally.of(confidence, correctness), 0.8)
+    value = ranking.accuracy_at_coverage(Tally.of(confidence, correctness), 0.8)
     assert value == pytest.approx(correctness[first].mean())
 
 
 def test_a_tie_that_is_cut_by_the_coverage_counts_in_proportion():
     # 2 answers at 0.9, both right; 8 at 0.5, half of them right: 80 % keeps 2 + 6.
     tally = Tally.of([0.9] * 2 + [0.5] * 8, [1, 1, *[1, 0] * 4])
-    assert cm.accuracy_at_coverage(tally, 0.8) == pytest.approx((2 + 3) / 8)
+    assert ranking.accuracy_at_coverage(tally, 0.8) == pytest.approx((2 + 3) / 8)
 
 
 def test_collapse_shows_in_spread_distinct_values_and_the_top_two():
@@ -156,9 +157,9 @@ def test_many_resamples_at_once_give_what_each_gives_alone(resamples):
         return np.bincount(index, minlength=len(grid)), np.bincount(index, correctness, len(grid))
 
     counts, correct = (np.array(column, dtype=float) for column in zip(*map(on_grid, resamples), strict=True))
-    together = cm.all_metrics(Tally(grid, counts, correct))
+    together = confidence_metrics(Tally(grid, counts, correct))
     for i, rows in enumerate(resamples):
-        for name, value in cm.all_metrics(Tally.of(*arrays(rows))).items():
+        for name, value in confidence_metrics(Tally.of(*arrays(rows))).items():
             # Smooth ECE is found by bisection: on the edge of two steps, the last bits of a sum decide.
             tolerance = 2**-12 if name == "smooth_ece" else 1e-9
             assert together[name][i] == pytest.approx(float(value), abs=tolerance, nan_ok=True), name
@@ -186,5 +187,5 @@ def test_all_metrics_of_distinct_confidences_agree_with_scikit_learn_however_clo
 def test_harmonic_numbers_of_a_table_and_of_the_digamma_function_agree():
     n = np.arange(6.0)
     expected = [0, 1, 1.5, 11 / 6, 25 / 12, 137 / 60]
-    assert cm._harmonic(n) == pytest.approx(expected)
-    assert cm._harmonic(n + 1e-9) == pytest.approx(expected, abs=1e-8)
+    assert ranking._harmonic(n) == pytest.approx(expected)
+    assert ranking._harmonic(n + 1e-9) == pytest.approx(expected, abs=1e-8)

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from inference.metrics.bootstrap import Cells, resampled
-from inference.metrics.calibration import ERRORS, Tally, accuracy, area_under_risk_coverage, brier_score
+from inference.metrics.calibration import ERRORS, Tally, accuracy, brier_score
 from inference.metrics.corrected import NOISE, metric_interval, opposites, tally_of
+from inference.metrics.ranking import area_under_risk_coverage
 
 DATA_SETS = 200  # per case; 0.90 less 2.5 standard errors is 0.85
 N_RESAMPLES = 300

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, brier_score_loss, f1_score, roc_auc_score
 
-from inference.metrics import calibration, published
-from inference.metrics.calibration import Tally, best_risk, calibration_bins, risk_coverage_curve, wilson_interval
+from inference.metrics import calibration, published, ranking
+from inference.metrics.calibration import Tally, calibration_bins, wilson_interval
 from inference.metrics.classification import accuracy, weighted_f1
 from inference.metrics.prediction_table import prediction_table
+from inference.metrics.ranking import best_risk, risk_coverage_curve
 from tests.helpers.results import HALF_WAY, a_result, answer, score
 
 LABELS = ["awe", "fear", "joy"]
@@ -98,12 +99,12 @@ def test_brier_and_roc_auc_agree_with_scikit_learn(rows):
     expected = brier_score_loss(correctness, confidence, pos_label=1)
     assert score(calibration.brier_score, confidence, correctness) == pytest.approx(expected)
     expected = roc_auc_score(correctness, confidence) if len(set(correctness)) == 2 else math.nan
-    assert score(calibration.roc_auc, confidence, correctness) == pytest.approx(expected, nan_ok=True)
+    assert score(ranking.roc_auc, confidence, correctness) == pytest.approx(expected, nan_ok=True)
 
 
 @given(scored)
 def test_every_score_lies_between_0_and_1(rows):
-    for metric in (calibration.expected_calibration_error, calibration.brier_score, calibration.roc_auc):
+    for metric in (calibration.expected_calibration_error, calibration.brier_score, ranking.roc_auc):
         value = score(metric, *zip(*rows, strict=True))
         assert math.isnan(value) or 0 <= value <= 1
 
@@ -158,7 +159,7 @@ def test_certain_and_right_or_wrong(value):
 
 
 def test_one_class_has_no_roc_auc():
-    assert math.isnan(score(calibration.roc_auc, [0.1, 0.9], [1, 1]))
+    assert math.isnan(score(ranking.roc_auc, [0.1, 0.9], [1, 1]))
 
 
 def test_nothing_is_not_a_number():

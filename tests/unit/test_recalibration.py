@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
-from inference.metrics.calibration import brier_score, expected_calibration_error, log_loss, roc_auc
+from inference.metrics.calibration import brier_score, expected_calibration_error, log_loss
 from inference.metrics.prediction_table import prediction_table
+from inference.metrics.ranking import roc_auc
 from inference.metrics.recalibration import METHODS, folds
 from inference.recalibration import (
     RecalibrationFileError,
