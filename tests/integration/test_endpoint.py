@@ -21,8 +21,8 @@ from inference.runs.shards import read_results, shard_path
 from inference.runs.worker import share_of
 from tests.helpers.commands import TOY_CHECKPOINT, TOY_PIXELS, free_port, run, serving
 from tests.helpers.endpoint_server import JsonHandler
+from tests.helpers.results import LOG_PROBABILITIES
 
-LOG_PROBABILITIES = ("mean_log_probability", "answer_log_probability")
 KEY = "a-key-that-must-not-be-written"
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from inference.runs.shards import read_results, shard_path
 from tests.helpers.commands import REPO, TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run, wait_until, write_jsonl
+from tests.helpers.results import same_but_for_log_probabilities
 
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # Ray would replace 127.0.0.1 by the machine's own address
 
@@ -87,17 +88,10 @@ def alone(toy_data, tmp_path_factory):
     return shard(output)
 
 
-LOG_PROBABILITIES = ("mean_log_probability", "answer_log_probability")
-
-
 def assert_same_up_to_the_last_digits_of_log_probabilities(output, expected):
     """All else is equal; batches of other sizes add float32 numbers in another order."""
-    results = [json.loads(line) for line in shard(output).splitlines()]
-    others = [json.loads(line) for line in expected.splitlines()]
-    for result, other in zip(results, others, strict=True):
-        for name in LOG_PROBABILITIES:
-            assert result.pop(name, None) == pytest.approx(other.pop(name, None), abs=1e-5)
-        assert result == other
+    parts = ([json.loads(line) for line in part.splitlines()] for part in (shard(output), expected))
+    same_but_for_log_probabilities(*parts)
 
 
 def ray_options(cluster, *more):
