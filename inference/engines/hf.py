@@ -26,9 +26,15 @@ from inference.engines.base import (
     take_ready,
 )
 from inference.engines.checkpoints import CheckpointRefused
+from inference.engines.root_cause import TRANSFORMERS_OUT_OF_MEMORY, with_advice
 from inference.engines.token_probabilities import response_log_probabilities, token_texts
 
 BATCH = 16
+
+
+def _failed(error: Exception) -> EngineFailed:
+    cause = with_advice(f"{type(error).__name__}: {error}", TRANSFORMERS_OUT_OF_MEMORY)
+    return EngineFailed(f"transformers failed: {cause}")
 
 
 class SampledLogProbabilities(LogitsProcessor):
@@ -79,7 +85,10 @@ class TransformersEngine:
                 f"{settings.checkpoint}: its weights lack {len(missing)} tensors of the model that config.json names, "
                 f"{missing[0]} among them: do config.json and weights belong together?"
             )
-        self.model.to(self.device).eval()
+        try:
+            self.model.to(self.device).eval()
+        except torch.cuda.OutOfMemoryError as error:
+            raise _failed(error) from error
         # Only what the settings say: a checkpoint's own top_k or penalty would make engines differ.
         self.options = {
             "max_new_tokens": settings.max_new_tokens,
@@ -108,7 +117,7 @@ class TransformersEngine:
                 try:
                     outputs = self._attempt(batch)
                 except Exception as error:
-                    raise EngineFailed(f"transformers failed: {type(error).__name__}: {error}") from error
+                    raise _failed(error) from error
                 yield from outputs
             elif more:
                 time.sleep(IDLE_SECONDS)

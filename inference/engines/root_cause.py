@@ -1,8 +1,8 @@
 """What a process died of, from its log: the one line that matters, not the forty around it.
 
-``last_words`` gives what a process ended with. vLLM's engine runs in processes of its own; when one
-of them dies, its parent knows no more than "See root cause above". What is above is the child's traceback, in
-the same log, each line under the child's name: ``OwnLog`` reads it there.
+``last_words`` gives what a process ended with, ``with_advice`` which setting helps where memory is short. vLLM's
+engine runs in processes of its own; when one of them dies, its parent knows no more than "See root cause above". What
+is above is the child's traceback, in the same log, each line under the child's name: ``OwnLog`` reads it there.
 """
 
 from __future__ import annotations
@@ -21,6 +21,15 @@ TRACEBACK = "Traceback (most recent call last):"
 ELSEWHERE = re.compile(r"root cause|stack trace", re.IGNORECASE)  # an error that only says that there is another one
 LAST_WORDS = "inference failed: "
 LONGEST = 1000
+# How vLLM and torch say that memory is short, and which setting helps; of several that match, the first.
+MEMORY = (
+    ("less than desired GPU memory utilization", "lower --gpu_memory_utilization, or end what else uses the GPU"),
+    ("No available memory for the cache blocks", "raise --gpu_memory_utilization or lower --max_num_seqs"),
+    ("KV cache is needed, which is larger", "raise --gpu_memory_utilization or lower --max_model_len"),
+    ("out of memory", ""),  # by the engine
+)
+VLLM_OUT_OF_MEMORY = "lower --gpu_memory_utilization, beside whose share it needs some more, or --max_num_seqs"
+TRANSFORMERS_OUT_OF_MEMORY = "lower --max_num_seqs or --max_pixels, or end what else uses the GPU"
 
 
 def exceptions(text: str) -> Iterator[tuple[str, str]]:
@@ -60,6 +69,14 @@ def engine_cause(error: BaseException, text: str) -> str:
     known = f"{type(error).__name__}: {error}"
     last = last_line(text)
     return f"{known} The last line before that: {printable(last)}" if last and ELSEWHERE.search(known) else known
+
+
+def with_advice(cause: str, out_of_memory: str) -> str:
+    """The cause and, when it is too little memory, which setting to change; ``out_of_memory`` is the engine's own."""
+    for said, advice in MEMORY:
+        if said in cause:
+            return f"{cause.rstrip('. ')}. Too little memory: {advice or out_of_memory}."
+    return cause
 
 
 def last_line(text: str) -> str:

@@ -34,7 +34,7 @@ from inference.engines.base import (
     take_ready,
 )
 from inference.engines.devices import use_indices
-from inference.engines.root_cause import OwnLog, engine_cause
+from inference.engines.root_cause import VLLM_OUT_OF_MEMORY, OwnLog, engine_cause, with_advice
 from inference.engines.token_probabilities import response_log_probabilities, token_texts
 from inference.engines.vllm_cpu import CURRENT, cpu_variables, installed_version
 
@@ -90,32 +90,39 @@ class VllmEngine:
         self.settings = settings
         self.log = OwnLog()
         self.max_num_seqs = settings.max_num_seqs or (CPU_MAX_NUM_SEQS if on_cpu else GPU_MAX_NUM_SEQS)
+        self.queue_ahead = QUEUE_AHEAD
         self.processor = load_processor(settings)
         self.image_token_id = self.processor.image_token_id
-        placed = cpu_options(settings, self.max_num_seqs) if on_cpu else {"dtype": settings.dtype}
         try:
-            self.llm = LLM(
-                model=settings.checkpoint,
-                **placed,
-                seed=settings.seed,
-                max_model_len=settings.max_model_len,
-                max_num_seqs=self.max_num_seqs,
-                gpu_memory_utilization=settings.gpu_memory_utilization,
-                limit_mm_per_prompt={"image": 1, "video": 0},
-                mm_processor_kwargs={"min_pixels": settings.min_pixels, "max_pixels": settings.max_pixels},
-                trust_remote_code=settings.trust_remote_code,
-                load_format="auto" if settings.allow_pickle else "safetensors",
-                logprobs_mode="raw_logprobs",  # before temperature, whatever this version's default is
-                disable_log_stats=True,
-            )
+            self.llm = LLM(**self.options(on_cpu))
         except (ValueError, OSError):
             raise  # a setting or a file; its own line says which
         except Exception as error:
             raise self._failed("did not start", error) from error
         self._wake_up_when_killed()
 
+    def options(self, on_cpu: bool) -> dict[str, Any]:
+        """What vLLM is started with."""
+        settings = self.settings
+        placed = cpu_options(settings, self.max_num_seqs) if on_cpu else {"dtype": settings.dtype}
+        return {
+            "model": settings.checkpoint,
+            **placed,
+            "seed": settings.seed,
+            "max_model_len": settings.max_model_len,
+            "max_num_seqs": self.max_num_seqs,
+            "gpu_memory_utilization": settings.gpu_memory_utilization,
+            "limit_mm_per_prompt": {"image": 1, "video": 0},
+            "mm_processor_kwargs": {"min_pixels": settings.min_pixels, "max_pixels": settings.max_pixels},
+            "trust_remote_code": settings.trust_remote_code,
+            "load_format": "auto" if settings.allow_pickle else "safetensors",
+            "logprobs_mode": "raw_logprobs",  # before temperature, whatever this version's default is
+            "disable_log_stats": True,
+        }
+
     def _failed(self, how: str, error: Exception) -> EngineFailed:
-        return EngineFailed(f"vLLM's engine {how}: {engine_cause(error, self.log.text())}")
+        cause = with_advice(engine_cause(error, self.log.text()), VLLM_OUT_OF_MEMORY)
+        return EngineFailed(f"vLLM's engine {how}: {cause}")
 
     def _wake_up_when_killed(self) -> None:
         """End the wait for a core that was killed in a process of its own: vLLM 0.11 waits for its outputs for ever."""
@@ -132,7 +139,7 @@ class VllmEngine:
 
         threading.Thread(target=wait, daemon=True, name="engine's death").start()
 
-    def _sampling(self, sample_id: str) -> SamplingParams:
+    def sampling(self, sample_id: str) -> SamplingParams:
         return SamplingParams(
             temperature=self.settings.temperature,
             max_tokens=self.settings.max_new_tokens,
@@ -149,7 +156,7 @@ class VllmEngine:
             ValueError: when the prompt is not one for one image.
         """
         prompt = {"prompt": render_prompt(self.processor, request), "multi_modal_data": {"image": request.image}}
-        return prompt, self._sampling(request.sample_id)
+        return prompt, self.sampling(request.sample_id)
 
     def run(self, requests: Iterable[Request | None]) -> Iterator[Output]:
         """Outputs as they finish. A request that vLLM refuses (a prompt too long) yields an error.
@@ -163,7 +170,7 @@ class VllmEngine:
         waiting = iter(requests)
         more = True
         while more or engine.has_unfinished_requests():
-            room = self.max_num_seqs + QUEUE_AHEAD - engine.get_num_unfinished_requests()
+            room = self.max_num_seqs + self.queue_ahead - engine.get_num_unfinished_requests()
             if more and room > 0:
                 ready, more = take_ready(waiting, -(-room // self.settings.n_responses))
                 for request in ready:

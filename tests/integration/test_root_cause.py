@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from inference.engines.root_cause import child_cause, engine_cause, last_words
+from inference.engines.root_cause import VLLM_OUT_OF_MEMORY, child_cause, engine_cause, last_words, with_advice
 from tests.helpers.commands import REPO, TOY_CHECKPOINT, TOY_PIXELS, run
 
 CHILD = "\x1b[1;36m(EngineCore_DP0 pid=17843)\x1b[0;0m "
@@ -78,6 +78,41 @@ def test_a_process_that_a_library_ended_leaves_its_last_line():
 )
 def test_the_last_words_are_the_workers_and_no_librarys(text, words):
     assert last_words(text) == words
+
+
+@pytest.mark.parametrize(
+    ("cause", "advice"),
+    [
+        (
+            "ValueError: Free memory on device cuda:0 (20.1/79.1 GiB) on startup is less than desired GPU memory "
+            "utilization (0.9, 71.2 GiB). Decrease GPU memory utilization or reduce GPU memory used by other "
+            "processes.",
+            "lower --gpu_memory_utilization, or end what else uses the GPU",
+        ),
+        (CAUSE, "raise --gpu_memory_utilization or lower --max_num_seqs"),
+        (
+            "ValueError: To serve at least one request with the model's max seq len (4096), (0.2 GiB KV cache is "
+            "needed, which is larger than the available KV cache memory (0.1 GiB). (EngineCore pid=7)",
+            "raise --gpu_memory_utilization or lower --max_model_len",
+        ),
+        (
+            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. (EngineCore pid=7)",
+            "lower --gpu_memory_utilization, beside whose share it needs some more, or --max_num_seqs",
+        ),
+        (
+            "RuntimeError: CUDA out of memory occurred when warming up sampler with 256 dummy requests. Please try "
+            "lowering `max_num_seqs` or `gpu_memory_utilization` when initializing the engine.",
+            "lower --gpu_memory_utilization, beside whose share it needs some more, or --max_num_seqs",
+        ),
+    ],
+)
+def test_too_little_memory_is_said_with_the_setting_that_helps(cause, advice):
+    """As vLLM 0.11 and 0.24 and torch 2.8 and 2.11 say it."""
+    assert with_advice(cause, VLLM_OUT_OF_MEMORY) == f"{cause.rstrip('.')}. Too little memory: {advice}."
+
+
+def test_another_cause_gets_no_advice():
+    assert with_advice("ValueError: no such file.", VLLM_OUT_OF_MEMORY) == "ValueError: no such file."
 
 
 def test_an_engine_reads_what_its_child_wrote_into_the_log_that_both_share(tmp_path):
