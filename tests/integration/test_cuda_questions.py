@@ -35,6 +35,13 @@ def test_a_command_comes_to_vllm_without_a_question_to_cuda(name, toy_data, tmp_
     assert recorder.before("reached vllm") == []
 
 
+def test_an_engine_of_the_gpu_benchmark_comes_to_vllm_without_a_question_to_cuda(tmp_path):
+    recorder = CudaRecorder(tmp_path, until="vllm")
+    words = [sys.executable, "-c", "import scripts.maintenance.benchmark.one_engine"]
+    assert run(*words, env=recorder.environment, check=False).returncode != 0
+    assert recorder.before("reached vllm") == []
+
+
 def test_the_recorder_notes_a_question(tmp_path):
     recorder = CudaRecorder(tmp_path)
     run(sys.executable, "-c", "import torch; torch.cuda.is_available()", env=recorder.environment)

