@@ -4,9 +4,9 @@
 #   bash scripts/install_reward.sh VERL_PATH            VERL_PATH: a checkout, or the installed package's folder
 #   bash scripts/install_reward.sh --undo VERL_PATH
 #
-# Makes verl's default reward take the data source "emocaliber". Doing it twice changes
-# nothing; --undo restores verl to the byte. Not needed by train/'s templates, which name the
-# file by verl's custom reward path.
+# Makes verl's default reward take the data source "emocaliber". Doing it twice changes nothing; --undo
+# restores verl to the byte. train/step3_example.sh names the file by verl's custom reward path instead;
+# with reward_path=null it trains on the copy.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh script`
 set -euo pipefail
 
@@ -17,9 +17,9 @@ if [[ "${1:-}" == --undo ]]; then
   shift
 fi
 verl_path="${1:?usage: bash scripts/install_reward.sh [--undo] VERL_PATH}"
-for folder in "$verl_path/verl/utils/reward_score" "$verl_path/utils/reward_score"; do
-  if [[ -f "$folder/__init__.py" ]]; then
-    target="$folder"
+for package in "$verl_path/verl" "$verl_path"; do
+  if [[ -f "$package/utils/reward_score/__init__.py" ]]; then
+    target="$package/utils/reward_score"
     break
   fi
 done
@@ -31,12 +31,20 @@ done
 begin="    # emocaliber: begin"
 end="    # emocaliber: end"
 init="$target/__init__.py"
+trap 'rm -f -- "$init.new"' EXIT
+cp -p -- "$init" "$init.new" # with its permissions
 if $undo; then
-  rm -f -- "$target/cus_reward.py"
+  rm -f -- "$target/cus_reward.py" "$target"/__pycache__/cus_reward.*.pyc
   sed "/^$begin\r*\$/,/^$end\r*\$/d" "$init" > "$init.new" && mv -- "$init.new" "$init"
   echo "Took cus_reward.py out of $target"
   exit 0
 fi
+unknown() { # FILE: WHAT IS WRONG
+  echo "$1: a verl that is not known here (0.4 to 0.9 are). train/step3_example.sh needs no copy." >&2
+  exit 2
+}
+version="$(cat -- "$package/version/version" 2> /dev/null || true)"
+[[ "$version" =~ ^0\.[4-9]\. ]] || unknown "$package/version/version: ${version:-no version}"
 if ! grep -qF "$begin" "$init"; then
   first='    if data_source == "openai/gsm8k":'
   # Git may have checked the file out with CRLF: its line ends are kept.
@@ -53,11 +61,7 @@ if ! grep -qF "$begin" "$init"; then
     }
     { print }
     END { exit !found }
-  ' "$init" > "$init.new" || {
-    rm -f -- "$init.new"
-    echo "$init is not the verl that is known here (0.4 to 0.9): expected a line $first" >&2
-    exit 2
-  }
+  ' "$init" > "$init.new" || unknown "$init: expected a line $first"
   mv -- "$init.new" "$init"
 fi
 cp -- "$repo/train/cus_reward.py" "$target/cus_reward.py"

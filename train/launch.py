@@ -226,7 +226,8 @@ def main() -> int:
             check_inputs(training, args)
         training.choose()
         if kind is Verl and not training.reward.is_file():
-            raise ValueError(f"no file at reward_path={training.reward}.")
+            advice = "Set reward_path, or copy it with bash scripts/install_reward.sh."
+            raise ValueError(f"no file at reward_path={training.reward}. {advice}")
         if args.print == "true":
             if kind is Swift:
                 resumed = training.newest()

@@ -53,10 +53,10 @@ class Verl:
     machines, rank = 1, 0  # verl is started on one machine, and finds the others
 
     def __init__(self, words: list[str], folder: Path):
-        self.overrides, self.folder = [self._as_text(word) for word in words], folder
-        if self._reads_nested_reward():
-            key = re.compile(r"^(\+{0,2})custom_reward_function\.")
-            self.overrides = [key.sub(r"\1reward.custom_reward_function.", word) for word in self.overrides]
+        self.folder = folder
+        reward = self._reward_key()
+        spelling = re.compile(r"^([+~]*)(reward\.)?custom_reward_function\b")
+        self.overrides = [spelling.sub(rf"\1{reward}", self._as_text(word)) for word in words]
         values = self.values()
         for name in ("data.train_files", "data.val_files"):
             if not isinstance(values[name], str):
@@ -67,7 +67,8 @@ class Verl:
         self.model = values["actor_rollout_ref.model.path"]
         self.output_dir = Path(values["trainer.default_local_dir"])
         self.dataset, self.validation = Path(values["data.train_files"]), Path(values["data.val_files"])
-        self.reward = Path(next(values[name] for name in values if name.endswith("custom_reward_function.path")))
+        # Without a path verl calls its own function, into which scripts/install_reward.sh puts the project's.
+        self.reward = Path(values.get(f"{reward}.path") or folder / "utils" / "reward_score" / "cus_reward.py")
         self.read = {"data": self.dataset, "validation": self.validation, "reward": self.reward}
         self.files = {
             "dataset": (self.dataset, "the parquet file of training prompts"),
@@ -82,8 +83,8 @@ class Verl:
             return word
         return key + equals + hydra_string(os.path.abspath(value) if path else value)
 
-    def _reads_nested_reward(self) -> bool:
-        """Whether verl reads ``reward.custom_reward_function``, as 0.8 and later do.
+    def _reward_key(self) -> str:
+        """Where the installed verl reads its custom reward; 0.7.1 moved it.
 
         The other key is composed there all the same, and 0.9 ignores it: another reward would be trained on.
         """
@@ -92,10 +93,10 @@ class Verl:
             text = path.read_text(encoding="utf-8")
         except OSError:
             text = ""
-        read = re.findall(r"""config(\.reward)?\.get\(["']custom_reward_function["']\)""", text)
-        if len(set(read)) != 1:
+        read = set(re.findall(r"""config\.(reward\.)?get\(["']custom_reward_function["']\)""", text))
+        if len(read) != 1:
             raise ValueError(f"{path}: expected verl 0.4 to 0.9, found no place that reads custom_reward_function")
-        return bool(read[0])
+        return f"{read.pop()}custom_reward_function"
 
     def values(self) -> dict[str, Any]:
         """key → value as Hydra reads it; the last one counts."""

@@ -14,6 +14,7 @@ from inference.data.response import REASONING_STEPS
 from scripts.toy_world.follow import Follower
 from scripts.training_curves import training_curves
 from tests.helpers.commands import REPO, TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run, train_shortly, write_jsonl
+from train.cus_reward import compute_score
 
 READ_BY_VERL = """
 import json, sys
@@ -68,14 +69,17 @@ def test_the_pixel_budget_of_the_parquet_file_reaches_verls_images(short_trainin
     assert [row[2] for row in rows] == [[448, 448]] * 4  # 256 × 28²
 
 
-def test_verl_trains_saves_and_writes_down_every_response_with_its_reward(short_training):
+def test_verl_trains_saves_and_writes_down_every_response_with_the_reward_of_this_project(short_training):
     work, _ = short_training
     rollouts = [row for step in (1, 2) for row in read_jsonl(work / f"runs/emocaliber/rollouts/{step}.jsonl")]
     assert len(rollouts) == 2 * 4 * 4
-    assert sum(row["format_score"] for row in rollouts) > 16  # the shipped model knows the form
+    rewards = [compute_score(row["output"], row["gts"]) for row in rollouts]
+    assert sum(reward["format_score"] for reward in rewards) > 16  # the shipped model knows the form
     assert len({row["score"] for row in rollouts}) > 2
-    for row in rollouts:
-        assert {"correctness", "confidence", "brier_score", "confidence_score"} <= set(row)
+    for row, reward in zip(rollouts, rewards, strict=True):  # the score, and what else of it this verl keeps
+        assert {name: row[name] for name in reward.keys() & row.keys()} == pytest.approx(
+            {name: reward[name] for name in reward.keys() & row.keys()}, rel=1e-6
+        )
     log = (work / "logs" / "stage3.log").read_text()
     assert "8 prompts of" in log and "2 steps" in log and "4 prompts × 4 responses per step" in log
     assert "val-aux/emocaliber/format_score/mean@1" in log

@@ -344,23 +344,42 @@ def test_without_a_home_folder_stage_3_still_asks_for_wandbs_key(stand_ins, prom
     assert "wandb has no key" in done.stderr
 
 
-def test_the_reward_goes_by_the_key_that_the_installed_verl_reads(tmp_path):
+READS = '    reward_fn_config = config.{}get("custom_reward_function") or {{}}\n'
+
+
+@pytest.mark.parametrize("level", ["", "reward."], ids=["0.4 to 0.7.0", "0.7.1 to 0.9"])
+@pytest.mark.parametrize("written", ["", "reward."], ids=["the template's key", "the later key"])
+def test_the_reward_goes_by_the_key_that_verl_reads_whichever_is_written(tmp_path, level, written):
     """A verl that takes the other key, too, would ignore it, and train on another reward."""
-    words = [
-        "actor_rollout_ref.model.path='/m'", "trainer.default_local_dir='/o'", "data.train_files='/d'",
-        "data.val_files='/v'", "custom_reward_function.path='/r.py'",
-        "+custom_reward_function.reward_kwargs.rule=brier",
-    ]  # fmt: skip
-    installed = importlib.util.find_spec("verl").submodule_search_locations[0]
-    assert Verl(words, type(tmp_path)(installed)).overrides == words  # 0.6
     reader = tmp_path / "trainer" / "ppo" / "reward.py"
     reader.parent.mkdir(parents=True)
-    reader.write_text(
-        '    reward_fn_config = config.reward.get("custom_reward_function") or {}\n'
-    )  # as 0.8 and 0.9 have it
-    assert Verl(words, tmp_path).overrides[-2:] == [
-        "reward.custom_reward_function.path='/r.py'", "+reward.custom_reward_function.reward_kwargs.rule=brier",
+    reader.write_text(READS.format(level))
+    words = [
+        "actor_rollout_ref.model.path='/m'", "trainer.default_local_dir='/o'", "data.train_files='/d'",
+        "data.val_files='/v'", "custom_reward_function.path='/r.py'", f"{written}custom_reward_function.path=/o.py",
+        f"+{written}custom_reward_function.reward_kwargs.rule=brier",
     ]  # fmt: skip
+    training = Verl(words, tmp_path)
+    assert training.overrides[-3:] == [
+        f"{level}custom_reward_function.path='/r.py'", f"{level}custom_reward_function.path='/o.py'",
+        f"+{level}custom_reward_function.reward_kwargs.rule=brier",
+    ]  # fmt: skip
+    assert str(training.reward) == "/o.py"
     reader.write_text("def reward(): ...\n")
     with pytest.raises(ValueError, match=r"reward\.py: expected verl 0\.4 to 0\.9"):
         Verl(words, tmp_path)
+
+
+def test_without_a_reward_s_path_the_copy_in_verl_must_be_there(stand_ins, prompts, tmp_path):
+    good = written(tmp_path / "good.parquet", prompts)
+    settings = {"dataset": good, "validation": good, "output_dir": tmp_path / "out", "batch_size": 2}
+    verl = shutil.copytree(stand_ins, tmp_path / "verls")
+    done = template(3, stand_ins, False, **settings, reward_path="null", verl_path=verl)
+    copy = verl / "verl" / "utils" / "reward_score" / "cus_reward.py"
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"stage 3: no file at reward_path={copy}. Set reward_path, or copy it with bash scripts/install_reward.sh.\n"
+    )
+    copy.parent.mkdir(parents=True)
+    shutil.copy(REPO / "train" / "cus_reward.py", copy)
+    assert "\ntrained" in template(3, stand_ins, **settings, reward_path="null", verl_path=verl).stdout
