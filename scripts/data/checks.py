@@ -138,7 +138,8 @@ class Checker:
         turns = sample.messages + ([{"role": "assistant", "content": sample.answer}] if sample.answer else [])
         # Beside its own tokens, an image has the two marks around them.
         turns = [{**turn, "content": turn["content"].replace(IMAGE, IMAGE_MARKS)} for turn in turns]
-        return len(self._tokenizer.apply_chat_template(turns)) + image_tokens
+        tokens = self._tokenizer.apply_chat_template(turns, return_dict=False)  # transformers 5's default is True
+        return len(tokens) + image_tokens
 
     def _length(self, sample: Sample, image_tokens: int) -> list[tuple[str, str]]:
         length = 0 if self.tokenizer is None else self.length(sample, image_tokens)
