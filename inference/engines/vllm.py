@@ -147,6 +147,9 @@ class VllmEngine:
             n=self.settings.n_responses,
             logprobs=0 if self.settings.logprobs else None,  # 0: of the sampled tokens only
             output_kind=RequestOutputKind.FINAL_ONLY,  # a request's responses come together, when all are done
+            # Decoded once in the end (``_texts``): vLLM decodes each token at every step, twice with log-probabilities,
+            # in this process's only thread, which also prepares the next requests' images.
+            detokenize=False,
         )
 
     def prepare(self, request: Request) -> tuple[dict[str, Any], SamplingParams]:
@@ -192,21 +195,28 @@ class VllmEngine:
                 if result.finished:
                     yield self._output(result)
 
+    def _texts(self, completion) -> tuple[str, list[str | None]]:
+        """(the response, the text of each of its tokens); as vLLM decodes them, the token it stopped at left out."""
+        texts = token_texts(self.processor.tokenizer, completion.token_ids)
+        written = texts[:-1] if completion.finish_reason == "stop" else texts
+        return "".join(filter(None, written)), texts
+
     def _output(self, result) -> Output:
         completion, *others = sorted(result.outputs, key=lambda output: output.index)
+        response, texts = self._texts(completion)
         mean, answer = None, None
         if completion.logprobs is not None:
             tokens = completion.token_ids
             values = [of_place[token].logprob for token, of_place in zip(tokens, completion.logprobs, strict=True)]
-            mean, answer = response_log_probabilities(token_texts(self.processor.tokenizer, tokens), values)
+            mean, answer = response_log_probabilities(texts, values)
         return Output(
             sample_id=result.request_id,
-            response=completion.text,
+            response=response,
             image_tokens=sum(token == self.image_token_id for token in result.prompt_token_ids),
             prompt_tokens=len(result.prompt_token_ids),
             output_tokens=len(completion.token_ids),
             finish_reason=completion.finish_reason,
             mean_log_probability=mean,
             answer_log_probability=answer,
-            other_responses=[other.text for other in others] or None,
+            other_responses=[self._texts(other)[0] for other in others] or None,
         )

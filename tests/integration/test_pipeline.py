@@ -89,6 +89,21 @@ def test_pauses_between_requests_neither_lose_nor_change_a_response(engine, toy_
     assert [sample_id for sample_id, _, error in apart if error] == ["too long"]
 
 
+@pytest.mark.parametrize("engine", ["vllm"], indirect=True)
+@pytest.mark.parametrize("temperature", [0.7, 1.5])
+def test_a_response_is_the_text_that_vllm_itself_decodes(engine, toy_data, monkeypatch, temperature):
+    """At 1.5 many are special tokens, and bytes that are no UTF-8."""
+    monkeypatch.setattr(engine, "settings", dataclasses.replace(SETTINGS, temperature=temperature))
+    requests = requests_of(share_of(toy_data, 0, 1, 16), toy_data.parent)
+    ours = {output.sample_id: output.response for output in engine.run(iter(requests))}
+    prompts, sampling = zip(*map(engine.prepare, requests), strict=True)
+    for params in sampling:
+        params.detokenize = True
+    theirs = engine.llm.generate(list(prompts), list(sampling), use_tqdm=False)
+    assert list(ours.values()) != [""] * 16
+    assert {request.sample_id: result.outputs[0].text for request, result in zip(requests, theirs, strict=True)} == ours
+
+
 def test_requests_that_never_come_leave_an_engine_with_nothing(engine):
     assert list(engine.run(iter([None, None, None]))) == []
 

@@ -105,6 +105,8 @@ class Sides:
             engine.prepare(Request(item.sample_id, chat_messages(item), self.source.load(item.image)))
             for item in records
         ]
+        for _, sampling in self.prepared:
+            sampling.detokenize = True  # as it is unless one decodes oneself
         self.responses: dict[str, list[str]] = {}
         self.by_clock: dict[str, list[float]] = defaultdict(list)  # samples per second
         self.by_cpu: dict[str, list[float]] = defaultdict(list)

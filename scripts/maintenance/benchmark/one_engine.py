@@ -125,6 +125,8 @@ class Sides:
                 self.engine.prepare(Request(record.sample_id, chat_messages(record), image))
                 for record, image in loader.load(records)
             ]
+        for _, sampling in prepared:
+            sampling.detokenize = True  # as it is unless one decodes oneself
         calls = [[one] for one in prepared] if each else [prepared]
 
         def run() -> list[tuple[int, int, int]]:
