@@ -92,9 +92,10 @@ def prediction_table(results: Iterable[dict[str, Any]]) -> pd.DataFrame:
             *_votes(result, reading.label),
         ))  # fmt: skip
     columns = zip(*rows, strict=True) if rows else ((),) * len(COLUMNS)
-    # Typed: pandas would look at each value to find out what it is.
+    # Typed: pandas would look at each value to find out what it is, and pandas 3 would make UTF-8 of every text, which
+    # a lone surrogate is not.
     table = pd.DataFrame(
-        {name: np.array(values, dtype=TYPES.get(name, object)) for name, values in zip(COLUMNS, columns, strict=True)}
+        {name: pd.Series(values, dtype=TYPES.get(name, object)) for name, values in zip(COLUMNS, columns, strict=True)}
     )
     table["published_confidence"] = table["published_confidence"].clip(0.0, 1.0)
     return table
