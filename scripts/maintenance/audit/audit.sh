@@ -16,6 +16,7 @@ repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../../.." && pwd)"
 base_python="${base_python:-python3}"                    # makes the environment of pip-audit
 service="${service:-pypi}"                               # pypi, osv or snapshot
 snapshot="${snapshot:-}"                                 # OSV's dump; empty: GitHub's advisories, see below
+tracks="${tracks:-gpu cpu paper paper-cpu}"
 accepted="${accepted:-$repo/scripts/maintenance/audit/accepted.txt}" # lines of package, ids, day, reason
 
 if [[ ! "$service" =~ ^(pypi|osv|snapshot)$ ]]; then
@@ -61,11 +62,7 @@ look_up() { # NAME FILE…: the exact versions in the files, as they are
   "${audit[@]}" --requirement "$work/$name.txt" --format json --output "$work/$name.json" > /dev/null 2>&1 || true
   "${audit[@]}" --requirement "$work/$name.txt" --strict "${ids[@]/#/--ignore-vuln=}" || failed=1
 }
-look_up cpu "$repo/scripts/requirements/constraints-cpu.txt" "$repo/scripts/requirements/cpu.txt" "$repo/scripts/requirements/cpu-nodeps.txt"
-# requirement.txt leaves most packages to be resolved: what is looked up is what an installation of today brings.
-"$work/venv/bin/uv" pip compile --quiet --python-version 3.11 --override "$repo/scripts/requirements/overrides.txt" \
-  --output-file "$work/resolved.txt" "$repo/requirement.txt" > /dev/null
-look_up gpu "$work/resolved.txt"
+for track in $tracks; do look_up "$track" "$repo/scripts/requirements/$track.lock"; done
 
 if [[ -e "$work/cpu.json" && -e "$work/gpu.json" ]]; then
   grep -ohE '"(CVE|PYSEC|GHSA)-[^"]+"' "$work"/{cpu,gpu}.json | tr -d '"' > "$work/found.txt" || true
