@@ -14,7 +14,8 @@ stage3_lora     train/one_gpu_example.sh 3 (adapters, vLLM rollouts), --shape_st
 Rows have photographs of up to 2048 × 1365, the published pixel budget and answers of about 250 tokens, so that
 seconds and memory are those of VEC-CoT; the weights are random, so that losses and rewards mean nothing. Nothing is
 downloaded. Seconds per step are the median of the steps after the first, by the clock between the lines that the
-framework prints per step (verl: its own timing_s/step); memory is the card's, all processes, sampled each half second.
+framework prints per step (verl: its own timing_s/step). Memory: the most that torch reserved while training, as
+the framework prints it, and the most in use on the whole card, all processes, each half second.
 
 The record is written after each run; a run that fails is recorded with the end of its log, and the next one starts.
 """
@@ -46,6 +47,7 @@ from scripts.maintenance.benchmark.photographs import image_name, make_photograp
 from scripts.toy_world.follow import SWIFT_STEP, VERL_STEP
 from scripts.toy_world.world import NOTICE
 
+RESERVED = re.compile(r"(?:'memory\(GiB\)': '?|perf/max_memory_reserved_gb:(?:np\.float\d+\()?)(?P<gib>[\d.]+)")
 VERL_SECONDS = re.compile(r"timing_s/step:(?:np\.float\d+\()?(?P<seconds>[\d.]+)")
 PACKAGES = ("torch", "transformers", "vllm", "ms-swift", "verl", "accelerate")
 TOY_PIXELS = {"MIN_PIXELS": "3136", "MAX_PIXELS": "12544"}
@@ -97,7 +99,7 @@ def run_step(step: Step, log: Path) -> dict[str, Any]:
     print(f"{step.name}: {log}", flush=True)
     words = step.command()
     environment = {**os.environ, **{name: str(value) for name, value in step.environment.items()}}
-    start, arrivals, stated = time.perf_counter(), [], []
+    start, arrivals, stated, reserved = time.perf_counter(), [], [], []
     with CardMemory() as memory, open(log, "w", encoding="utf-8") as handle:
         process = subprocess.Popen(
             words, env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -106,7 +108,8 @@ def run_step(step: Step, log: Path) -> dict[str, Any]:
         for line in process.stdout:
             handle.write(line)
             handle.flush()
-            if SWIFT_STEP.search(line):
+            reserved += [float(found["gib"]) for found in RESERVED.finditer(line)]
+            if (at := SWIFT_STEP.search(line)) and int(at["step"]) > len(arrivals):  # the last step has two lines
                 arrivals.append(time.perf_counter())
             elif VERL_STEP.search(line) and (seconds := VERL_SECONDS.search(line)):
                 stated.append(float(seconds["seconds"]))
@@ -117,7 +120,8 @@ def run_step(step: Step, log: Path) -> dict[str, Any]:
         "command": " ".join(words), "settings": {name: str(value) for name, value in step.environment.items()},
         "exit_status": status, "seconds": round(time.perf_counter() - start, 1),
         "steps": len(stated or arrivals), "seconds_per_step": round(statistics.median(seconds), 3) if seconds else None,
-        "seconds_of_steps": [round(value, 3) for value in stated or between], "card_memory_mib": memory.most,
+        "seconds_of_steps": [round(value, 3) for value in stated or between], 
+        "reserved_gib": max(reserved, default=None), "card_memory_mib": memory.most,
     }  # fmt: skip
     if status:
         result["end_of_log"] = log.read_text(encoding="utf-8").splitlines()[-LINES_KEPT:]
@@ -297,9 +301,18 @@ def card() -> str | None:
 
 def table(record: dict[str, Any]) -> str:
     """The rows of the table in train/README.md."""
-    lines = ["| what | steps | seconds per step | card memory, MiB | whole command | exit status |", "|" + " --- |" * 6]
+    names = (
+        "what",
+        "steps",
+        "seconds per step",
+        "reserved by torch, GiB",
+        "card memory, MiB",
+        "whole command",
+        "exit status",
+    )
+    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
     for name, result in record["runs"].items():
-        cells = [name, result["steps"], result["seconds_per_step"], result["card_memory_mib"]]
+        cells = [name, result["steps"], result["seconds_per_step"], result["reserved_gib"], result["card_memory_mib"]]
         cells += [f"{result['seconds']} s", result["exit_status"]]
         lines.append("| " + " | ".join("–" if cell is None else str(cell) for cell in cells) + " |")
     return "\n".join(lines)
