@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from scripts.maintenance.benchmark.matrix_rate import matrix_rate
 from scripts.maintenance.benchmark.random_checkpoint import build, merge_of
 from scripts.maintenance.benchmark.shapes import SHAPES, SPECIAL_TOKENS
 from tests.helpers.commands import run
@@ -40,6 +41,10 @@ def test_on_cpu_the_whole_command_measures_all_sides_of_two_variants(tmp_path):
     assert [row["variant"] for row in content["summary"]] == ["default", more]
     assert sum(line.startswith(("| default | ", f"| {more} | ")) for line in done.stdout.splitlines()) == 2
     assert not list(tmp_path.glob("gpu_benchmark_*"))  # the photographs
+
+
+def test_the_matrix_rate_is_operations_per_second():
+    assert 1e6 < matrix_rate("cpu", 64) < 1e15
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from scripts.maintenance.benchmark.gpu import heading, joined, summaries, table
 from scripts.maintenance.benchmark.shapes import SHAPES, Shape
+from scripts.maintenance.benchmark.summary import heading, joined, summaries, table
 from scripts.maintenance.benchmark.variants import BARE, OURS, SINGLE, Variant, parse_variant, turns_of
 
 

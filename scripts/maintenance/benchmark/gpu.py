@@ -29,17 +29,14 @@ import os
 import platform
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from datetime import datetime, timezone
 from importlib import metadata
-from multiprocessing import connection, get_context
 from pathlib import Path
 from typing import Any
 
@@ -51,23 +48,13 @@ from inference.data.images import PixelBudget
 from inference.engines.base import EngineSettings
 from inference.engines.devices import visible_devices
 from inference.runs.shards import atomic_write
-from inference.runs.worker import end_with
+from scripts.maintenance.benchmark.engine_group import SPAWN, EngineGroup
 from scripts.maintenance.benchmark.matrix_rate import matrix_rate
 from scripts.maintenance.benchmark.photographs import make_photographs, write_records
 from scripts.maintenance.benchmark.shapes import SHAPES
-from scripts.maintenance.benchmark.variants import (
-    BARE,
-    OURS,
-    SINGLE,
-    Place,
-    Turn,
-    Variant,
-    n_images_of,
-    parse_variant,
-    turns_of,
-)
+from scripts.maintenance.benchmark.summary import heading, joined, summaries, table
+from scripts.maintenance.benchmark.variants import Place, Variant, n_images_of, parse_variant, turns_of
 
-SPAWN = get_context("spawn")  # what one process asks CUDA stays there
 TOY_BUDGET = PixelBudget(3136, 12544)
 AMOUNTS = {  # name → (value, value with --quick, value with --cpu)
     "samples": (512, 256, 12),
@@ -153,92 +140,6 @@ class Record:
             json.dump(self.content, handle, indent=1)
 
 
-# --- engines --------------------------------------------------------------------------------------------
-
-
-def run_engine(settings, shape, turns, place, start_alone, barrier, channel, environment, log, parent_pid) -> None:
-    """The target of an engine's process: its output goes to the log, its results into the channel."""
-    end_with(parent_pid)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # orderly: vLLM's own process ends, too
-    with open(log, "ab") as handle:
-        os.dup2(handle.fileno(), 1)
-        os.dup2(handle.fileno(), 2)
-    os.environ.update(environment)
-    try:
-        from scripts.maintenance.benchmark.one_engine import measure
-
-        measure(settings, shape, turns, place, start_alone, barrier.wait, lambda *said: channel.send(said))
-    except Exception as error:
-        channel.send(("failed", {"error": f"{type(error).__name__}: {error}"}))
-        raise
-
-
-class EngineGroup:
-    """The processes of the engines that work on a card at the same time; one, as a rule."""
-
-    def __init__(self, settings: EngineSettings, shape: str, turns: list[Turn], place: Place, log: Path):
-        self.turns = turns
-        count, environment = turns[0].variant.engines, turns[0].variant.environment
-        self.shared = SPAWN.Lock(), SPAWN.Barrier(count)
-        self.processes, self.channels = [], []
-        for index in range(count):
-            ours, theirs = SPAWN.Pipe(duplex=False)
-            work = (settings, SHAPES[shape], turns, replace(place, index=index, count=count))
-            arguments = (*work, *self.shared, theirs, environment, log, os.getpid())
-            process = SPAWN.Process(target=run_engine, args=arguments)
-            process.start()
-            theirs.close()
-            self.processes.append(process)
-            self.channels.append(ours)
-
-    def __enter__(self) -> EngineGroup:
-        return self
-
-    def __exit__(self, kind, *_) -> None:
-        for process in self.processes:
-            if kind is not None:
-                process.terminate()
-            process.join(60)
-            if process.is_alive():
-                process.kill()
-
-    def next(self) -> list[dict[str, Any]]:
-        """The next report of every engine.
-
-        Raises:
-            RuntimeError: when one of them failed or ended.
-        """
-        waiting, found = list(self.channels), []
-        while waiting:
-            for channel in connection.wait(waiting):
-                waiting.remove(channel)
-                try:
-                    kind, content = channel.recv()
-                except EOFError:
-                    raise RuntimeError("an engine's process ended") from None
-                if kind == "failed":
-                    raise RuntimeError(content["error"])
-                found.append(content)
-        return found
-
-
-def joined(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """One turn of several engines that worked at the same time."""
-    seconds = max(one["end"] for one in results) - min(one["start"] for one in results)
-    counts = ("requests", "prompt_tokens", "image_tokens", "output_tokens", "of_other_length", "operations")
-    total = {name: sum(one[name] for one in results) for name in counts}
-    memory = [one["memory_mib"] for one in results if one["memory_mib"] is not None]
-    return {
-        "seconds": seconds,
-        **total,
-        "requests_per_second": total["requests"] / seconds,
-        "output_tokens_per_second": total["output_tokens"] / seconds,
-        "operations_per_second": total["operations"] / seconds,
-        "adding_ms_per_request": 1000 * sum(one["adding_seconds"] for one in results) / total["requests"],
-        "memory_mib": max(memory, default=None),
-    }
-
-
 def measure_engine(record: Record, group: EngineGroup) -> None:
     """Take the reports of all turns into the record."""
     started = group.next()
@@ -258,122 +159,54 @@ def measure_engine(record: Record, group: EngineGroup) -> None:
         record.note(f"{said}, {result['requests_per_second']:.2f} requests/s, {result['seconds']:.1f} s")
 
 
-# --- results --------------------------------------------------------------------------------------------
+def prepare(args: argparse.Namespace, record: Record, folder: Path, checkpoint: Path, n_images: int) -> None:
+    """The matrix rate, the checkpoint, photographs and records.
 
-
-def summaries(record: dict[str, Any], variants: list[Variant]) -> list[dict[str, Any]]:
-    """One row per variant that was measured; the medians over its rounds."""
-    rows, work = [], {variant.name: variant.work for variant in variants}
-    for engine in record["engines"]:
-        by_side, bare_of = defaultdict(list), defaultdict(list)
-        for turn in engine["turns"]:
-            by_side[turn["variant"], turn["side"]].append(turn)
-            if turn["side"] == BARE:
-                bare_of[work[turn["variant"]]].append(turn)
-        single = [turn for turn in engine["turns"] if turn["side"] == SINGLE]
-        for name in dict.fromkeys(variant for variant, side in by_side if side == OURS):
-            ours, bare = by_side[name, OURS], bare_of[work[name]]
-            row = {
-                "variant": name,
-                "requests_per_second": _median(ours, "requests_per_second"),
-                "output_tokens_per_second": _median(ours, "output_tokens_per_second"),
-                "bare_requests_per_second": _median(bare, "requests_per_second"),
-                "single_requests_per_second": _median(single, "requests_per_second"),
-                "share_of_matrix_rate": None,
-                "bare_share_of_matrix_rate": None,
-                "memory_mib": engine["memory_mib"],
-                "start_seconds": sum(engine["start_seconds"]),
-            }
-            # Requests that share an image need fewer operations than counted here.
-            if record["matrix_rate"] and work[name][0] == 1:
-                for side, turns in (("", ours), ("bare_", bare)):
-                    reached = _median(turns, "operations_per_second")
-                    row[f"{side}share_of_matrix_rate"] = reached and reached / record["matrix_rate"]
-            rows.append(row)
-    return rows
-
-
-def _median(turns: list[dict[str, Any]], name: str) -> float | None:
-    return statistics.median(turn[name] for turn in turns) if turns else None
-
-
-def table(record: dict[str, Any]) -> str:
-    """The Markdown table of scripts/maintenance/README.md."""
-
-    def shown(value: float | None, form: str, scale: float = 1) -> str:
-        return "–" if value is None else format(value * scale, form)
-
-    def ratio(above: float, below: float | None, form: str) -> str:
-        return "–" if not below else f"{format(above / below, form)} ×"
-
-    lines = [
-        "| variant | requests/s | output tokens/s | bare engine, requests/s | ours / bare | ours / single "
-        "| share of matrix rate, ours and bare | GPU memory | engine start |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in record["summary"]:
-        ours, bare, single = (row[f"{side}requests_per_second"] for side in ("", "bare_", "single_"))
-        shares = [shown(row[f"{side}share_of_matrix_rate"], ".1f", 100) for side in ("", "bare_")]
-        cells = [
-            row["variant"],
-            shown(ours, ".2f"),
-            shown(row["output_tokens_per_second"], ",.0f"),
-            shown(bare, ".2f"),
-            ratio(ours, bare, ".3f"),
-            ratio(ours, single, ".1f"),
-            f"{shares[0]} and {shares[1]} %" if shares[0] != "–" else "–",
-            f"{row['memory_mib'] / 1024:.1f} GiB" if row["memory_mib"] else "–",
-            f"{row['start_seconds']:.0f} s",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def heading(record: dict[str, Any]) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items() if version)
-    rate = record["matrix_rate"]
-    measured = f"matrix product {rate / 1e12:.4g} TFLOP/s; " if rate else ""
-    card = ", driver ".join(filter(None, (record["card"]["name"], record["card"].get("driver"))))
-    return f"{record['what']}; {card}; {measured}{versions}"
-
-
-# --- the command ----------------------------------------------------------------------------------------
-
-
-def run(args: argparse.Namespace, record: Record, folder: Path, device: str | None) -> int:
-    """Measure all variants; the exit status."""
-    shape, budget = args.shape, TOY_BUDGET if args.shape == "toy" else PixelBudget()
-    checkpoint = args.checkpoint_dir or default_checkpoint_dir(shape)
-    groups: dict[str, list[Variant]] = defaultdict(list)
-    for variant in args.variants:
-        groups[variant.engine].append(variant)
-    amounts = (args.samples, args.rounds, args.warm_up, args.single, not args.no_bare)
-    plans = [turns_of(variants, *amounts) for variants in groups.values()]
-    n_images = max(map(n_images_of, plans))
+    Raises:
+        OSError: when the checkpoint cannot be made; why is on stderr.
+    """
     with ProcessPoolExecutor(min(16, os.cpu_count() or 1), mp_context=SPAWN) as pool:
         photographs = make_photographs(folder, n_images, pool)
-        with ProcessPoolExecutor(1, mp_context=SPAWN) as asking:
-            _, rate = asking.submit(matrix_rate).result()
-        record.note(f"matrix product: {rate / 1e12:.4g} TFLOP/s", matrix_rate=rate)
-        command = [sys.executable, "-m", "scripts.maintenance.benchmark.random_checkpoint", "--shape", shape]
+        if not args.cpu:
+            with ProcessPoolExecutor(1, mp_context=SPAWN) as asking:
+                rate = asking.submit(matrix_rate).result()
+            record.note(f"matrix product: {rate / 1e12:.4g} TFLOP/s", matrix_rate=rate)
+        command = [sys.executable, "-m", "scripts.maintenance.benchmark.random_checkpoint", "--shape", args.shape]
         command += ["--output_dir", str(checkpoint), *(["--ranks", str(args.ranks)] if args.ranks else [])]
         done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode:
-            return done.returncode
+            raise OSError(f"{checkpoint}: the checkpoint could not be made")
         record.note(done.stdout.strip(), checkpoint=str(checkpoint))
         for _ in photographs:
             pass
     for questions in {variant.questions for variant in args.variants}:
         write_records(folder / f"questions_{questions}.jsonl", n_images, questions)
     record.note(f"{n_images} photographs")
+
+
+def run(args: argparse.Namespace, record: Record, folder: Path, device: str | None) -> int:
+    """Measure all variants; the exit status."""
+    shape, budget = SHAPES[args.shape], TOY_BUDGET if args.shape == "toy" else PixelBudget()
+    checkpoint = args.checkpoint_dir or default_checkpoint_dir(args.shape)
     settings = EngineSettings(
         str(checkpoint), max_new_tokens=args.tokens, min_pixels=budget.min_pixels, max_pixels=budget.max_pixels
     )
+    groups: dict[str, list[Variant]] = defaultdict(list)
+    for variant in args.variants:
+        groups[variant.engine].append(variant)
+    amounts = (args.samples, args.rounds, args.warm_up)
+    plans = [
+        turns_of(variants, *amounts, single=0 if number else args.single, bare=not args.no_bare)
+        for number, variants in enumerate(groups.values())
+    ]
     log = args.output.with_suffix(".log").absolute()
     status = 0
-    for turns in plans:
+    for number, turns in enumerate(plans):
         try:
             with EngineGroup(settings, shape, turns, Place(folder, device), log) as group:
+                if number == 0:
+                    prepare(args, record, folder, checkpoint, max(map(n_images_of, plans)))
+                group.begin()
                 measure_engine(record, group)
         except RuntimeError as error:
             status = 1
