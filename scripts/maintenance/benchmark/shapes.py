@@ -151,6 +151,7 @@ class Shape:
             name: tokens[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id") if name in tokens
         }
         text = {
+            "architectures": ["Qwen2_5_VLForConditionalGeneration"],  # transformers 4.57 looks here for it
             "model_type": "qwen2_5_vl_text",
             "dtype": "bfloat16",
             "attention_dropout": 0.0,
