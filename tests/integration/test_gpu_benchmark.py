@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from scripts.maintenance.benchmark import random_checkpoint
 from scripts.maintenance.benchmark.matrix_rate import matrix_rate
 from scripts.maintenance.benchmark.random_checkpoint import build, merge_of
 from scripts.maintenance.benchmark.shapes import SHAPES, SPECIAL_TOKENS
@@ -67,11 +68,12 @@ def test_a_shapes_tensors_are_those_of_transformers_model(name, tmp_path):
     assert state == shape.tensors()
 
 
-def test_a_checkpoint_is_kept_when_it_is_the_same_and_another_is_not_touched(tmp_path):
+def test_a_checkpoint_is_kept_when_it_is_the_same_and_another_is_not_touched(tmp_path, monkeypatch):
     from transformers import Qwen2_5_VLForConditionalGeneration
 
+    monkeypatch.setattr(random_checkpoint, "SHARD_PARAMETERS", 500_000)
     assert build("toy", tmp_path / "toy")
-    weights = tmp_path / "toy" / "model-00001-of-00001.safetensors"
+    weights = tmp_path / "toy" / "model-00001-of-00004.safetensors"
     written = weights.stat().st_mtime_ns
     assert not build("toy", tmp_path / "toy")
     assert weights.stat().st_mtime_ns == written
