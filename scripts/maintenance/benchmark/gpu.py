@@ -225,6 +225,7 @@ def main() -> None:
         print("no GPU (nvidia-smi, CUDA_VISIBLE_DEVICES): --cpu tries the command with the toy shape", file=sys.stderr)
         sys.exit(2)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the checkpoint is a local folder
     device = devices[0] if devices else None
     if device:
         os.environ["CUDA_VISIBLE_DEVICES"] = device  # one card, for every process
