@@ -53,6 +53,14 @@ PACKAGES = ("torch", "transformers", "vllm", "ms-swift", "verl", "accelerate")
 TOY_PIXELS = {"MIN_PIXELS": "3136", "MAX_PIXELS": "12544"}
 IMAGES = 64
 LINES_KEPT = 25  # of the log of a run that failed
+COLUMNS = {
+    "steps": "steps",
+    "seconds_per_step": "seconds per step",
+    "reserved_gib": "reserved by torch, GiB",
+    "card_memory_mib": "card memory, MiB",
+    "seconds": "whole command, s",
+    "exit_status": "exit status",
+}
 
 
 @dataclass
@@ -97,7 +105,10 @@ class CardMemory:
 def run_step(step: Step, log: Path) -> dict[str, Any]:
     """Run it with its output in ``log``; what it took, and the times of its steps."""
     print(f"{step.name}: {log}", flush=True)
-    words = step.command()
+    try:
+        words = step.command()
+    except subprocess.CalledProcessError as error:  # the checkpoint could not be made; that command has said why
+        return {"command": " ".join(error.cmd), "exit_status": error.returncode}
     environment = {**os.environ, **{name: str(value) for name, value in step.environment.items()}}
     start, arrivals, stated, reserved = time.perf_counter(), [], [], []
     with CardMemory() as memory, open(log, "w", encoding="utf-8") as handle:
@@ -301,19 +312,9 @@ def card() -> str | None:
 
 def table(record: dict[str, Any]) -> str:
     """The rows of the table in train/README.md."""
-    names = (
-        "what",
-        "steps",
-        "seconds per step",
-        "reserved by torch, GiB",
-        "card memory, MiB",
-        "whole command",
-        "exit status",
-    )
-    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
+    lines = ["| " + " | ".join(["what", *COLUMNS.values()]) + " |", "|" + " --- |" * (len(COLUMNS) + 1)]
     for name, result in record["runs"].items():
-        cells = [name, result["steps"], result["seconds_per_step"], result["reserved_gib"], result["card_memory_mib"]]
-        cells += [f"{result['seconds']} s", result["exit_status"]]
+        cells = [name, *(result.get(column) for column in COLUMNS)]
         lines.append("| " + " | ".join("–" if cell is None else str(cell) for cell in cells) + " |")
     return "\n".join(lines)
 
