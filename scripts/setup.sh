@@ -24,6 +24,7 @@ set -euo pipefail
 repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 venv="$(realpath -m -- "${venv:-$repo/.venv}")"
 base_python="${base_python:-}" # a Python 3.11 or 3.12; empty: looked for
+declare -A size=([gpu]=10 [cpu]=7.6 [paper]=9 [paper-cpu]=8.5 [eval]=0.5) # GB on disk
 
 say() { echo "setup: $*" >&2; }
 
@@ -35,6 +36,10 @@ is_python() { # PYTHON OLDEST NEWEST: whether it is one of these minor versions 
 }
 
 find_python() { # print a Python 3.11 or 3.12, or nothing
+  if [[ -n "$base_python" ]] && ! is_python "$base_python" 11 12; then
+    say "base_python=$base_python is no Python 3.11 or 3.12"
+    exit 2
+  fi
   local candidate
   for candidate in ${base_python:+"$base_python"} python3.11 python3.12 python3; do
     if is_python "$candidate" 11 12; then
@@ -42,10 +47,6 @@ find_python() { # print a Python 3.11 or 3.12, or nothing
       return
     fi
   done
-  if [[ -n "$base_python" ]]; then
-    say "base_python=$base_python: expected a Python 3.11 or 3.12"
-    exit 2
-  fi
 }
 
 need_package() { # PACKAGE WHY CHECK…: install a Debian package unless the command CHECK succeeds
@@ -81,10 +82,9 @@ find_uv() { # set $uv: the one on PATH, or one that any Python 3.8 or later inst
   "$venv/.uv/bin/python" -m pip install --quiet --disable-pip-version-check uv >&2
 }
 
-make_venv() { # the bare environment
+make_venv() { # [PYTHON]: the bare environment, of that Python or of one that uv fetches
   [[ -x "$venv/bin/python" ]] && return
-  local python
-  python="$(find_python)"
+  local python="$1"
   if [[ -n "$python" ]]; then
     say "making $venv with $("$python" --version)"
     "$uv" venv --quiet --seed --allow-existing --python "$python" "$venv" >&2
@@ -122,16 +122,17 @@ open_venv() { # TRACK: lock the folder until this script ends; refuse one that h
 }
 
 setup() { # TRACK: its lock file into $venv
-  local track="$1" lock="scripts/requirements/$1.lock" wanted
+  local track="$1" lock="scripts/requirements/$1.lock" wanted python
   cd "$repo"
   wanted="$track $(cksum < "$lock")"
   [[ "$(cat -- "$venv/track" 2> /dev/null)" == "$wanted" ]] && return
   open_venv "$track"
   [[ "$(cat -- "$venv/track" 2> /dev/null)" == "$wanted" ]] && return
   echo "$track unfinished" > "$venv/track"
+  python="$(find_python)"
   find_uv
-  make_venv
-  say "installing $lock into $venv: 7 to 10 GB on disk but for eval, a few minutes on a fast network"
+  make_venv "$python"
+  say "installing $lock into $venv: ${size[$track]} GB on disk, a few minutes on a fast network"
   local driver
   driver="$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2> /dev/null | head -n 1)" || true
   if [[ "$track" == gpu && "$driver" =~ ^[0-9]+ && "${BASH_REMATCH[0]}" -lt 580 ]]; then

@@ -292,6 +292,49 @@ def test_an_environment_of_the_users_own_with_torch_is_not_touched(recorded, tmp
     assert "holds an environment that is not this script's" in done.stderr
 
 
+@pytest.fixture
+def no_python(tmp_path):
+    """A PATH with everything that /usr/bin has but Python and uv."""
+    folder = tmp_path / "no python"
+    folder.mkdir()
+    for program in Path("/usr/bin").iterdir():
+        if not program.name.startswith(("python", "uv")):
+            (folder / program.name).symlink_to(program)
+    return folder
+
+
+def test_without_python_uv_is_asked_for_one(no_python, tmp_path):
+    (no_python / "uv").write_text(f'#!/bin/sh\necho "uv $*" >> "{tmp_path}/notes.txt"\n')
+    (no_python / "uv").chmod(0o755)
+    settings = environment(venv=tmp_path / "venv", PATH=no_python, PYTHONDONTWRITEBYTECODE="")
+    done = run("bash", REPO / "scripts" / "setup.sh", "--eval-only", env=settings)
+    asked = (tmp_path / "notes.txt").read_text().splitlines()
+    assert asked[0] == f"uv venv --quiet --seed --allow-existing --managed-python --python 3.12 {tmp_path}/venv"
+    assert "no Python 3.11 or 3.12 here: uv fetches one" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("uv", "message"),
+    [("exit 1", "uv could fetch no Python. Install Python 3.11 or 3.12 "), (None, "neither uv nor Python is here.")],
+)
+def test_what_to_install_is_said_where_there_is_no_python_to_be_had(no_python, tmp_path, uv, message):
+    if uv:
+        (no_python / "uv").write_text(f"#!/bin/sh\n{uv}\n")
+        (no_python / "uv").chmod(0o755)
+    settings = environment(venv=tmp_path / "venv", PATH=no_python)
+    done = run("bash", REPO / "scripts" / "setup.sh", "--eval-only", env=settings, check=False)
+    assert done.returncode == 2 and f"setup: {message}" in done.stderr.splitlines()[-1]
+    assert "apt-get install python3 python3-venv" in done.stderr.splitlines()[-1]
+
+
+def test_a_named_python_of_another_version_is_refused(no_python, tmp_path):
+    (tmp_path / "python3.9").write_text("#!/bin/sh\nexit 1\n")  # to the question whether it is 3.11 or 3.12
+    (tmp_path / "python3.9").chmod(0o755)
+    settings = environment(venv=tmp_path / "venv", PATH=no_python, base_python=tmp_path / "python3.9")
+    done = run("bash", REPO / "scripts" / "setup.sh", "--eval-only", env=settings, check=False)
+    assert done.returncode == 2 and done.stderr.endswith("/python3.9 is no Python 3.11 or 3.12\n")
+
+
 def test_evaluation_only_grows_into_the_current_track_and_is_part_of_each(recorded):
     assert "eval.lock" in recorded("--eval-only")[1]
     assert "cpu.lock" in recorded("--cpu")[1]
