@@ -24,7 +24,7 @@ set -euo pipefail
 repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 venv="$(realpath -m -- "${venv:-$repo/.venv}")"
 base_python="${base_python:-}" # a Python 3.11 or 3.12; empty: looked for
-declare -A size=([gpu]=10 [cpu]=7.6 [paper]=9 [paper-cpu]=8.5 [eval]=0.5) # GB on disk
+declare -A size=([gpu]=10.7 [cpu]=7.6 [paper]=8.5 [paper-cpu]=8.5 [eval]=0.5) # GB on disk
 
 say() { echo "setup: $*" >&2; }
 
