@@ -7,9 +7,15 @@ One file, standard library only. It works in place, named by verl's custom rewar
 and copied into verl by ``bash scripts/install_reward.sh VERL_PATH``.
 
 A well-formed response scores 1 + 2 (i ln c + (1 − i) ln(1 − c)) + i, where c is the stated
-confidence and i is 1 for a right answer, else 0. The middle term is the logarithmic score, a
-proper scoring rule: its expectation is highest when c is the probability of being right. A
-malformed response scores −5.
+confidence and i is 1 for a right answer, else 0. A malformed response scores −5.
+
+The middle term is the logarithmic score, a proper scoring rule: *for a given answer* its expectation is
+highest when c is the probability p that the answer is right. It is not so for answer and confidence
+together. An honest answer earns 1 + p − 2 H(p) on average, with H(p) = −p ln p − (1 − p) ln(1 − p); an
+answer that is wrong on purpose, any word, with c near 0 earns 1. The second is more wherever p < 2 H(p),
+which is below p = 0.849. ``rule="rlcr"`` and ``rule="brier"`` do not pay for that: with i − (c − i)² (RLCR,
+arXiv 2507.16806) honesty earns p − p (1 − p) = p² more than the error, for every p. What other settings
+do, ``deliberate_error_threshold`` says.
 
 Known edge, kept as published: a wrong answer with c above 1 − e⁻³ ≈ 0.9502 scores below a
 malformed one, so being very sure and wrong costs more than breaking the format.
@@ -27,6 +33,8 @@ MALFORMED = {
     "brier_score": -1.0,
     "confidence": 1.0,
 }
+# The weight of the scoring rule beside a right answer's 1. Brier's is the largest that never pays for an error.
+WEIGHTS = {"log": 2.0, "brier": 1.0, "rlcr": 1.0}
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -54,43 +62,117 @@ def _read(solution_str):
     return (answer, value) if 0.0 < value < 1.0 else None
 
 
-def compute_score(solution_str, ground_truth, data_source=None, extra_info=None, rule="log", clip=0.0, **kwargs):
+def _check(rule, clip, weight, correctness_weight):
+    """The scoring rule's weight; ValueError for a setting that is none."""
+    weight = WEIGHTS.get(rule) if weight is None else weight
+    numbers = [value for value in (clip, weight, correctness_weight) if not isinstance(value, bool)]
+    if rule not in WEIGHTS or len(numbers) < 3 or not all(isinstance(value, (int, float)) for value in numbers):
+        raise ValueError(f"expected a rule of {', '.join(WEIGHTS)} and numbers, got {rule!r} and {numbers}")
+    if not (0.0 <= clip < 0.5 and 0.0 <= weight < math.inf and 0.0 <= correctness_weight < math.inf):
+        raise ValueError(
+            f"expected 0 <= clip < 0.5 and weights of 0 or more, got {clip!r}, {weight!r}, {correctness_weight!r}"
+        )
+    return float(weight)
+
+
+def _calibration(rule, confidence, correct, clip):
+    """The scoring rule before its weight, at most 0: ln of what the outcome was given, or −(c − i)²."""
+    scored = min(max(confidence, clip), 1.0 - clip)
+    if rule == "log":
+        return math.log(scored) if correct else math.log1p(-scored)
+    return -((scored - correct) ** 2)
+
+
+def compute_score(
+    solution_str,
+    ground_truth,
+    data_source=None,
+    extra_info=None,
+    rule="log",
+    clip=0.0,
+    weight=None,
+    correctness_weight=1.0,
+    **kwargs,
+):
     """The reward of one response, for verl.
 
     Args:
         solution_str: what the model wrote; what is not a string counts as malformed.
         ground_truth: the label; what is not a string is never answered correctly.
         data_source, extra_info, kwargs: handed over by verl, not used.
-        rule: "log" (the paper's) or "brier": −2 (c − i)² in place of the logarithmic score,
-            bounded below by −2; for ablation.
+        rule: "log" (the paper's); "brier": −(c − i)² in its place; "rlcr": the same, and a malformed
+            response scores −1, what the formula gives for no form, a wrong answer and full confidence,
+            instead of −5, so that the reward is bounded by −1 and 2.
         clip: the confidence is moved into [clip, 1 − clip] before it is scored; 0 (the
             paper's) leaves it. ``confidence`` and ``brier_score`` report the stated one.
+        weight: of the scoring rule; None: 2 for "log" (the paper's), 1 for the others.
+        correctness_weight: of a right answer; 1 is the paper's.
 
     Returns:
         A dict of finite floats with the same keys for every input: score, format_score,
         confidence_score, correctness, brier_score = −(c − i)², confidence = c.
 
     Raises:
-        ValueError: for another rule or a clip outside [0, 0.5): a setting, not a response.
+        ValueError: for another rule, a clip outside [0, 0.5) or a negative weight: a setting, not a response.
     """
-    if rule not in ("log", "brier") or not 0.0 <= clip < 0.5:
-        raise ValueError(f"expected rule 'log' or 'brier' and 0 <= clip < 0.5, got {rule!r} and {clip!r}")
+    weight = _check(rule, clip, weight, correctness_weight)
     read = _read(solution_str) if isinstance(solution_str, str) else None
     if read is None:
-        return dict(MALFORMED)
+        return {**MALFORMED, "score": -weight, "confidence_score": -weight} if rule == "rlcr" else dict(MALFORMED)
     answer, confidence = read
     words = answer.translate(_NO_PUNCTUATION).lower().split(maxsplit=1)  # two are enough to see that it is not one
     correct = len(words) == 1 and isinstance(ground_truth, str) and words[0] == ground_truth.lower()
-    scored = min(max(confidence, clip), 1.0 - clip)
-    if rule == "brier":
-        confidence_score = -2.0 * (scored - correct) ** 2
-    else:
-        confidence_score = 2.0 * (math.log(scored) if correct else math.log1p(-scored))
+    confidence_score = weight * _calibration(rule, confidence, correct, clip)
     return {
-        "score": 1.0 + confidence_score + correct,
+        "score": 1.0 + confidence_score + correctness_weight * correct,
         "format_score": 1.0,
         "confidence_score": confidence_score,
         "correctness": float(correct),
         "brier_score": -((confidence - correct) ** 2),
         "confidence": confidence,
     }
+
+
+def expected_score(probability, rule="log", clip=0.0, weight=None, correctness_weight=1.0):
+    """What a well-formed response earns on average that is right with this probability and says so.
+
+    Raises:
+        ValueError: as ``compute_score`` does.
+    """
+    weight = _check(rule, clip, weight, correctness_weight)
+    right = probability * _calibration(rule, probability, True, clip) if probability > 0.0 else 0.0
+    wrong = (1.0 - probability) * _calibration(rule, probability, False, clip) if probability < 1.0 else 0.0
+    return 1.0 + correctness_weight * probability + weight * (right + wrong)
+
+
+def deliberate_error_threshold(rule="log", clip=0.0, weight=None, correctness_weight=1.0):
+    """Below which probability of being right an error on purpose, with a confidence near 0, earns more than honesty.
+
+    Honesty's expectation is a convex function of the probability that meets the error's at 0, so it
+    is lower from there up to one point, or nowhere.
+
+    Returns:
+        The point, to 1e-9; 0.0 where honesty earns at least as much for every probability.
+
+    Raises:
+        ValueError: as ``compute_score`` does.
+    """
+    settings = {"rule": rule, "clip": clip, "weight": weight, "correctness_weight": correctness_weight}
+    error = expected_score(0.0, **settings)
+
+    def pays(probability):
+        return expected_score(probability, **settings) < error - 1e-12
+
+    low, high = 0.0, 1.0
+    while high - low > 1e-9:  # for the lowest point of the convex function
+        left, right = low + (high - low) / 3, high - (high - low) / 3
+        low, high = (
+            (low, right) if expected_score(left, **settings) < expected_score(right, **settings) else (left, high)
+        )
+    if not pays(low):
+        return 0.0
+    high = 1.0
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        low, high = (middle, high) if pays(middle) else (low, middle)
+    return low

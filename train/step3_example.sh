@@ -18,6 +18,7 @@ dataset="${dataset:-$repo/input_data/VEC-CoT/stage3_14k.parquet}"       # traini
 validation="${validation:-$repo/input_data/VEC-CoT/stage3_val.parquet}" # validation prompts in verl's format
 output_dir="${output_dir:-$repo/output/emocaliber}"
 reward_path="${reward_path:-$repo/train/cus_reward.py}" # null: what scripts/install_reward.sh put into verl
+rule="${rule:-}"                                      # empty: the paper's reward; rlcr, brier: see train/README.md
 rollout_data="${rollout_data-$output_dir/rollouts}"   # each step's responses and rewards; empty: off
 project_name="${project_name:-emocaliber}" experiment_name="${experiment_name:-$(basename -- "$output_dir")}"
 logger="${logger:-[\"console\",\"wandb\"]}"           # [\"console\"] without wandb
@@ -68,6 +69,7 @@ exec "$python" "$repo/train/launch.py" --stage 3 --checkout "$verl_path" --print
   actor_rollout_ref.rollout.free_cache_engine=True \
   +actor_rollout_ref.rollout.engine_kwargs.vllm.disable_mm_preprocessor_cache=True \
   custom_reward_function.path="$reward_path" custom_reward_function.name=compute_score \
+  ${rule:+++custom_reward_function.reward_kwargs.rule="$rule"} \
   trainer.project_name="$project_name" trainer.experiment_name="$experiment_name" trainer.logger="$logger" \
   trainer.default_local_dir="$output_dir" ${rollout_data:+trainer.rollout_data_dir="$rollout_data"} \
   trainer.n_gpus_per_node="$n_gpu" trainer.nnodes="$nnodes" trainer.critic_warmup=0 trainer.resume_mode=auto \

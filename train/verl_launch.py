@@ -13,6 +13,10 @@ from typing import Any
 from inference.common.paths import REPOSITORY
 from inference.runs.wandb_run import why_not
 from train.attention import attention
+from train.cus_reward import deliberate_error_threshold
+
+REWARD = REPOSITORY / "train" / "cus_reward.py"
+REWARD_SETTINGS = ("rule", "clip", "weight", "correctness_weight")  # of its compute_score
 
 
 def hydra_string(text: str) -> str:
@@ -69,6 +73,11 @@ class Verl:
         self.dataset, self.validation = Path(values["data.train_files"]), Path(values["data.val_files"])
         # Without a path verl calls its own function, into which scripts/install_reward.sh puts the project's.
         self.reward = Path(values.get(f"{reward}.path") or folder / "utils" / "reward_score" / "cus_reward.py")
+        prefix = f"{reward}.reward_kwargs"
+        self.reward_settings = dict(values.get(prefix) or {})
+        self.reward_settings |= {key[len(prefix) + 1 :]: values[key] for key in values if key.startswith(f"{prefix}.")}
+        if self.reward_settings and not values.get(f"{reward}.path"):
+            raise ValueError(f"{prefix}: has no effect without {reward}.path: verl calls its own function without them")
         self.read = {"data": self.dataset, "validation": self.validation, "reward": self.reward}
         self.files = {
             "dataset": (self.dataset, "the parquet file of training prompts"),
@@ -161,6 +170,26 @@ class Verl:
         if self.steps < 1:
             raise ValueError(f"{self.rows} prompts in {self.dataset} are less than one batch of batch_size={batch}.")
 
+    def reward_line(self) -> str:
+        """Which reward it is, and whether it pays for errors on purpose.
+
+        Raises:
+            ValueError: for a setting that the project's reward does not have.
+        """
+        if self.reward.read_bytes() != REWARD.read_bytes():
+            return (
+                f"reward {self.reward}, another one than {REWARD}: not known here whether it pays for deliberate errors"
+            )
+        unknown = sorted(set(self.reward_settings) - set(REWARD_SETTINGS))
+        if unknown:
+            raise ValueError(f"reward_kwargs.{unknown[0]}: expected one of {', '.join(REWARD_SETTINGS)}")
+        below = deliberate_error_threshold(**self.reward_settings)
+        settings = ", ".join(f"{name} {value}" for name, value in ({"rule": "log"} | self.reward_settings).items())
+        if not below:
+            return f"reward: {settings}; it never pays to answer wrong on purpose"
+        pays = f"deliberate errors earn more than honesty where p(right) < {below:.3f} (train/README.md)"
+        return f"reward: {settings}; {pays}"
+
     def plan(self, resumed: Path | None) -> list[str]:
         """What is about to run, a line each."""
         value, save_freq = self.values(), self.values()["trainer.save_freq"]
@@ -170,6 +199,7 @@ class Verl:
             f"{value['trainer.n_gpus_per_node']} device(s) × {value['trainer.nnodes']} machine(s); "
             f"{value['data.train_batch_size']} prompts × {value['actor_rollout_ref.rollout.n']} responses per step, "
             f"learning rate {value['actor_rollout_ref.actor.optim.lr']:g}, attention {value[self.ATTENTION]}",
+            self.reward_line(),
             f"{self.steps} steps (fewer if prompts are over {value['data.max_prompt_length']} tokens), "
             f"validation every {value['trainer.test_freq']}",
             f"checkpoints in {self.output_dir}, {saved} of them: every {save_freq} steps; and the last step's",

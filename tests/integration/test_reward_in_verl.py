@@ -31,7 +31,7 @@ def test_verls_custom_reward_path_loads_it():
     here = {"custom_reward_function": named}
     reward = get_custom_reward_fn(OmegaConf.create({**here, "reward": here}))  # each version reads one of them
     result = reward(data_source="emocaliber", solution_str=response(), ground_truth="awe", extra_info={})
-    assert result["confidence_score"] == pytest.approx(-2 * 0.04)
+    assert result["confidence_score"] == pytest.approx(-0.04)
 
 
 @pytest.fixture

@@ -383,3 +383,40 @@ def test_without_a_reward_s_path_the_copy_in_verl_must_be_there(stand_ins, promp
     copy.parent.mkdir(parents=True)
     shutil.copy(REPO / "train" / "cus_reward.py", copy)
     assert "\ntrained" in template(3, stand_ins, **settings, reward_path="null", verl_path=verl).stdout
+
+
+def test_stage_3_says_at_its_start_whether_its_reward_pays_for_deliberate_errors(stand_ins, prompts, tmp_path):
+    good = written(tmp_path / "good.parquet", prompts)
+
+    def stage3(folder, check=True, **settings):
+        named = {"dataset": good, "validation": good, "output_dir": tmp_path / folder, "batch_size": 2, **settings}
+        return template(3, stand_ins, check, **named)
+
+    published = stage3("log").stdout
+    assert "reward: rule log; deliberate errors earn more than honesty where p(right) < 0.849" in published
+    assert "reward: rule rlcr; it never pays to answer wrong on purpose" in stage3("rlcr", rule="rlcr").stdout
+    key = "+custom_reward_function.reward_kwargs"
+    heavy = stage3("heavy", rule="brier", verl_args=f"{key}.weight=2").stdout
+    assert "reward: rule brier, weight 2; deliberate errors earn more than honesty where p(right) < 0.500" in heavy
+    other = tmp_path / "reward.py"
+    other.write_text("def compute_score(**_): return 0.0\n")
+    assert f"reward {other}, another one than" in stage3("other", reward_path=other).stdout
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rule": "spherical"}, "expected a rule of log, brier, rlcr"),
+        (
+            {"verl_args": "+custom_reward_function.reward_kwargs.weigth=1"},
+            "reward_kwargs.weigth: expected one of rule, ",
+        ),
+        ({"rule": "rlcr", "reward_path": "null"}, "has no effect without"),
+    ],
+    ids=["an unknown rule", "a misspelled setting", "a rule for verl's own function"],
+)
+def test_a_setting_that_the_reward_does_not_have_stops_stage_3(stand_ins, prompts, tmp_path, settings, message):
+    good = written(tmp_path / "good.parquet", prompts)
+    named = {"dataset": good, "validation": good, "output_dir": tmp_path / "out", "batch_size": 2, **settings}
+    done = template(3, stand_ins, False, **named)
+    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1

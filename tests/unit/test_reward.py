@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from tests.helpers.published_reward import published_procedure
 from tests.helpers.responses import response
-from train.cus_reward import MALFORMED, STEPS, compute_score
+from train.cus_reward import (
+    MALFORMED,
+    STEPS,
+    WEIGHTS,
+    compute_score,
+    deliberate_error_threshold,
+    expected_score,
+)
 
 probabilities = st.floats(0.001, 0.999)
 
@@ -80,8 +87,8 @@ def test_every_input_gives_the_same_keys_and_finite_floats(solution, truth):
     assert all(type(value) is float and math.isfinite(value) for value in result.values())
 
 
-@given(probabilities, probabilities, st.sampled_from(["log", "brier"]))
-def test_it_is_a_proper_scoring_rule(probability, stated, rule):
+@given(probabilities, probabilities, st.sampled_from(sorted(WEIGHTS)))
+def test_for_a_given_answer_it_is_a_proper_scoring_rule(probability, stated, rule):
     """The expected score is highest when the stated confidence is the probability of being right."""
 
     def expected(confidence):
@@ -130,10 +137,85 @@ def test_clipping_bounds_the_penalty_but_reports_the_stated_confidence():
     assert compute_score(sure, "awe")["score"] < clipped["score"]
 
 
-@pytest.mark.parametrize("setting", [{"rule": "spherical"}, {"clip": 0.5}, {"clip": -0.1}])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"rule": "spherical"},
+        {"clip": 0.5},
+        {"clip": -0.1},
+        {"weight": -1},
+        {"weight": "2"},
+        {"correctness_weight": True},
+    ],
+    ids=str,
+)
 def test_a_setting_that_makes_no_sense_is_refused(setting):
-    with pytest.raises(ValueError, match="expected rule"):
+    with pytest.raises(ValueError, match="expected"):
         compute_score(response(), "awe", **setting)
+
+
+def test_rlcr_by_hand():
+    """The form's 1, the right answer's 1, minus (c − i)²; malformed: the worst that the formula gives."""
+    right, wrong = response(confidence="0.7"), response(answer="fear", confidence="0.7")
+    assert compute_score(right, "awe", rule="rlcr")["score"] == pytest.approx(1 + 1 - 0.09)
+    assert compute_score(wrong, "awe", rule="rlcr")["score"] == pytest.approx(1 - 0.49)
+    malformed = compute_score("no tags", "awe", rule="rlcr")
+    assert malformed == {**MALFORMED, "score": -1.0, "confidence_score": -1.0}
+    assert compute_score("no tags", "awe", rule="brier")["score"] == -5
+
+
+@given(st.floats(1e-6, 1 - 1e-6), st.booleans())
+def test_under_rlcr_every_well_formed_response_scores_above_a_malformed_one(confidence, right):
+    solution = response(answer="awe" if right else "fear", confidence=repr(confidence))
+    assert -1 < compute_score(solution, "awe", rule="rlcr")["score"] < 2
+
+
+SETTINGS = st.fixed_dictionaries(
+    {
+        "rule": st.sampled_from(sorted(WEIGHTS)),
+        "clip": st.sampled_from([0.0, 0.01, 0.2]),
+        "weight": st.none() | st.floats(0, 4),
+        "correctness_weight": st.floats(0, 3),
+    }
+)
+
+
+@given(probabilities, SETTINGS)
+def test_the_expected_score_is_the_mean_of_right_and_wrong(probability, settings):
+    stated = response(confidence=repr(probability))
+    right, wrong = (compute_score(stated, truth, **settings)["score"] for truth in ("awe", "fear"))
+    mean = probability * right + (1 - probability) * wrong
+    assert expected_score(probability, **settings) == pytest.approx(mean)
+
+
+@pytest.mark.parametrize(
+    ("settings", "threshold"),
+    [
+        ({}, 0.849),
+        ({"clip": 0.05}, 0.825),
+        ({"clip": 0.2}, 0.727),
+        ({"rule": "brier", "weight": 2}, 0.5),
+        ({"rule": "brier"}, 0.0),
+        ({"rule": "rlcr"}, 0.0),
+        ({"rule": "rlcr", "clip": 0.1}, 0.0),
+        ({"correctness_weight": 0}, 1.0),
+    ],
+    ids=str,
+)
+def test_below_which_probability_an_error_on_purpose_pays(settings, threshold):
+    """Checked by arithmetic: p = 2 H(p) at 0.849; for Brier's weight w beside a correctness of 1, p = 1 − 1/w."""
+    assert deliberate_error_threshold(**settings) == pytest.approx(threshold, abs=5e-4)
+
+
+@given(probabilities, SETTINGS)
+def test_an_error_on_purpose_pays_below_the_threshold_and_not_above(probability, settings):
+    threshold = deliberate_error_threshold(**settings)
+    error = compute_score(response(answer="nonsense", confidence="1e-12"), "awe", **settings)["score"]
+    gain = error - expected_score(probability, **settings)
+    if probability < threshold - 1e-6:
+        assert gain > -1e-9
+    elif probability > threshold + 1e-6:
+        assert gain < 1e-9
 
 
 def test_long_responses_take_linear_time():
