@@ -47,8 +47,8 @@ def best_policy(posteriors: list[dict[str, float]], settings: dict[str, Any]) ->
     """What the policy does that earns most under these settings of the reward.
 
     Returns:
-        ``accuracy``, ``likeliest`` (share of answers that are the likeliest label), ``no candidate`` (share of answers that
-        are no candidate; where a candidate earns the same, it is the answer), ``reward``, and ``honest``: what the
+        ``accuracy``, ``likeliest`` (share of answers that are the likeliest label), ``no candidate`` (share of answers
+        that are none; where a candidate earns the same, it is the answer), ``reward``, and ``honest``: what the
         likeliest label with its own probability earns. Means over the scenes.
     """
     error = expected_score(0.0, **settings)
