@@ -22,6 +22,7 @@ from inference.plots.style import MIN_BIN_COUNT, Figure
 from inference.runs.shards import atomic_path
 from scripts.toy_world.stages import stage_row, toy_predictions
 from scripts.toy_world.world import NOTICE
+from scripts.training_curves import COLLAPSED_SHARE
 
 BEFORE, AFTER = "cold_start", "emocaliber"
 # column, name, shown times, whether lower is better
@@ -35,7 +36,6 @@ MEASURES = (
 )
 # What may be lost to chance: the standard error of a difference of 500 paired answers is about a point.
 ACCURACY_TOLERANCE = 0.01
-COLLAPSED_SHARE = 0.9  # of the answers on their two most frequent confidences
 
 
 def measures(work: Path, model: str) -> dict[str, float]:
