@@ -48,6 +48,11 @@ if [[ "$(printf '%s\n' 0.9 "$verl" | sort --version-sort | head -n 1)" == 0.9 ]]
     ++actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype=fp32
     ++actor_rollout_ref.ref.fsdp_config.mixed_precision.param_dtype=fp32
     ++actor_rollout_ref.rollout.enable_sleep_mode=False
+    # vLLM tries the largest batch of images and videos that it allows before it starts: none of videos.
+    +actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt.image=1
+    +actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt.video=0
+    # Its worker in its engine's process: each process imports everything anew.
+    +actor_rollout_ref.rollout.engine_kwargs.vllm.distributed_executor_backend=uni
     actor_rollout_ref.rollout.max_num_seqs=64
     actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes=64
     # One process of each kind: the defaults (8) are for a machine of many cores.
