@@ -3,9 +3,9 @@
     python -m scripts.merge_checkpoint output/emocaliber                      # the newest step
     python -m scripts.merge_checkpoint output/emocaliber/global_step_200 --output_dir output/EmoCaliber
 
-The folder gets bfloat16 weights, configuration, generation settings, tokenizer, processor and chat
-template. It appears under its name only when all of it is there and was read back. Every shard is
-held in memory at once: about 30 GB for 7 B parameters in float32; no GPU.
+The folder gets bfloat16 weights, configuration, generation settings, tokenizer, processor and chat template, in the
+words of transformers 4 and 5. It appears under its name only when all of it is there and was read back. Every shard
+is held in memory at once: about 30 GB for 7 B parameters in float32; no GPU.
 
 verl's shards are pickles. They are read as tensors only; what asks for more is refused, unless you give
 --allow_pickle, which runs whatever code is in them.
@@ -23,9 +23,10 @@ from safetensors import SafetensorError, safe_open
 
 from inference.common.storage import explain
 from inference.common.terminal import plain_output
-from inference.engines.checkpoint_config import TIE, check_configuration
+from inference.engines.checkpoint_config import check_configuration, read_json
 from inference.engines.checkpoints import check_code, check_pickle
 from inference.runs.shards import atomic_folder
+from scripts.convert_checkpoint import spell_for_both, write_json
 
 LATEST = "latest_checkpointed_iteration.txt"  # verl writes the newest step's number into it
 
@@ -56,20 +57,17 @@ def find_actor(checkpoint: Path) -> Path:
 def tidy(folder: Path, architecture: str) -> None:
     """What transformers leaves in a saved folder and should not, and the other way round.
 
-    The training folder's path gets into the nested configuration, and the architecture, which
-    vLLM and verl look for, is not always written. Tied embeddings are looked up in the nested configuration by
-    transformers 4, at the top by 5. Weight files come out readable by their owner only.
+    The training folder's path gets into the nested configuration, and the architecture, which vLLM and verl look for,
+    is not always written. Weight files come out readable by their owner only. Both generations of transformers read it.
     """
     for weights in folder.glob("*.safetensors"):
         weights.chmod(0o644)
-    config_file = folder / "config.json"
-    config = json.loads(config_file.read_text(encoding="utf-8"))
+    config = read_json(folder / "config.json")
     config["architectures"] = [architecture]
-    if TIE in config.get("text_config", {}):
-        config[TIE] = config["text_config"][TIE]
     for part in (config, config.get("text_config", {}), config.get("vision_config", {})):
         part.pop("_name_or_path", None)
-    config_file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / "config.json", config)
+    spell_for_both(folder)
 
 
 def check_folder(folder: Path) -> int:

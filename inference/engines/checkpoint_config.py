@@ -22,10 +22,7 @@ ROPE_KEYS = ("rope_theta", "rope_scaling", "rope_parameters")
 # Names of classes, how it was saved, what commands set themselves; positions and ties are compared on their own.
 NOT_COMPARED = {"model_type", "architectures", "transformers_version", "dtype", "torch_dtype", "use_cache"}
 
-ADVICE = (
-    "install that version, or spell it for this one "
-    f"(4: rope_theta and rope_scaling, 5: rope_parameters; {TIE} at the top and in text_config)"
-)
+CONVERT = "python -m scripts.convert_checkpoint {folder} --output_dir FOLDER"
 AGAIN = "copy or download it again"
 
 Difference = tuple[str, Any, Any]  # field, what the file says, what was read
@@ -163,7 +160,7 @@ def check_configuration(folder: Path, trust_remote_code: bool = False) -> None:
         writer = written.get("transformers_version", "another version")
         raise CheckpointRefused(
             f"{path}: {installed} reads other values than it says: {'; '.join(shown[:3])}{more} "
-            f"(written by {writer}): {ADVICE}"
+            f"(written by {writer}): install that version, or write it for this one, {CONVERT.format(folder=folder)}"
         )
     path = folder / "tokenizer_config.json"
     name = read_json(path).get("tokenizer_class") if path.is_file() else None
@@ -171,5 +168,5 @@ def check_configuration(folder: Path, trust_remote_code: bool = False) -> None:
     if name and generation() < 5 and not trust_remote_code and not any(known):  # 5 takes its general class then
         raise CheckpointRefused(
             f"{path}: tokenizer_class is {name} there, which {installed} doesn't know: "
-            "take the file of the model that this one was trained from, or install the generation that wrote it"
+            f"install the generation that wrote it, or write it for this one, {CONVERT.format(folder=folder)}"
         )
