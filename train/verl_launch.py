@@ -53,6 +53,7 @@ class Verl:
         r"|.*\.(\w*micro_batch_size_per_gpu|gpu_memory_utilization|tensor_model_parallel_size|\w*_offload|attn_implementation"
         r"|enable_gradient_checkpointing|use_torch_compile|enforce_eager|free_cache_engine)"
     )
+    FREEZE = "actor_rollout_ref.actor.freeze_vision_tower"
     COUNTS = ("trainer.n_gpus_per_node", "trainer.nnodes", "data.train_batch_size", "actor_rollout_ref.rollout.n")
     machines, rank = 1, 0  # verl is started on one machine, and finds the others
 
@@ -65,6 +66,8 @@ class Verl:
         for name in ("data.train_files", "data.val_files"):
             if not isinstance(values[name], str):
                 raise ValueError(f"{name}={values[name]}: expected one file")
+        if values.get(self.FREEZE) and not self._reads(self.FREEZE.rpartition(".")[2]):
+            raise ValueError(f"{self.FREEZE}: the verl in {folder} would train the vision tower all the same")
         for name in self.COUNTS:
             if not isinstance(value := values.get(name, 1), int) or value < 1:
                 raise ValueError(f"{name}={value}: expected a whole number of at least 1")
@@ -106,6 +109,10 @@ class Verl:
         if len(read) != 1:
             raise ValueError(f"{path}: expected verl 0.4 to 0.9, found no place that reads custom_reward_function")
         return f"{read.pop()}custom_reward_function"
+
+    def _reads(self, option: str) -> bool:
+        """Whether a worker of verl looks at the actor's option; 0.8 and 0.9 have some in their configuration alone."""
+        return any(option in path.read_text(encoding="utf-8") for path in self.folder.glob("workers/*.py"))
 
     def values(self) -> dict[str, Any]:
         """key → value as Hydra reads it; the last one counts."""

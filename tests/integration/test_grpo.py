@@ -93,7 +93,8 @@ def test_training_changes_the_weights_and_merging_loses_none(short_training):
     before = load_file(TOY_CHECKPOINT / "model.safetensors")
     after = load_file(work / "models" / "emocaliber" / "model.safetensors")
     assert set(after) == set(before)
-    assert any(not after[name].equal(before[name]) for name in before)
+    for part in ("visual.blocks", "visual.merger", "layers."):  # stage 3 freezes nothing, as published
+        assert any(not after[name].equal(before[name]) for name in before if part in name), part
 
 
 @pytest.mark.parametrize("engine", ["transformers", "vllm"])

@@ -370,6 +370,24 @@ def test_the_reward_goes_by_the_key_that_verl_reads_whichever_is_written(tmp_pat
         Verl(words, tmp_path)
 
 
+@pytest.mark.parametrize("obeys", [True, False], ids=["0.6 to 0.7.1", "0.8 to 0.9"])
+def test_a_vision_tower_that_is_to_be_frozen_is_refused_where_verl_would_train_it(tmp_path, obeys):
+    files = {"trainer/ppo/reward.py": READS.format(""), "workers/fsdp_workers.py": "freeze_vision_tower" * obeys}
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(text)
+    words = [
+        "actor_rollout_ref.model.path=/m", "trainer.default_local_dir=/o", "data.train_files=/d", "data.val_files=/v",
+        "custom_reward_function.path=/r.py", "actor_rollout_ref.actor.freeze_vision_tower=True",
+    ]  # fmt: skip
+    if obeys:
+        Verl(words, tmp_path)
+    else:
+        with pytest.raises(ValueError, match=r"freeze_vision_tower: the verl in .* would train the vision tower"):
+            Verl(words, tmp_path)
+    Verl([*words, "actor_rollout_ref.actor.freeze_vision_tower=False"], tmp_path)
+
+
 def test_without_a_reward_s_path_the_copy_in_verl_must_be_there(stand_ins, prompts, tmp_path):
     good = written(tmp_path / "good.parquet", prompts)
     settings = {"dataset": good, "validation": good, "output_dir": tmp_path / "out", "batch_size": 2}
