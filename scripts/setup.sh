@@ -5,9 +5,9 @@
 #
 #   bash scripts/setup.sh              what .venv holds; in a new one --gpu if nvidia-smi finds a GPU, else --cpu
 #   bash scripts/setup.sh --gpu        requirement.txt: inference and training on GPUs, CUDA 13
-#   bash scripts/setup.sh --cpu        the same on CPU, and what the tests need (7.5 GB)
+#   bash scripts/setup.sh --cpu        the same on CPU, and what the tests need (8 GB)
 #   bash scripts/setup.sh --paper      the paper's versions (scripts/requirements/paper.txt) on GPUs, CUDA 12
-#   bash scripts/setup.sh --paper-cpu  those versions that are nearest to the paper's and run on CPU (8.5 GB)
+#   bash scripts/setup.sh --paper-cpu  those versions that are nearest to the paper's and run on CPU (10 GB)
 #   bash scripts/setup.sh --flash-attn flash-attn, too, for --gpu or --paper, whichever .venv holds: builds many
 #                                      minutes, wants nvcc; MAX_JOBS=4 bounds its memory
 #   bash scripts/setup.sh --eval-only  evaluation only, no torch (0.5 GB)
@@ -24,7 +24,7 @@ set -euo pipefail
 repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 venv="$(realpath -m -- "${venv:-$repo/.venv}")"
 base_python="${base_python:-}" # a Python 3.11 or 3.12; empty: looked for
-declare -A size=([gpu]=10.7 [cpu]=7.6 [paper]=8.5 [paper-cpu]=8.5 [eval]=0.5) # GB on disk
+declare -A size=([gpu]=10.7 [cpu]=8 [paper]=8.5 [paper-cpu]=10 [eval]=0.5) # GB on disk
 
 say() { echo "setup: $*" >&2; }
 
