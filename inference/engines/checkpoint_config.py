@@ -49,9 +49,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def generation() -> int:
     """4 or 5: the installed transformers' first number."""
-    from transformers import __version__
+    import transformers
 
-    return int(__version__.partition(".")[0])
+    return int(transformers.__version__.partition(".")[0])
 
 
 def without_torch() -> None:

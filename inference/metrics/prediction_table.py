@@ -23,6 +23,9 @@ from inference.data.doubts import label_doubt
 from inference.data.response import UNKNOWN, Reading, normal_label, read_response
 from inference.data.vecbench import GROUPS, TASKS, canonical_task, group_of, image_of
 
+# pandas 3 would turn columns, groups and indexes of text into UTF-8, which a text with a lone surrogate is not.
+pd.set_option("future.infer_string", False)
+
 OVERALL = "Overall"
 VERBALIZED = "verbalized"
 
@@ -92,10 +95,9 @@ def prediction_table(results: Iterable[dict[str, Any]]) -> pd.DataFrame:
             *_votes(result, reading.label),
         ))  # fmt: skip
     columns = zip(*rows, strict=True) if rows else ((),) * len(COLUMNS)
-    # Typed: pandas would look at each value to find out what it is, and pandas 3 would make UTF-8 of every text, which
-    # a lone surrogate is not.
+    # Typed: pandas would look at each value to find out what it is.
     table = pd.DataFrame(
-        {name: pd.Series(values, dtype=TYPES.get(name, object)) for name, values in zip(COLUMNS, columns, strict=True)}
+        {name: np.array(values, dtype=TYPES.get(name, object)) for name, values in zip(COLUMNS, columns, strict=True)}
     )
     table["published_confidence"] = table["published_confidence"].clip(0.0, 1.0)
     return table

@@ -155,8 +155,7 @@ def _each_sample_once(table: pd.DataFrame, doubts: Doubts) -> pd.DataFrame:
     named = table["named"].to_numpy(dtype=bool)
     repeated = named & ids.where(named).duplicated().to_numpy(dtype=bool)
     seen = dict.fromkeys(ids[named], 1)
-    made = [name if own else unique_id(name, seen) for name, own in zip(ids, named, strict=True)]
-    table["sample_id"] = pd.Series(made, index=table.index, dtype=object)
+    table["sample_id"] = [name if own else unique_id(name, seen) for name, own in zip(ids, named, strict=True)]
     for doubt, rows in ((REPEATED, repeated), (SAME_CONTENT, (table["sample_id"] != ids).to_numpy(dtype=bool))):
         if rows.any():
             doubts.add(doubt, f"line {table['line_number'][rows].iloc[0]}", int(rows.sum()))

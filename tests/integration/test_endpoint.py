@@ -32,7 +32,8 @@ def server(tmp_path_factory):
     port = free_port()
     log = tmp_path_factory.mktemp("server") / "serve.log"
     command = [
-        sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(TOY_CHECKPOINT),
+        # Not `vllm serve`, which asks for a package of the name vllm: the one for CPUs has another.
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(TOY_CHECKPOINT),
         "--host", "127.0.0.1", "--port", str(port), "--served-model-name", "toy", "--api-key", KEY,
         "--dtype", "float32", "--enforce-eager", "--max-model-len", "4096", "--max-num-seqs", "16",
         "--max-num-batched-tokens", "65536", "--limit-mm-per-prompt", '{"image": 1, "video": 0}',
