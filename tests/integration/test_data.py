@@ -22,6 +22,7 @@ from scripts.data.convert import main as convert_main
 from scripts.data.convert import stratified
 from scripts.data.samples import BrokenSample, read_samples, reward_problem
 from tests.helpers.commands import TOY_CHECKPOINT, read_jsonl, run, write_jsonl
+from tests.helpers.verl_process import read_rows
 from train.cus_reward import compute_score
 
 QUESTION = "Which emotion might this image evoke? Choose the most likely one from [joy, fear]."
@@ -281,17 +282,15 @@ READ_BY_SWIFT = """
 import json, sys
 sys.path.insert(0, "train")
 import swift_plugins
-from swift.llm import get_model_tokenizer, get_template, load_dataset
-_, processor = get_model_tokenizer(sys.argv[1], load_model=False, model_type="qwen2_5_vl")
-template = get_template(processor.model_meta.template, processor, default_system="You are a helpful assistant.")
-template.set_mode("train")
+from tests.helpers.ms_swift import load_dataset, training_template
+template = training_template(sys.argv[1])
 train, _ = load_dataset(sys.argv[2], split_dataset_ratio=0, num_proc=1)
-image_token = processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
+image_token = template.tokenizer.convert_tokens_to_ids("<|image_pad|>")
 for row in train:
     encoded = template.encode(row)
     learned = [token for token in encoded["labels"] if token != -100]
     tokens = encoded["input_ids"]
-    print("row", json.dumps([tokens.count(image_token), len(tokens), processor.tokenizer.decode(learned)]))
+    print("row", json.dumps([tokens.count(image_token), len(tokens), template.tokenizer.decode(learned)]))
 """
 
 
@@ -309,27 +308,6 @@ def test_ms_swifts_own_loader_and_processor_read_every_converted_row(folder, tmp
         assert checker.length(sample, image_tokens) == length  # what check_data calls too long
 
 
-READ_BY_VERL = """
-import json, sys
-from omegaconf import OmegaConf
-from verl.utils import hf_processor, hf_tokenizer
-from verl.utils.dataset.rl_dataset import RLHFDataset
-config = OmegaConf.create({"max_prompt_length": 4096, "filter_overlong_prompts": True, "truncation": "error",
-                           "filter_overlong_prompts_workers": 1, "cache_dir": sys.argv[2]})
-for path in sys.argv[3:]:
-    dataset = RLHFDataset(path, hf_tokenizer(sys.argv[1]), config, hf_processor(sys.argv[1]))
-    for row in dataset:
-        image, = row["multi_modal_data"]["image"]
-        tokens = int((row["input_ids"] == dataset.processor.image_token_id).sum())
-        print("row", json.dumps([row["data_source"], row["reward_model"]["ground_truth"], image.size, tokens]))
-"""
-
-
-def read_by_verl(tmp_path, *paths):
-    done = run(sys.executable, "-c", READ_BY_VERL, TOY_CHECKPOINT, tmp_path / "cache", *paths)
-    return [json.loads(line[4:]) for line in done.stdout.splitlines() if line.startswith("row ")]
-
-
 def test_verls_own_data_set_reads_every_converted_row_by_address_and_embedded(folder, tmp_path):
     """Toy budget and the published one: verl's images and image tokens follow the file's budget."""
     source = write_jsonl(folder / "to verl.jsonl", layouts(folder).values())
@@ -337,7 +315,9 @@ def test_verls_own_data_set_reads_every_converted_row_by_address_and_embedded(fo
     assert convert("verl", source, tmp_path / "address.parquet", *toy) == 0
     assert convert("verl", source, tmp_path / "embedded.parquet", "--embed", *toy) == 0
     run("-m", "scripts.data.convert", "verl", source, tmp_path / "published.parquet")
-    rows = read_by_verl(tmp_path, *(tmp_path / f"{name}.parquet" for name in ("address", "embedded", "published")))
+    rows = read_rows(
+        tmp_path / "cache", *(tmp_path / f"{name}.parquet" for name in ("address", "embedded", "published"))
+    )
     n = len(layouts(folder))
     assert rows[: 2 * n] == [["emocaliber", "joy", [84, 84], 9]] * (2 * n)
     # verl resizes to 256 image tokens; the toy model's own processor then brings them into its budget.
@@ -375,7 +355,7 @@ ODD_COLUMNS = {  # of row i
 
 COUNT_BY_SWIFT = """
 import sys
-from swift.llm import load_dataset
+from tests.helpers.ms_swift import load_dataset
 for path in sys.argv[1:]:
     train, _ = load_dataset(path, split_dataset_ratio=0, num_proc=1)
     print("rows", len(train), all(row["images"] and row["messages"] for row in train))

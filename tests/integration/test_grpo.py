@@ -1,34 +1,20 @@
 """Stage 3 by verl's own trainer with vLLM rollouts on CPU, its data, its checkpoint, its curves."""
 
+import importlib.util
 import json
 import os
 import shutil
 import sys
-from importlib import metadata
 
 import pandas as pd
 import pytest
-from packaging.version import Version
 
 from inference.data.response import REASONING_STEPS
 from scripts.toy_world.follow import Follower
 from scripts.training_curves import training_curves
 from tests.helpers.commands import REPO, TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run, train_shortly, write_jsonl
+from tests.helpers.verl_process import ADAPTER, read_rows
 from train.cus_reward import compute_score
-
-READ_BY_VERL = """
-import json, sys
-from omegaconf import OmegaConf
-from verl.utils import hf_processor, hf_tokenizer
-from verl.utils.dataset.rl_dataset import RLHFDataset
-config = OmegaConf.create({"max_prompt_length": 144, "filter_overlong_prompts": True, "truncation": "error",
-                           "filter_overlong_prompts_workers": 1, "cache_dir": sys.argv[3]})
-dataset = RLHFDataset(sys.argv[2], hf_tokenizer(sys.argv[1]), config, hf_processor(sys.argv[1]))
-for row in dataset:
-    image, = row["multi_modal_data"]["image"]
-    tokens = int((row["input_ids"] == dataset.processor.image_token_id).sum())
-    print("row", json.dumps([row["data_source"], row["reward_model"]["ground_truth"], image.size, tokens]))
-"""
 
 SHARD_IN_TWO = """
 import sys
@@ -54,8 +40,7 @@ def test_verls_own_data_set_reads_every_row_with_its_image(short_training, tmp_p
     work, _ = short_training
     source = read_jsonl(work / "data" / "train.jsonl")
     parquet = work / "data" / "train.parquet"
-    done = run(sys.executable, "-c", READ_BY_VERL, TOY_CHECKPOINT, parquet, tmp_path)
-    rows = [json.loads(line[4:]) for line in done.stdout.splitlines() if line.startswith("row ")]
+    rows = read_rows(tmp_path, parquet, max_prompt_length=144)
     assert rows == [["emocaliber", row["ground_truth"], [84, 84], 9] for row in source]
 
 
@@ -63,9 +48,7 @@ def test_the_pixel_budget_of_the_parquet_file_reaches_verls_images(short_trainin
     work, _ = short_training
     budget = ("--min_pixels", 200704, "--max_pixels", 451584)
     run("-m", "scripts.data.convert", "verl", work / "data" / "validation.jsonl", tmp_path / "large.parquet", *budget)
-    read = READ_BY_VERL.replace("144", "1000")
-    done = run(sys.executable, "-c", read, TOY_CHECKPOINT, tmp_path / "large.parquet", tmp_path)
-    rows = [json.loads(line[4:]) for line in done.stdout.splitlines() if line.startswith("row ")]
+    rows = read_rows(tmp_path, tmp_path / "large.parquet", max_prompt_length=1000)
     assert [row[2] for row in rows] == [[448, 448]] * 4  # 256 × 28²
 
 
@@ -154,7 +137,7 @@ def test_the_curves_are_what_the_rollouts_say(short_training):
     run_folder = work / "runs" / "emocaliber"
     curves = pd.read_csv(run_folder / "training_curves.csv", index_col="step")
     assert list(curves.index) == [1, 2]
-    rows = read_jsonl(run_folder / "rollouts" / "2.jsonl")
+    rows = [compute_score(row["output"], row["gts"]) for row in read_jsonl(run_folder / "rollouts" / "2.jsonl")]
     formed = [row for row in rows if row["format_score"]]
     assert curves.loc[2, "reward"] == pytest.approx(sum(row["score"] for row in rows) / 16, rel=1e-4)
     assert curves.loc[2, "format_rate"] == pytest.approx(len(formed) / 16, rel=1e-4)
@@ -244,8 +227,7 @@ def test_the_template_asks_for_wandbs_key_before_it_starts(short_training, tmp_p
 
 
 def test_the_adapter_refuses_a_machine_with_a_gpu():
-    adapter = "verl_cpu" if Version(metadata.version("verl")) >= Version("0.9") else "verl_cpu_0_6"
-    code = f"import torch; torch.cuda.is_available = lambda: True; import scripts.toy_world.{adapter}"
+    code = f"import torch; torch.cuda.is_available = lambda: True; import {ADAPTER}"
     done = run(sys.executable, "-c", code, check=False)
     assert done.returncode != 0
     assert "for machines without a GPU" in done.stderr
@@ -265,6 +247,34 @@ def test_the_progress_bar_follows_both_frameworks_and_sees_a_run_that_stops_earl
     again = Follower("stage3")
     again.read("Stage 3 is finished: output/emocaliber/global_step_2. Nothing is left to train\n")
     assert again.finished
+
+
+@pytest.mark.long
+def test_verl_without_a_reward_s_path_calls_the_copy_that_was_installed_into_it(tmp_path):
+    """The copy pays 2 more than the file in train/, so that it is seen which of them was called."""
+    shutil.copytree(importlib.util.find_spec("verl").submodule_search_locations[0], tmp_path / "verl")
+    run("bash", REPO / "scripts" / "install_reward.sh", tmp_path)
+    copy = tmp_path / "verl" / "utils" / "reward_score" / "cus_reward.py"
+    text = copy.read_text()
+    assert text.count('"score": 1.0 +') == 1
+    copy.write_text(text.replace('"score": 1.0 +', '"score": 3.0 +'))
+
+    data = tmp_path / "data"
+    run("-m", "scripts.toy_world.generate", "--output_dir", data, "--stage3", "8", "--processes", "1")
+    run("-m", "scripts.data.convert", "verl", data / "stage3.jsonl", data / "stage3.parquet")
+    settings = {
+        "python": sys.executable, "verl_path": tmp_path, "reward_path": "null", "model": TOY_CHECKPOINT, "threads": 1,
+        "dataset": data / "stage3.parquet", "validation": data / "stage3.parquet", "output_dir": tmp_path / "out",
+        "batch_size": 4, "rollouts": 2, "mini_batch_size": 4, "micro_batch_size": 8, "max_steps": 1,
+    }  # fmt: skip
+    environment = {**os.environ, **{name: str(value) for name, value in settings.items()}}
+    run("bash", REPO / "scripts" / "toy_world" / "stage3_cpu.sh", env=environment)
+    rollouts = read_jsonl(tmp_path / "out" / "rollouts" / "1.jsonl")
+    assert len(rollouts) == 8
+    rewards = [compute_score(row["output"], row["gts"]) for row in rollouts]
+    expected = [reward["score"] + 2 * reward["format_score"] for reward in rewards]
+    assert [row["score"] for row in rollouts] == pytest.approx(expected, rel=1e-6)
+    assert any(reward["format_score"] for reward in rewards)
 
 
 @pytest.mark.long

@@ -7,6 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from tests.helpers.commands import REPO, TOY_CHECKPOINT, run
+from tests.helpers.verl_process import validate
 
 SCRIPT = REPO / "train" / "one_gpu_example.sh"
 
@@ -18,26 +19,26 @@ def one_gpu(stage, **settings):
 
 @pytest.mark.parametrize(("stage", "rate"), [("1", 1e-4), ("2", 4e-5)])
 def test_ms_swift_takes_the_adapters_settings(stage, rate):
-    from swift.llm import TrainArguments
     from transformers import HfArgumentParser
+
+    from tests.helpers.ms_swift import SftArguments
 
     words = one_gpu(stage, print="true", dataset=SCRIPT, model=TOY_CHECKPOINT).stdout.splitlines()
     launcher, options = words[: words.index("--")], words[words.index("--") + 1 :]
     assert launcher[launcher.index("--num_processes") + 1] == "1"
     assert not any("fsdp" in word for word in launcher)
     # Only taken apart: making the argument object would ask for a GPU.
-    parsed, unknown = HfArgumentParser([TrainArguments]).parse_known_args(options)
+    parsed, unknown = HfArgumentParser([SftArguments]).parse_known_args(options)
     assert unknown == []
-    assert (parsed.train_type, parsed.lora_rank, parsed.lora_alpha) == ("lora", 32, 64)
+    tuner = getattr(parsed, "tuner_type", None) or parsed.train_type
+    assert (tuner, parsed.lora_rank, parsed.lora_alpha) == ("lora", 32, 64)
     assert (parsed.per_device_train_batch_size, parsed.gradient_accumulation_steps) == (1, 128)
     assert parsed.learning_rate == rate
 
 
 def test_verl_takes_the_reduced_third_stage():
-    from verl.utils.config import validate_config
-
     config = OmegaConf.create(one_gpu("3", print="true", model="/m", dataset="/d", validation="/v").stdout)
-    validate_config(config, use_reference_policy=True, use_critic=False)
+    validate(config)
     assert (config.actor_rollout_ref.model.lora_rank, config.trainer.n_gpus_per_node) == (32, 1)
     assert (config.data.train_batch_size, config.actor_rollout_ref.rollout.n) == (16, 4)
     assert config.actor_rollout_ref.actor.fsdp_config.param_offload

@@ -15,13 +15,11 @@ import json, os, sys
 if sys.argv[2] == "fixed":
     sys.path.insert(0, "train")
     import swift_plugins
-from swift.llm import get_model_tokenizer, get_template
-_, processor = get_model_tokenizer(sys.argv[1], load_model=False, model_type="qwen2_5_vl")
-template = get_template(processor.model_meta.template, processor, default_system="You are a helpful assistant.")
-template.set_mode("train")
+from tests.helpers.ms_swift import training_template
+template = training_template(sys.argv[1])
 row = json.loads(open(sys.argv[3]).readline())
 encoded = template.encode({"messages": row["messages"], "images": row["images"]})
-image_token = processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
+image_token = template.tokenizer.convert_tokens_to_ids("<|image_pad|>")
 print("tokens", encoded["input_ids"].count(image_token), int(encoded["image_grid_thw"].prod()) // 4)
 """
 
@@ -65,7 +63,7 @@ def test_a_killed_stage_resumes_from_its_last_checkpoint_and_ends_with_the_same_
         "python": sys.executable, "model": work / "models" / "base", "dataset": work / "data" / "stage1.jsonl",
         "output_dir": interrupted, "learning_rate": "2e-3", "use_cpu": "true", "batch_size": 16, "accumulation": 1,
         "freeze_vit": "false", "freeze_aligner": "false", "workers": 0, "split_dataset_ratio": 0, "save_steps": 2,
-        "logging_steps": 1, "swift_args": "--seed 3", "MIN_PIXELS": 3136, "MAX_PIXELS": 12544,
+        "logging_steps": 1, "swift_args": "--seed 3", "MIN_PIXELS": 3136, "MAX_PIXELS": 12544, "OMP_NUM_THREADS": 1,
     }  # fmt: skip
     environment = {**os.environ, **{name: str(value) for name, value in settings.items()}}
     done = run("bash", REPO / "train" / "step1_example.sh", env=environment)
@@ -109,13 +107,14 @@ def test_a_template_names_what_is_missing_before_anything_starts(tmp_path, stage
 
 PARSE = """
 import sys
-from swift.llm import TrainArguments
 from swift.utils import parse_args
-arguments, unknown = parse_args(TrainArguments, sys.argv[1:])
+from tests.helpers.ms_swift import SftArguments
+arguments, unknown = parse_args(SftArguments, sys.argv[1:])
 assert not unknown, unknown
+print("value", "train_type", repr(getattr(arguments, "tuner_type", None) or arguments.train_type))
 for name in ("learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs",
              "max_length", "warmup_ratio", "logging_steps", "eval_steps", "save_steps", "save_total_limit",
-             "dataloader_num_workers", "train_type", "freeze_vit", "freeze_aligner", "system",
+             "dataloader_num_workers", "freeze_vit", "freeze_aligner", "system",
              "gradient_checkpointing", "gradient_checkpointing_kwargs", "attn_impl"):
     print("value", name, repr(getattr(arguments, name)))
 """

@@ -166,8 +166,8 @@ SWIFT = """
 import os, sys
 from importlib.machinery import SourceFileLoader
 SourceFileLoader("swift_plugins", sys.argv[2]).load_module()
-from swift.llm import get_model_tokenizer
-get_model_tokenizer(sys.argv[1], load_model=False, model_type="qwen2_5_vl", use_hf=True)
+from tests.helpers.ms_swift import get_model_processor
+get_model_processor(sys.argv[1], load_model=False, model_type="qwen2_5_vl", use_hf=True)
 """
 
 
