@@ -39,8 +39,12 @@ SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"] + [
     f"<|{name}|>" for name in ("vision_start", "vision_end", "vision_pad", "image_pad", "video_pad")
 ]
 TAG_TOKENS = [f"<{slash}{tag}>" for tag in ("think", *REASONING_STEPS, "answer", "confidence") for slash in ("", "/")]
-# Qwen2's way of cutting text before byte-pair merges: words with their space, single digits, punctuation.
-WORD_PATTERN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+# Qwen2's way of cutting text before byte-pair merges: contractions, words with their space, single digits, punctuation.
+# It is exactly Qwen2's: transformers 5 takes that one for a tokenizer of its class, whatever the file says.
+WORD_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 # The loop over message['content'] is written out, not in a macro: vLLM's server reads the
 # template's syntax tree to learn that a content may be a list, and would join its items otherwise.
