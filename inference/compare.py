@@ -3,12 +3,14 @@
     python -m inference.compare infer_results/cold_start infer_results/emocaliber
     python -m inference.compare infer_results/emocaliber --published
         one run beside the published tables: is each published number within its interval?
+    python -m inference.compare infer_results/emocaliber --replaced infer_results/emocaliber_grey [more runs]
+        beside runs of the same with replace_images: how much of accuracy and confidence comes from the image?
 
 Reads the runs' merged.jsonl (evaluate first). Both runs must have answered the same samples;
 those that only one has are counted and left out. Both are judged in the same resamples of the
 images (``inference.metrics.bootstrap``), so that what is hard for both cancels. Writes comparison.tsv
 and the plot ``comparison`` (``--formats png pdf svg``) into ``--output_dir`` (default:
-RUN_B/compared_with_<RUN_A>).
+RUN_B/compared_with_<RUN_A>). With ``--replaced`` it writes image_reliance.tsv into RUN_A.
 """
 
 from __future__ import annotations
@@ -24,15 +26,19 @@ import numpy as np
 import pandas as pd
 
 from inference.common.terminal import plain_output
+from inference.data.replacement import SHOWN
 from inference.metrics.bootstrap import ALPHA, LEVEL, Cells, drawn_together, holm, interval, resampled, two_sided_p
 from inference.metrics.calibration import ERRORS
 from inference.metrics.comparison import PUBLISHED_FOLDER, published_comparison
 from inference.metrics.corrected import apart_note, estimate_rows, slices
+from inference.metrics.image_reliance import image_reliance, reliance_text, reliance_tsv
 from inference.metrics.results import Results, read_file
 from inference.metrics.rows import METRICS, short_name
+from inference.runs.folder import compare as differing
+from inference.runs.folder import read_run
 from inference.runs.shards import atomic_write
 
-# Metrics that are compared, most asked for first; True where more is better.
+# Metrics that are compared, most asked for first; True where more is better, None where neither is.
 COMPARED = {
     "accuracy": True,
     "macro_accuracy": True,
@@ -46,6 +52,7 @@ COMPARED = {
     "coverage_at_10_risk": True,
     "format_rate": True,
     "confidence_rate": True,
+    "mean_confidence": None,
 }
 DRAWN = ("accuracy", "ece", "brier", "roc_auc")
 
@@ -78,6 +85,8 @@ class Difference:
     def verdict(self) -> str:
         if not self.p_holm < ALPHA:
             return ""
+        if COMPARED[self.metric] is None:
+            return "higher" if self.difference > 0 else "lower"
         return "better" if (self.difference > 0) == COMPARED[self.metric] else "worse"
 
 
@@ -120,6 +129,81 @@ def paired_table(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
             f"{row['task_b']}, {row['truth_b']} in run B: expected the same task and label"
         )
     return both.rename(columns={"truth_a": "truth", "task_a": "task"}).drop(columns=["truth_b", "task_b"])
+
+
+def aligned_runs(runs: dict[str, Results]) -> dict[str, Results]:
+    """The runs with the samples that all of them answered, in the first one's order.
+
+    Raises:
+        ComparisonError: as ``paired_table``, of the first run with each other one.
+    """
+    own, *others = runs.values()
+    common = set(own.table["sample_id"])
+    for run in others:
+        common &= set(paired_table(own.table, run.table)["sample_id"])
+    order = [sample_id for sample_id in own.table["sample_id"] if sample_id in common]
+    if not order:
+        raise ComparisonError("there is no sample that every run has answered")
+    return {
+        name: replace(run, table=run.table.set_index("sample_id", drop=False).loc[order].reset_index(drop=True))
+        for name, run in runs.items()
+    }
+
+
+def check_replaced(own: Path, others: Sequence[Path], runs: Sequence[Results]) -> list[str]:
+    """How each run's images were replaced, in the order of ``others``.
+
+    Raises:
+        ComparisonError: when it is not so in one of the others, or is in the first run.
+    """
+    kinds = [set(run.table["replaced"]) for run in runs]
+    if kinds[0] - {None}:
+        raise ComparisonError(f"{own}: expected a run that saw its own images")
+    for folder, kind in zip(others, kinds[1:], strict=True):
+        if len(kind) != 1 or kind == {None}:
+            raise ComparisonError(f"{folder}: expected a run of one replace_images ({', '.join(SHOWN)}) alone")
+    return [next(iter(kind)) for kind in kinds[1:]]
+
+
+def other_differences(a: Path, b: Path) -> list[str]:
+    """What differs between two runs by their run.json, but for their images."""
+    known = [read_run(folder) for folder in (a, b)]
+    if None in known:
+        return []
+    lines = differing(*(run["identity"] for run in known))
+    return [line for line in lines if not line.startswith("settings.replace_images ")]
+
+
+def compare_replaced(own: Path, others: Sequence[Path], n_resamples: int, seed: int) -> tuple[str, str]:
+    """(text, tsv) of what ``image_reliance`` finds.
+
+    Raises:
+        ComparisonError, OSError: what keeps the runs from being compared.
+    """
+    folders = [own, *others]
+    runs = [read_evaluated(folder) for folder in folders]
+    lines = [f"own: {own}"]
+    named = {"own": runs[0]}
+    for folder, run, how in zip(others, runs[1:], check_replaced(own, others, runs), strict=True):
+        name = how if how not in named else f"{how} ({folder.name})"
+        if name in named:
+            raise ComparisonError(f"{folder}: expected each run once")
+        named[name] = run
+        lines.append(f"{name}: {folder}, {SHOWN[how]}")
+        lines += [f"CHECK: {name}: {line}, beside own" for line in other_differences(own, folder)]
+    aligned = aligned_runs(named)
+    n = len(aligned["own"].table)
+    left_out = ", ".join(f"{len(run.table) - n} of {name}" for name, run in named.items())
+    lines.append(f"{n} samples that every run answered; left out: {left_out}")
+    found = image_reliance({name: run.table for name, run in aligned.items()}, n_resamples, seed)
+    notes = [*runs[0].notices, *apart_note(apart_rows(aligned["own"].table))]
+    head = [f"NOTE: {note}" for note in notes]
+    return "\n".join([*head, *lines, "", reliance_text(found, n_resamples)]), reliance_tsv(found)
+
+
+def apart_rows(table: pd.DataFrame) -> int:
+    """How many rows a resample draws one by one although others name their image."""
+    return drawn_together(table["task"], table["image"])[1]
 
 
 def _view(cells: Cells, run: str) -> Cells:
@@ -198,7 +282,7 @@ def comparison_text(found: list[Difference], name_a: str, name_b: str, n_resampl
     for metric, higher in COMPARED.items():
         items = [item for item in found if item.metric == metric]
         if items:
-            direction = "higher" if higher else "lower"
+            direction = {True: "higher", False: "lower", None: "neither"}[higher]
             lines += ["", f"{METRICS[metric][0].strip()} ({direction} is better)"]
             lines.append(f"  {'':<15} {'A':>7} {'B':>7} {'B - A':>8}  {'interval':<18} {'p':>6}")
         for item in items:
@@ -246,19 +330,33 @@ def main() -> None:
     parser.add_argument(
         "--published", type=Path, nargs="?", const=PUBLISHED_FOLDER, help="hold RUN_A's (or B's) metrics against these"
     )
+    parser.add_argument(
+        "--replaced", type=Path, nargs="+", metavar="RUN", help="runs like RUN_A but for replace_images"
+    )
     parser.add_argument("--n_resamples", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output_dir", type=Path)
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=["png"], help="of the plot, one or more")
     args = parser.parse_args()
-    if args.run_b is None and args.published is None:
-        parser.error("expected a second run, or --published")
+    if args.run_b is None and args.published is None and args.replaced is None:
+        parser.error("expected a second run, --published or --replaced")
     if args.n_resamples < 100:
         parser.error(f"--n_resamples: expected at least 100, got {args.n_resamples}")
     try:
+        if args.replaced is not None:
+            text, tsv = compare_replaced(args.run_a, args.replaced, args.n_resamples, args.seed)
+            output_dir = args.output_dir or args.run_a
+            output_dir.mkdir(parents=True, exist_ok=True)
+            with atomic_write(output_dir / "image_reliance.tsv") as handle:
+                handle.write(tsv)
+            print(text)
+            print(f"file: {output_dir / 'image_reliance.tsv'}")
+            if args.run_b is None and args.published is None:
+                return
         runs = [read_evaluated(run) for run in (args.run_a, args.run_b) if run is not None]
         for note in sorted({note for run in runs for note in run.notices}):
-            print(f"NOTE: {note}")
+            names = [name for name, run in zip("AB", runs, strict=False) if note in run.notices]
+            print("NOTE: " + (f"run {names[0]}: " if len(names) < len(runs) else "") + note)
         for name, run in zip("AB", runs, strict=False):
             for doubt in run.all_doubts():
                 print(f"CHECK: run {name}: {doubt}")
@@ -266,7 +364,7 @@ def main() -> None:
             table = paired_table(*(run.table for run in runs))
             only = [len(run.table) - len(table) for run in runs]
             print(f"{len(table)} samples in both runs; left out: {only[0]} only in A, {only[1]} only in B")
-            for note in apart_note(drawn_together(table["task"], table["image"])[1]):
+            for note in apart_note(apart_rows(table)):
                 print(f"NOTE: {note}")
             found = differences(table, args.n_resamples, args.seed)
             output_dir = args.output_dir or args.run_b / f"compared_with_{args.run_a.resolve().name}"

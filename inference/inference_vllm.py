@@ -25,7 +25,7 @@ from inference.engines.load import check_model
 from inference.runs.folder import OVERWRITE, REFUSE, RESUME_ANYWAY, prepare
 from inference.runs.settings import add_settings, add_share_arguments, check_share, describe_run, parsed_settings
 from inference.runs.shards import ShardBusy
-from inference.runs.worker import HopelessData, check_labels_of, end_with, images_of_run, infer
+from inference.runs.worker import HopelessData, check_labels_of, end_with, images_of_run, infer, replaced_images
 
 log = logging.getLogger("inference")
 
@@ -72,7 +72,7 @@ def main() -> None:
             check_model(settings)
             prepare(args.output_path, describe_run(settings, args.data_path, args.output_path), args.on_change)
             # What is said about them, the workers say in their logs only.
-            images_of_run(settings, args.data_path, args.image_root)
+            replaced_images(settings, args.data_path, images_of_run(settings, args.data_path, args.image_root))
         else:
             share = (args.index, args.n_shards, args.limit)
             images = (args.image_root, args.image_workers)

@@ -200,7 +200,7 @@ def split_labels(text: str) -> list[str]:
 
 def add_predictor_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``add_settings`` with the defaults of a single image, and the recalibration."""
-    add_settings(parser)
+    add_settings(parser, without=["replace_images"])
     parser.add_argument("--recalibration", metavar="FILE", help="show the confidence through this fitted map, too")
     # None: not given; then the checkpoint decides, in load_predictor.
     parser.set_defaults(

@@ -18,6 +18,7 @@ from itertools import islice
 from PIL import Image
 
 from inference.data.images import ImageError, ImageSource
+from inference.data.replacement import ReplacedImages
 from inference.data.vecbench import Record
 
 Loaded = tuple[Record, Image.Image | ImageError]
@@ -34,10 +35,19 @@ class ImageLoader:
         ahead: images that are decoded or being decoded and not yet taken.
         in_order: deliver in the records' order and wait for each. Otherwise what is ready comes
             first, so that one slow image (a photo of 100 megapixels, a slow server) delays no other.
+        replaced: what is delivered in place of the records' own images.
     """
 
-    def __init__(self, source: ImageSource, workers: int = 4, ahead: int = 64, in_order: bool = False):
+    def __init__(
+        self,
+        source: ImageSource,
+        workers: int = 4,
+        ahead: int = 64,
+        in_order: bool = False,
+        replaced: ReplacedImages | None = None,
+    ):
         self.source = source
+        self.replaced = replaced
         self.ahead = max(1, ahead)
         self.in_order = in_order
         self.pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="image")
@@ -59,7 +69,9 @@ class ImageLoader:
     def _submit(self, records: Iterable[Record]) -> Iterator[tuple[Record, Future[Image.Image]]]:
         last: tuple[Record, Future[Image.Image]] | None = None
         for record in records:
-            if last is None or last[0].image != record.image:
+            if self.replaced is not None:
+                last = (record, self.pool.submit(self.replaced.load, record))
+            elif last is None or last[0].image != record.image:
                 last = (record, self.pool.submit(self.source.load, record.image))
             yield record, last[1]
 

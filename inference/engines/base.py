@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from PIL import Image
 
 from inference.data.images import PixelBudget
+from inference.data.replacement import SHOWN
 
 NOTICE_FILE = "notice.txt"
 IDLE_SECONDS = 0.005  # until an engine that has nothing to do asks for requests again
@@ -54,6 +55,9 @@ class EngineSettings:
     logprobs: bool = setting(True, "leave out the tokens' log-probabilities", decisive=True)
     min_pixels: int = setting(PixelBudget.min_pixels, "of an image; default: 256 image tokens", decisive=True)
     max_pixels: int = setting(PixelBudget.max_pixels, "of an image; default: 576 image tokens", decisive=True)
+    replace_images: str = setting(
+        "", "what the model sees in place of each image; empty: the image", decisive=True, choices=("", *SHOWN)
+    )
     max_model_len: int = setting(4096, "prompt and response together, in tokens", decisive=True)
     max_num_seqs: int = setting(0, "requests in one batch, or under way at an endpoint; 0 leaves it to the engine")
     gpu_memory_utilization: float = setting(0.9, "share of a GPU's memory that vllm takes")

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from inference.data.doubts import label_doubt
+from inference.data.replacement import SHOWN
 from inference.data.response import UNKNOWN, Reading, normal_label, read_response
 from inference.data.vecbench import GROUPS, TASKS, canonical_task, group_of, image_of
 
@@ -44,7 +45,7 @@ TYPES = dict.fromkeys(("published_confidence", *(column for _, column in SOURCES
 TYPES |= dict.fromkeys(("published_confidence_unreadable", "well_formed", "cut_off"), bool)
 COLUMNS = (
     "sample_id", "task", "group", "image", "truth", "published_truth", "label_doubt", "cut_off", *Reading._fields,
-    "answer_probability", "token_probability", "agreement", "majority_label", "agreement_of_majority",
+    "answer_probability", "token_probability", "agreement", "majority_label", "agreement_of_majority", "replaced",
 )  # fmt: skip
 
 
@@ -73,13 +74,20 @@ def _votes(result: dict[str, Any], first: str) -> tuple[float, str, float]:
     return labels.count(first) / len(labels), winner, votes / len(labels)
 
 
+def _replaced(result: dict[str, Any]) -> str | None:
+    """How the record's image was replaced, a key of ``SHOWN``; None where the model saw the image."""
+    how = result.get("replace_images")
+    return how if isinstance(how, str) and how in SHOWN else None
+
+
 def prediction_table(results: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """Read each response once: one row per sample, in order.
 
     Columns: sample_id, task, group (None outside VECBench), image (None when it is not named), truth
     (of ``normal_label``) and published_truth (lower-cased), label_doubt, cut_off (by the limit of new
-    tokens), the fields of ``Reading``, and the columns of ``SOURCES``. Confidences are floats in [0, 1] with NaN
-    where there is none; the published one is clipped. ``answer_probability`` is the product of the answer tokens'
+    tokens), the fields of ``Reading``, the columns of ``SOURCES``, and replaced (how its image was, a key of
+    ``SHOWN``; None where the model saw it). Confidences are floats in [0, 1] with NaN where there is none; the
+    published one is clipped. ``answer_probability`` is the product of the answer tokens'
     probabilities, ``token_probability`` the geometric mean over the whole response (Malinin & Gales, 2021:
     length-normalised).
     """
@@ -92,7 +100,7 @@ def prediction_table(results: Iterable[dict[str, Any]]) -> pd.DataFrame:
             normal_label(truth), truth.lower(), label_doubt(truth, tuple(candidates)),
             result.get("finish_reason") == "length", *reading,
             _probability(result.get("answer_log_probability")), _probability(result.get("mean_log_probability")),
-            *_votes(result, reading.label),
+            *_votes(result, reading.label), _replaced(result),
         ))  # fmt: skip
     columns = zip(*rows, strict=True) if rows else ((),) * len(COLUMNS)
     # Typed: pandas would look at each value to find out what it is.

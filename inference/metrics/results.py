@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from inference.common.json_lines import decode_line, refuse_other_formats
 from inference.data.doubts import Doubts, task_doubt
+from inference.data.replacement import replacement_note
 from inference.data.vecbench import unique_id
 from inference.metrics.result_lines import check_result, pieces_of, read_lines, read_piece
 from inference.runs.shards import SHARD_PATTERN, is_result, shard_paths, to_line
@@ -110,7 +111,8 @@ def _read(paths: list[Path]) -> tuple[Results, list[Failure]]:
                 results.candidates[task] = list(dict.fromkeys([*known, *labels]))
     if tables:
         results.table = pd.concat(tables, ignore_index=True)
-    results.notices, results.models = sorted(notices), sorted(models)
+    replaced = replacement_note(set(results.table["replaced"]))
+    results.notices, results.models = [*([replaced] if replaced else []), *sorted(notices)], sorted(models)
     return results, failures
 
 

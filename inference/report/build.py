@@ -27,6 +27,7 @@ from inference.common.redaction import redact
 from inference.common.storage import explain
 from inference.common.terminal import plain_output
 from inference.data.images import ImageError, ImageSource, add_image_root_argument, data_images
+from inference.data.replacement import SHOWN
 from inference.data.response import REASONING_STEPS, reasoning_steps
 from inference.data.vecbench import GROUPS, TASKS, canonical_task, content_id, group_of, image_of, images_in
 from inference.metrics.prediction_table import SOURCES, VERBALIZED
@@ -90,11 +91,11 @@ def _common(result: dict[str, Any]) -> dict[str, Any]:
 
 def answered_samples(results: Results) -> list[dict[str, Any]]:
     """One object per response, read by the corrected protocol as ``prediction_table`` has it."""
-    columns = ("label", "confidence", "truth", "published_label", "well_formed")
+    columns = ("label", "confidence", "truth", "published_label", "well_formed", "replaced")
     others = {name: results.table[column] for name, (_, column) in SOURCES.items() if name != VERBALIZED}
     rows = zip(results.lines(), *(results.table[name] for name in columns), *others.values(), strict=True)
     samples = []
-    for line, label, confidence, truth, published, well_formed, *values in rows:
+    for line, label, confidence, truth, published, well_formed, replaced, *values in rows:
         result, _ = decode_line(line)
         found = reasoning_steps(result["response"])
         samples.append(
@@ -110,6 +111,7 @@ def answered_samples(results: Results) -> list[dict[str, Any]]:
                 "response": result["response"],
                 "finish": str(result.get("finish_reason") or ""),
             }
+            | ({} if replaced is None else {"shown": _shown(result.get("image_shown") or SHOWN[replaced])})
         )
     return samples
 
@@ -124,6 +126,12 @@ def failed_samples(failures: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return samples
 
 
+def _shown(reference: Any) -> str:
+    """An image's path or URL as the page names it."""
+    text = str(reference)
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
+
+
 def attach_images(samples: list[dict[str, Any]], found: dict[str, str | ImageError] | None) -> list[str]:
     """Give each sample the index of its small copy, or why it has none; returns the copies."""
     index: dict[str, int] = {}
@@ -134,8 +142,8 @@ def attach_images(samples: list[dict[str, Any]], found: dict[str, str | ImageErr
             sample["thumbnail"] = index.setdefault(result, len(index))
         elif found is not None:
             sample["problem"] = redact(str(result)) if result else "the record names no image"
-        if reference is not None and len(reference) > MAX_SHOWN:
-            sample["image"] = reference[:MAX_SHOWN] + "…"
+        if reference is not None:
+            sample["image"] = _shown(reference)
     return list(index)
 
 

@@ -171,8 +171,9 @@ def trace_line(run: dict[str, Any]) -> str:
     checkpoint = run["checkpoint"]
     model = checkpoint.get("sha256", checkpoint.get("name", "an endpoint's"))[:40]
     settings = run["settings"]
+    replaced = f", images replaced by {settings['replace_images']}" if settings.get("replace_images") else ""
     changed = " (inputs or settings changed under way, see run.json)" if run["changed_under_way"] else ""
     return (
         f"run {run['run_id'][:16]}: data {run['data']['sha256'][:16]}, checkpoint {model[:16]}, "
-        f"seed {settings['seed']}, temperature {settings['temperature']:g}{changed}"
+        f"seed {settings['seed']}, temperature {settings['temperature']:g}{replaced}{changed}"
     )

@@ -44,7 +44,8 @@ def complete(settings: MutableMapping[str, str]) -> None:
         settings["checkpoint"] = ""
     settings["model_name"] = settings["model_name"] or Path(settings["checkpoint"]).name
     data_folder, model = Path(os.path.realpath(data)).parent.name, Path(settings["model_name"]).name
-    experiment = settings["experiment_name"] or f"{data_folder}_{data.name.removesuffix('.jsonl')}_{model}"
+    replaced = f"_{settings['replace_images']}" if settings.get("replace_images") else ""
+    experiment = settings["experiment_name"] or f"{data_folder}_{data.name.removesuffix('.jsonl')}_{model}{replaced}"
     settings["output_path"] = settings["output_path"] or f"{settings['cur_path']}/infer_results/{experiment}"
     if not data.is_file():
         raise ValueError(f"No file at data_path={data}. Set data_path to a JSON-lines file of VECBench records.")

@@ -8,6 +8,7 @@ settings = parsed_settings(parser, parser.parse_args())
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,14 @@ from inference.runs.folder import Description, known_checkpoint_files
 from inference.runs.identity import checkpoint_identity, data_identity
 
 
-def add_settings(parser: argparse.ArgumentParser) -> None:
-    """An option for each field of ``EngineSettings``: ``--name VALUE``, ``--name`` or, if it is on, ``--no_name``."""
+def add_settings(parser: argparse.ArgumentParser, without: Sequence[str] = ()) -> None:
+    """An option for each field of ``EngineSettings``: ``--name VALUE``, ``--name`` or, if it is on, ``--no_name``.
+
+    ``without`` names those that a command has no use for.
+    """
     for field in fields(EngineSettings):
+        if field.name in without:
+            continue
         kind, text = type(field.default), field.metadata["help"]
         if kind is bool:
             name = f"--no_{field.name}" if field.default else f"--{field.name}"
@@ -34,7 +40,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 def parsed_settings(parser: argparse.ArgumentParser, args: argparse.Namespace) -> EngineSettings:
     """The options of ``add_settings``; settings that cannot work end the command in one line. None is not given."""
-    given = {field.name: getattr(args, field.name) for field in fields(EngineSettings)}
+    given = {field.name: getattr(args, field.name, None) for field in fields(EngineSettings)}
     try:
         return EngineSettings(**{name: value for name, value in given.items() if value is not None})
     except ValueError as error:
@@ -63,7 +69,10 @@ def decisive_settings(settings: EngineSettings) -> dict[str, Any]:
     # The same engine behind Ray gives the same responses.
     engine = settings.actor_engine if settings.engine == "ray" else settings.engine
     decisive = (field.name for field in fields(settings) if field.metadata["decisive"])
-    return {"engine": engine, **{name: getattr(settings, name) for name in decisive}}
+    values = {"engine": engine, **{name: getattr(settings, name) for name in decisive}}
+    if not settings.replace_images:  # not named where images are the records' own, so that older runs can go on
+        del values["replace_images"]
+    return values
 
 
 def describe_run(settings: EngineSettings, data_path: str, output_path: str) -> Description:

@@ -27,6 +27,7 @@ from inference.data.doubts import UNMATCHABLE, most_frequent_error, record_doubt
 from inference.data.images import ImageError, ImageSource, data_images
 from inference.data.loader import ImageLoader, Loaded
 from inference.data.prompts import chat_messages
+from inference.data.replacement import ReplacedImages
 from inference.data.vecbench import BrokenRecord, Record, images_in, read_records
 from inference.engines.base import Engine, EngineSettings, Output, Request, checkpoint_notice
 from inference.engines.load import load_engine
@@ -36,14 +37,16 @@ from inference.runs.shards import ShardWriter, finished_samples
 
 log = logging.getLogger("inference")
 
+STALE = ("response", "error", "replace_images", "image_shown")  # of a data file that holds results of another run
+
 
 class HopelessData(ValueError):
-    """A data file that no answer could be right for."""
+    """A data file that no answer could be right for, or that cannot be inferred as it is asked for."""
 
 
 def result_line(item: Record | BrokenRecord, **added) -> dict:
     """The record's own keys, untouched, and what inference adds; stale results are replaced."""
-    kept = {key: value for key, value in item.raw.items() if key not in ("response", "error")}
+    kept = {key: value for key, value in item.raw.items() if key not in STALE}
     if isinstance(item, Record):  # evaluation reads the label under this name only
         kept["ground_truth"] = item.ground_truth
     known = {key: value for key, value in added.items() if value is not None}
@@ -71,9 +74,10 @@ def share_of(data_path: str, index: int, n_shards: int, limit: int | None) -> li
 class Worker:
     """Takes missing samples through one engine into one shard, and counts what comes of them."""
 
-    def __init__(self, writer: ShardWriter, settings: EngineSettings):
+    def __init__(self, writer: ShardWriter, settings: EngineSettings, replaced: ReplacedImages | None = None):
         self.writer = writer
         self.added = {"model": settings.model_name, "model_notice": checkpoint_notice(settings.checkpoint)}
+        self.replaced = replaced
         self.under_way: dict[str, Record] = {}
         self.predicted = 0
         self.errors: list[str] = []
@@ -103,7 +107,11 @@ class Worker:
             self.fail(record, f"line {record.line_number}: {output.error}")
             return
         answer = {field.name: getattr(output, field.name) for field in fields(output) if field.name != "sample_id"}
-        self.writer.write(result_line(record, **self.added, **answer))
+        shown = {}
+        if self.replaced is not None:
+            other = self.replaced.shown.pop(record.sample_id, None)
+            shown = {"replace_images": self.replaced.how, "image_shown": other}
+        self.writer.write(result_line(record, **self.added, **shown, **answer))
         self.predicted += 1
 
     def run(self, engine: Engine, images: Iterator[Loaded | None], total: int) -> None:
@@ -122,6 +130,7 @@ def infer_share(
     start_engine: Callable[[], Engine],
     source: ImageSource,
     image_workers: int = 4,
+    replaced: ReplacedImages | None = None,
 ) -> tuple[int, int, int]:
     """Infer what is missing of one share; returns (samples of the share, responses, failures).
 
@@ -130,18 +139,20 @@ def infer_share(
         start_engine: called at most once, and only when something is missing.
         source: of the images.
         image_workers: threads that decode them.
+        replaced: what the model sees in place of the records' own images.
     """
     finished = finished_samples(writer.path.parent)
     missing = [item for item in mine if item.sample_id not in finished]
     log.info("%d samples in this share, %d of them still to infer", len(mine), len(missing))
-    worker = Worker(writer, settings)
+    worker = Worker(writer, settings, replaced)
     for item in missing:
         if isinstance(item, BrokenRecord):
             worker.fail(item, item.error)
     records = [item for item in missing if isinstance(item, Record)]
     if records:  # a finished share costs no engine start
         # transformers computes a batch in one piece: it shall not depend on which image was decoded first.
-        with ImageLoader(source, image_workers, in_order=settings.engine == "transformers") as loader:
+        in_order = settings.engine == "transformers"
+        with ImageLoader(source, image_workers, in_order=in_order, replaced=replaced) as loader:
             images = loader.load(records)  # the first ones are decoded while the engine starts
             worker.run(start_engine(), images, len(records))
     done_before = len(mine) - len(missing)
@@ -160,6 +171,20 @@ def images_of_run(settings: EngineSettings, data_path: str, image_roots: Sequenc
     return data_images(data_path, images_in(data_path), image_roots, budget=settings.budget, **permissions)
 
 
+def replaced_images(settings: EngineSettings, data_path: str, source: ImageSource) -> ReplacedImages | None:
+    """What ``replace_images`` asks for; None for the records' own images.
+
+    Raises:
+        HopelessData: when the data file has too few images for it.
+    """
+    if not settings.replace_images:
+        return None
+    try:
+        return ReplacedImages(settings.replace_images, settings.seed, source, images_in(data_path))
+    except ValueError as error:
+        raise HopelessData(f"{data_path}: {error}") from None
+
+
 def infer(
     settings: EngineSettings,
     data_path: str,
@@ -175,13 +200,14 @@ def infer(
     description = describe_run(settings, data_path, output_path)
     mine = share_of(data_path, index, n_shards, limit)
     source = images_of_run(settings, data_path, image_roots)
+    replaced = replaced_images(settings, data_path, source)
     with open_shard(output_path, index, n_shards, description, on_change) as (writer, run):
 
         def start_engine() -> Engine:
             run.begin()
             return load_engine(settings)
 
-        samples, predicted, failed = infer_share(mine, writer, settings, start_engine, source, image_workers)
+        samples, predicted, failed = infer_share(mine, writer, settings, start_engine, source, image_workers, replaced)
         run.end({"samples": samples, "predicted": predicted, "failed": failed})
         return samples, predicted, failed
 

@@ -4,7 +4,8 @@
 
 Reads merged.jsonl of an evaluated toy-world run. For each task: chance, the accuracy of the
 run, the best that any model can reach (the Bayes rate), and the mean distance between the
-stated confidence and the true probability that the answer is right.
+stated confidence and the true probability that the answer is right. Where the images were
+replaced by grey or noise, that is the probability without an image, the prior: labels alike.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from pathlib import Path
 import pandas as pd
 
 from inference.common.terminal import plain_output
+from inference.data.replacement import NO_INFORMATION, SHOWN
 from inference.data.vecbench import TASKS, read_lines
 from inference.metrics.prediction_table import prediction_table
-from scripts.toy_world.world import NOTICE, best_possible_accuracy
+from scripts.toy_world.world import NOTICE, best_possible_accuracy, posterior
 
 
 def toy_predictions(merged: Path) -> pd.DataFrame:
-    """``prediction_table`` with ``right`` (0 or 1), ``p`` = P(answer right | image), ``posterior``.
+    """``prediction_table`` with ``right`` (0 or 1), ``p`` = P(answer right | what the model saw), ``posterior``.
+
+    Grey and noise say nothing, so that the posterior is the prior. Of another record's image it is not known here: NaN.
 
     Raises:
         ValueError: when the file has samples that are not from the toy world.
@@ -31,22 +35,29 @@ def toy_predictions(merged: Path) -> pd.DataFrame:
         if "posterior" not in result:
             raise ValueError(f"{merged}: expected toy-world results, {result['sample_id']} has no posterior")
     table = prediction_table(results)
-    table["posterior"] = [result["posterior"] for result in results]
+    known = zip(results, table["replaced"], table["task"], strict=True)
+    # The record's own posterior is that of its own image, which the model may not have seen.
+    table["posterior"] = [
+        result["posterior"] if replaced is None else posterior(task, {}) for result, replaced, task in known
+    ]
     table["right"] = (table["label"] == table["truth"]).astype(int)
     answers = zip(table["posterior"], table["label"], strict=True)
-    table["p"] = [posterior.get(label, 0.0) for posterior, label in answers]
+    table["p"] = [probabilities.get(label, 0.0) for probabilities, label in answers]
+    foreign = ~table["replaced"].isin([None, *NO_INFORMATION])
+    table.loc[foreign, "p"] = float("nan")
     return table
 
 
-def toy_table(merged: Path) -> pd.DataFrame:
-    """One row per task and one for all: fractions, n, and the confidence error (0 to 1)."""
-    samples = toy_predictions(merged)
+def toy_table(samples: pd.DataFrame) -> pd.DataFrame:
+    """Of ``toy_predictions``, one row per task and one for all: fractions, n, and the confidence error (0 to 1)."""
+    chance = [1 / len(probabilities) for probabilities in samples["posterior"]]
     rows = pd.DataFrame(
         {
             "task": samples["task"],
-            "chance": [1 / len(posterior) for posterior in samples["posterior"]],
+            "chance": chance,
             "accuracy": samples["right"],
-            "best": samples["task"].map(best_possible_accuracy),
+            # Without the image it is the largest prior: every label's.
+            "best": samples["task"].map(best_possible_accuracy).where(samples["replaced"].isna(), chance),
             "confidence_error": (samples["confidence"] - samples["p"]).abs(),
         }
     )
@@ -54,6 +65,19 @@ def toy_table(merged: Path) -> pd.DataFrame:
     by_task.loc["all"] = rows.mean(numeric_only=True)
     by_task["n"] = [*rows["task"].value_counts().reindex(by_task.index[:-1]), len(rows)]
     return by_task
+
+
+def replacement_text(samples: pd.DataFrame) -> list[str]:
+    """What the right confidence is where images were replaced, and what is stated; nothing where none was."""
+    lines = []
+    for how, part in samples[samples["replaced"].notna()].groupby("replaced"):
+        stated = f"mean confidence {part['confidence'].mean():.3f}"
+        if how in NO_INFORMATION:
+            right = f"the right one is the prior of the answer, on average {part['p'].mean():.3f}"
+        else:
+            right = "no |c - p|: the image shown says nothing about this record"
+        lines.append(f"The model saw {SHOWN[how]} in place of the images; {stated}, {right}")
+    return lines
 
 
 def cell(value: float, width: int, digits: int = 1) -> str:
@@ -66,14 +90,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_path", type=Path, required=True, help="the run's folder, evaluated")
     args = parser.parse_args()
-    table = toy_table(args.output_path / "merged.jsonl")
+    samples = toy_predictions(args.output_path / "merged.jsonl")
     print(f"\n{NOTICE}")
     print("Accuracy (corrected protocol) beside chance and the best possible, in percent;")
     print("|c - p|: mean distance of the confidence from the true probability of being right")
     print(f"{'task':<15} {'n':>5} {'chance':>7} {'accuracy':>9} {'best possible':>14} {'|c - p|':>8}")
-    for task, row in table.iterrows():
+    for task, row in toy_table(samples).iterrows():
         percents = [cell(100 * row[name], width) for name, width in (("chance", 7), ("accuracy", 9), ("best", 14))]
         print(f"{task:<15}", cell(row["n"], 5, 0), *percents, cell(row["confidence_error"], 8, 3))
+    for line in replacement_text(samples):
+        print(line)
 
 
 if __name__ == "__main__":

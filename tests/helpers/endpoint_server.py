@@ -1,6 +1,6 @@
 """A small endpoint that speaks chat completions and misbehaves on demand; real HTTP, answers that repeat.
 
-    with serve() as server: ...             # server.url, server.tries (case → requests so far)
+    with serve() as server: ...             # server.url, server.tries (case → requests so far), server.requests
 
 A request whose text holds ``case:NAME`` gets what ``CASES`` says under that name; any other one is answered.
 """
@@ -67,6 +67,7 @@ class JsonHandler(BaseHTTPRequestHandler):
 class Endpoint(JsonHandler):
     def do_POST(self):
         request = json.loads(self.read_body())
+        self.server.requests.append(request)
         match = re.search(r"case:([\w-]+)", json.dumps(request["messages"], ensure_ascii=False))
         case = match[1] if match else "good"
         with self.server.lock:
@@ -212,6 +213,7 @@ class Server(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
         self.seconds, self.healthy = seconds, False
         self.tries, self.lock, self.stopping = Counter(), threading.Lock(), threading.Event()
+        self.requests = []
 
     def handle_error(self, *_):
         """Says nothing: clients are killed in mid-request."""

@@ -102,6 +102,25 @@ def test_responses_of_the_toy_checkpoint_are_well_formed(greedy):
     assert sum(well_formed) >= 0.9 * len(well_formed)
 
 
+def test_another_records_image_is_answered_as_if_it_were_the_records_own(toy_data, tmp_path):
+    """By vLLM in its place, and by transformers from a data file that names it."""
+    greedy = ["--temperature", "0", "--limit", "6", *TOY_PIXELS]
+    run(*infer_command(toy_data, tmp_path / "other", "--replace_images", "other", *greedy))
+    other = responses(tmp_path / "other")
+    assert len(other) == 6 and {result["replace_images"] for result in other.values()} == {"other"}
+    rows = read_jsonl(toy_data)
+    for row in rows[:6]:
+        item = row["conversations"][0]["content"][0]
+        shown = other[row["id"]]["image_shown"]
+        assert shown != item["image"]
+        item["image"] = str(toy_data.parent / shown)
+    data = write_jsonl(tmp_path / "swapped.jsonl", rows)
+    swapped = infer_command(data, tmp_path / "swapped", "--engine", "transformers", *greedy)
+    run(*swapped, "--image_root", toy_data.parent)
+    for key, result in responses(tmp_path / "swapped").items():
+        assert result["response"] == other[key]["response"]
+
+
 # --- interrupted and resumed -----------------------------------------------------------
 
 

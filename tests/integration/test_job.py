@@ -1,5 +1,7 @@
 """The whole job as users start it: two at once, killed, with other settings, and what its tables can be traced to."""
 
+import base64
+import io
 import json
 import os
 import shutil
@@ -8,9 +10,10 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from inference.runs.shards import finished_samples, shard_path
-from tests.helpers.commands import REPO, lines_in, run, wait_until
+from tests.helpers.commands import REPO, lines_in, read_jsonl, run, wait_until, write_jsonl
 from tests.helpers.endpoint_server import serve
 
 
@@ -112,6 +115,50 @@ def test_the_job_refuses_other_settings_unless_told_to_overwrite(tmp_path, toy_d
     run(*command, env={**environment, "overwrite": "true"})
     assert json.loads((output / "metrics.json").read_text())["run"]["settings"]["temperature"] == 0
     assert run("-m", "inference.provenance", output).returncode == 0
+
+
+def pictures(request):
+    """The images of a chat completion's request."""
+    items = [item for message in request["messages"] for item in message["content"] if isinstance(item, dict)]
+    urls = [item["image_url"]["url"] for item in items if item["type"] == "image_url"]
+    return [Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) for url in urls]
+
+
+def test_replaced_images_are_what_the_model_gets_and_every_file_of_the_run_says_so(tmp_path, toy_data):
+    output = tmp_path / "run"
+    small = {"min_pixels": 3136, "max_pixels": 12544, "limit": 4, "report": "true"}
+    with serve() as server:
+        command, environment = job(toy_data, server.url, output, replace_images="grey", **small)
+        run(*command, env=environment)
+        images = [image for request in server.requests for image in pictures(request)]
+        assert [(image.size, image.getextrema()) for image in images] == [((84, 84), ((128, 128),) * 3)] * 4
+        before = (output / "merged.jsonl").read_bytes()
+        for other in ("", "noise"):  # never in one folder
+            command, environment = job(toy_data, server.url, output, replace_images=other, **small)
+            refused = run(*command, env=environment, check=False)
+            assert refused.returncode == 1
+            assert f"settings.replace_images was 'grey', is {other or None!r}" in refused.stderr
+        assert len(server.requests) == 4 and (output / "merged.jsonl").read_bytes() == before
+    assert all(result["replace_images"] == "grey" for result in read_jsonl(output / "merged.jsonl"))
+    metrics = json.loads((output / "metrics.json").read_text())
+    note = "in place of each image the model saw mid-grey of the same size"
+    assert metrics["notices"][0].startswith(note)
+    assert metrics["run"]["settings"]["replace_images"] == "grey"
+    assert metrics["run"]["summary"].endswith("images replaced by grey")
+    for name in ("metric.log", "metric_conf.log"):
+        assert (output / name).read_text(encoding="utf-8").startswith(f"NOTE: {note}")
+    page = (output / "report.html").read_text(encoding="utf-8")
+    assert f"<p>{note}" in page and '"shown": "mid-grey of the same size"' in page
+
+
+def test_a_data_file_of_one_image_has_no_other_one_and_is_refused_before_anything_starts(tmp_path, endpoint):
+    row = {"image": "a.png", "task": "FI-2", "ground_truth": "positive", "candidates": ["positive", "negative"]}
+    data = write_jsonl(tmp_path / "data.jsonl", [row, row])
+    command, environment = job(data, endpoint, tmp_path / "run", replace_images="other")
+    done = run(*command, env=environment, check=False)
+    assert done.returncode == 2
+    assert "replace_images=other: expected records of at least two images, got 1" in done.stderr.splitlines()[-1]
+    assert list((tmp_path / "run").glob("shard_*.jsonl")) == []
 
 
 def test_a_table_is_traced_to_its_run_and_what_has_changed_since_is_named(tmp_path, toy_data, uninterrupted):

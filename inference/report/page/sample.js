@@ -82,6 +82,7 @@ function facts(sample) {
   }
   const labels = data.candidates[sample.candidates].join(", ");
   pairs.push(["candidates", labels || "none"], ["image", sample.image || "none"]);
+  if (sample.shown) pairs.push(["the model saw, instead", sample.shown]);
   if (sample.problem) pairs.push(["why no image", sample.problem]);
   pairs.push(["id", sample.id]);
   return element("dl", "facts", ...pairs.flatMap(([name, text]) => [element("dt", "", name), element("dd", "", text)]));
