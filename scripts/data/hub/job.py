@@ -17,6 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+import huggingface_hub
 import requests
 from huggingface_hub import snapshot_download
 from huggingface_hub.utils import disable_progress_bars
@@ -35,6 +37,8 @@ from scripts.data.hub.repository import (
 from scripts.data.hub.unpack import UnpackError, is_archive, is_unpacked, unpack
 
 BAR_SECONDS = 5
+# Whether the library goes on with what an earlier process left of a file; from version 1 on each has a file of its own.
+GOES_ON = int(huggingface_hub.__version__.partition(".")[0]) < 1
 ATTEMPTS = 10  # in vain, each after twice the pause: more than the five minutes of the hub's rate limits in all
 # The library's bars, one per file, would move the cursor, which plain output does not allow.
 disable_progress_bars()
@@ -95,7 +99,7 @@ def plan(resource: Resource, repo_id: str, revision: str, output_dir: Path) -> J
     """
     try:
         commit, listed = listing(repo_id, resource.kind, revision)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, httpx.HTTPError) as error:
         raise FetchError(hub_problem(error, resource.name, repo_id, resource.kind, revision)) from error
     files = [
         file
@@ -109,13 +113,14 @@ def plan(resource: Resource, repo_id: str, revision: str, output_dir: Path) -> J
 
 
 def partial_files(jobs: Collection[Job]) -> list[Path]:
-    """What the library keeps of downloads that were interrupted, to go on with."""
+    """Files that are on their way, or were when a fetch was killed."""
     return [path for folder in {job.folder for job in jobs} for path in folder.glob(".cache/**/*.incomplete")]
 
 
-def bytes_to_fetch(jobs: Collection[Job]) -> int:
+def bytes_to_fetch(jobs: Collection[Job], underway: bool = False) -> int:
+    """What is missing, less what is there in part and will be gone on with: that of a fetch that is ``underway``."""
     left = sum(file.size for job in jobs for file in job.missing())
-    for path in partial_files(jobs):
+    for path in partial_files(jobs) if underway or GOES_ON else ():
         with suppress(FileNotFoundError):  # its file is whole by now
             left -= path.stat().st_size
     return max(0, left)
@@ -194,11 +199,16 @@ def check(job: Job, files: Collection[HubFile]) -> dict[HubFile, str]:
 
 
 def download(job: Job, workers: int) -> None:
-    """Fetch what is not on disk; partial downloads go on where they stopped, for as long as something arrives.
+    """Fetch what is not on disk, for as long as something arrives.
+
+    A broken connection is gone on with. What a start before this one left of a file is, too, by a library before
+    version 1; later ones begin such a file anew.
 
     Raises:
         FetchError: when the hub cannot be reached, refuses, or the disk does.
     """
+    if not GOES_ON:
+        remove_partial_files(job)
     resource, in_vain, to_fetch = job.resource, 0, bytes_to_fetch([job])
     arguments = {
         "repo_type": resource.kind,
@@ -216,21 +226,26 @@ def download(job: Job, workers: int) -> None:
             ):
                 downloading = pool.submit(snapshot_download, job.repo_id, **arguments)
                 while wait([downloading], timeout=BAR_SECONDS).not_done:
-                    bar.update(to_fetch - bytes_to_fetch([job]) - bar.n)
+                    bar.update(max(0, to_fetch - bytes_to_fetch([job], underway=True) - bar.n))
                 downloading.result()
                 bar.update(to_fetch - bar.n)
                 return
-        except (OSError, ValueError, RuntimeError) as error:  # the last: the library's other protocols, if switched on
+        # RuntimeError: of the library's other protocols, if switched on.
+        except (OSError, ValueError, RuntimeError, httpx.HTTPError) as error:
             before, to_fetch = to_fetch, bytes_to_fetch([job])
             in_vain = 0 if to_fetch < before else in_vain + 1
-            broken_connection = isinstance(error, requests.exceptions.ChunkedEncodingError)
+            broken_connection = isinstance(error, (requests.exceptions.ChunkedEncodingError, httpx.RemoteProtocolError))
             if in_vain == ATTEMPTS or not (broken_connection or status_of(error) in (416, 429)):
                 line = hub_problem(error, resource.name, job.repo_id, resource.kind, job.commit)
                 raise FetchError(line) from error
             if status_of(error) == 416:  # a partial download that is longer than its file
-                for path in partial_files([job]):
-                    path.unlink()
+                remove_partial_files(job)
             time.sleep(2**in_vain)
+
+
+def remove_partial_files(job: Job) -> None:
+    for path in partial_files([job]):
+        path.unlink(missing_ok=True)
 
 
 def unpack_archives(job: Job, archives: list[HubFile]) -> bool:

@@ -13,6 +13,7 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import httpx
 import requests
 from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import (
@@ -32,6 +33,7 @@ from inference.common.storage import explain
 logging.set_verbosity_error()  # its warnings are many lines; what ends the job is said in one, here
 
 LISTING_TIMEOUT = 30  # seconds
+NETWORK = (requests.RequestException, httpx.HTTPError)  # the library's errors before and from its version 1 on
 
 
 class FetchError(RuntimeError):
@@ -128,7 +130,7 @@ def hub_problem(error: BaseException, resource: str, repo_id: str, kind: str, re
         text = f"{where} refuses access ({status}): set HF_TOKEN to a valid token that may read it"
     elif status is not None:
         text = f"{where} answers with status {status}: start again later, or set HF_ENDPOINT to a mirror"
-    elif isinstance(error, requests.RequestException) and not isinstance(error, requests.exceptions.JSONDecodeError):
+    elif isinstance(error, NETWORK) and not isinstance(error, requests.exceptions.JSONDecodeError):
         text = f"{where} cannot be reached ({_root(error)}): check the network, or set HF_ENDPOINT to a mirror"
     elif isinstance(error, OSError) and error.errno is not None:
         text = explain(error)
