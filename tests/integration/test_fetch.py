@@ -191,7 +191,7 @@ def test_a_download_that_was_stopped_goes_on_at_the_next_start(hub, fetch, folde
     hub.stalled.pop("model.safetensors")[1].set()
     assert not (folder / "EmoCaliber/model.safetensors").exists()
     partial = list(folder.glob("**/*.incomplete"))
-    assert len(partial) == (GOES_ON or how == signal.SIGKILL)
+    assert len(partial) == 1
     if GOES_ON and not whole:  # whatever wrote it: longer than the file is
         partial[0].write_bytes(LONG + b"more")
     done = fetch("emocaliber")
@@ -256,7 +256,7 @@ def test_no_network_is_one_clear_line(hub, fetch, folder):
     ("arguments", "variables", "message"),
     [
         (["vecbench"], {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set: set HF_HUB_OFFLINE=0"),
-        (["vecbench"], {"HF_ENDPOINT": "mirror"}, "mirror/datasets/wudq/VECBench cannot be reached (Invalid URL"),
+        (["vecbench"], {"HF_ENDPOINT": "mirror"}, "mirror/datasets/wudq/VECBench cannot be reached ("),
         (["vecbench"], {"VECBENCH_REPO": "a/b"}, "a/b does not exist or is private: name another one with --repo vecb"),
         (["emocaliber"], {"EMOCALIBER_REPO": "a/b"}, "a/b does not exist or is private"),
         (["emocaliber", "--repo", "emocaliber=a/b c"], {}, "expected a repository of the form OWNER/NAME, got 'a/b c'"),
@@ -330,7 +330,9 @@ def test_the_token_of_the_environment_is_sent(hub, fetch):
     hub.gated, hub.token = {"wudq/VECBench"}, TOKEN
     done = fetch("vecbench", HF_TOKEN=TOKEN)
     assert (done.returncode, done.stderr) == (0, "")
-    assert all(headers.get("Authorization") == f"Bearer {TOKEN}" for _, _, headers in hub.requests)
+    # Not to storage, whose addresses are signed, and not with what the library asks about itself.
+    asked = [headers for _, path, headers in hub.requests if "wudq/VECBench" in path and "/storage/" not in path]
+    assert {headers.get("Authorization") for headers in asked} == {f"Bearer {TOKEN}"}
     assert TOKEN not in done.stdout
 
 

@@ -19,6 +19,7 @@ from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
+    LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -89,7 +90,7 @@ def mismatch(path: Path, file: HubFile) -> str | None:
 
 def _cause(error: BaseException) -> BaseException:
     """What the hub or the network said, where the library says that the file cannot be had."""
-    return error.__cause__ if isinstance(error, ValueError) and error.__cause__ else error
+    return error.__cause__ if isinstance(error, (ValueError, LocalEntryNotFoundError)) and error.__cause__ else error
 
 
 def status_of(error: BaseException) -> int | None:
