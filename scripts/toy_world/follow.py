@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from inference.common.terminal import plain_output
 
-# {'loss': 0.8, …, 'global_step/max_steps': '10/600', …}
+# {'loss': 0.8, …, 'global_step/max_steps': '10/600', …}; from transformers 5 on, every number is in quotes
 SWIFT_STEP = re.compile(r"'global_step/max_steps': '(?P<step>\d+)/(?P<total>\d+)'")
-SWIFT_VALUE = re.compile(r"'loss': (?P<value>[-\d.]+)")
+SWIFT_VALUE = re.compile(r"'loss': '?(?P<value>[-\d.]+)")
 # (TaskRunner pid=1) step:5 - actor/entropy:… - critic/score/mean:0.1 …
 VERL_TOTAL = re.compile(r"Total training steps: (?P<total>\d+)")
 VERL_STEP = re.compile(r"\bstep:(?P<step>\d+) - ")

@@ -235,8 +235,10 @@ def test_the_adapter_refuses_a_machine_with_a_gpu():
 
 def test_the_progress_bar_follows_both_frameworks_and_sees_a_run_that_stops_early():
     swift = Follower("stage1")
-    swift.read("{'loss': 0.84, 'global_step/max_steps': '20/40', 'elapsed_time': '9s'}\n")
-    assert (swift.bar.n, swift.bar.total, swift.finished) == (20, 40, False)
+    for step, loss in ((10, "0.92"), (20, "'0.84'")):  # as transformers 4 and 5 print it
+        swift.read(f"{{'loss': {loss}, 'global_step/max_steps': '{step}/40', 'elapsed_time': '9s'}}\n")
+        assert (swift.bar.n, swift.bar.total, swift.finished) == (step, 40, False)
+        assert f"loss {loss.strip(chr(39))}0" in str(swift.bar)
     swift.read("{'train_runtime': 1.0, 'global_step/max_steps': '40/40'}\n")
     assert swift.finished
     verl = Follower("stage3")
