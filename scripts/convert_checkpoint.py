@@ -55,7 +55,7 @@ def spell_positions(level: dict[str, Any]) -> None:
 def spell_config(config: dict[str, Any]) -> None:
     """config.json, in place; settings of the text model lie at the top or in ``text_config``."""
     text = config.get("text_config", config)
-    by_5 = str(config.get("transformers_version", "4")).partition(".")[0] >= "5"
+    by_5 = int(str(config.get("transformers_version", "4")).partition(".")[0]) >= 5
     spell_positions(text)
     said = [level[TIE] for level in ((config, text) if by_5 else (text, config)) if TIE in level]
     if said:  # the writer's own place first

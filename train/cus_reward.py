@@ -64,14 +64,13 @@ def _read(solution_str):
 
 def _check(rule, clip, weight, correctness_weight):
     """The scoring rule's weight; ValueError for a setting that is none."""
-    weight = WEIGHTS.get(rule) if weight is None else weight
-    numbers = [value for value in (clip, weight, correctness_weight) if not isinstance(value, bool)]
-    if rule not in WEIGHTS or len(numbers) < 3 or not all(isinstance(value, (int, float)) for value in numbers):
-        raise ValueError(f"expected a rule of {', '.join(WEIGHTS)} and numbers, got {rule!r} and {numbers}")
-    if not (0.0 <= clip < 0.5 and 0.0 <= weight < math.inf and 0.0 <= correctness_weight < math.inf):
-        raise ValueError(
-            f"expected 0 <= clip < 0.5 and weights of 0 or more, got {clip!r}, {weight!r}, {correctness_weight!r}"
-        )
+    if rule not in WEIGHTS:
+        raise ValueError(f"rule: expected one of {', '.join(WEIGHTS)}, got {rule!r}")
+    weight = WEIGHTS[rule] if weight is None else weight
+    limits = (("clip", clip, 0.5), ("weight", weight, math.inf), ("correctness_weight", correctness_weight, math.inf))
+    for name, value, limit in limits:
+        if type(value) not in (int, float) or not 0 <= value < limit:
+            raise ValueError(f"{name}: expected a number of at least 0 and below {limit}, got {value!r}")
     return float(weight)
 
 
@@ -134,7 +133,11 @@ def compute_score(
 
 
 def expected_score(probability, rule="log", clip=0.0, weight=None, correctness_weight=1.0):
-    """What a well-formed response earns on average that is right with this probability and says so.
+    """What a well-formed response earns on average that states the probability of being right as its confidence.
+
+    Args:
+        probability: of being right, in [0, 1]; 0 is a deliberate error with a confidence near 0.
+        rule, clip, weight, correctness_weight: as for ``compute_score``.
 
     Raises:
         ValueError: as ``compute_score`` does.
@@ -146,13 +149,13 @@ def expected_score(probability, rule="log", clip=0.0, weight=None, correctness_w
 
 
 def deliberate_error_threshold(rule="log", clip=0.0, weight=None, correctness_weight=1.0):
-    """Below which probability of being right an error on purpose, with a confidence near 0, earns more than honesty.
+    """Below which probability of being right a deliberate error, with a confidence near 0, earns more than honesty.
 
-    Honesty's expectation is a convex function of the probability that meets the error's at 0, so it
-    is lower from there up to one point, or nowhere.
+    Honesty's expectation is a convex function of the probability that meets the error's at 0: it is lower from there
+    up to one point, or nowhere. Args as for ``compute_score``.
 
     Returns:
-        The point, to 1e-9; 0.0 where honesty earns at least as much for every probability.
+        The point, in [0, 1], to 1e-6; 0.0 where honesty never earns less.
 
     Raises:
         ValueError: as ``compute_score`` does.
@@ -163,16 +166,10 @@ def deliberate_error_threshold(rule="log", clip=0.0, weight=None, correctness_we
     def pays(probability):
         return expected_score(probability, **settings) < error - 1e-12
 
-    low, high = 0.0, 1.0
-    while high - low > 1e-9:  # for the lowest point of the convex function
-        left, right = low + (high - low) / 3, high - (high - low) / 3
-        low, high = (
-            (low, right) if expected_score(left, **settings) < expected_score(right, **settings) else (left, high)
-        )
+    low, high = 1e-6, 1.0
     if not pays(low):
         return 0.0
-    high = 1.0
-    while high - low > 1e-9:
+    while high - low > 1e-7:
         middle = (low + high) / 2
         low, high = (middle, high) if pays(middle) else (low, middle)
     return low

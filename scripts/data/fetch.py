@@ -4,8 +4,8 @@
     python -m scripts.data.fetch vecbench --dry_run       # how large it is
     python -m scripts.data.fetch vecbench emocaliber      # or: all
 
-Sizes come first, and nothing starts when the disk is too small. A broken connection is gone
-on with, every file is checked against the hub's checksum, and archives of images are unpacked
+Sizes come first, and nothing starts when the disk is too small. A broken connection is
+resumed, every file is checked against the hub's checksum, and archives of images are unpacked
 beside themselves. Start it again at any time: only what is missing or broken is fetched.
 
 From the environment: HF_ENDPOINT (a mirror), HF_TOKEN (gated or private repositories),

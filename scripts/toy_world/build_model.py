@@ -40,7 +40,7 @@ SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"] + [
 ]
 TAG_TOKENS = [f"<{slash}{tag}>" for tag in ("think", *REASONING_STEPS, "answer", "confidence") for slash in ("", "/")]
 # Qwen2's way of cutting text before byte-pair merges: contractions, words with their space, single digits, punctuation.
-# It is exactly Qwen2's: transformers 5 takes that one for a tokenizer of its class, whatever the file says.
+# Exactly Qwen2's: transformers 5 uses that pattern for a tokenizer of its class, whatever the file contains.
 WORD_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"

@@ -2,7 +2,7 @@
 # The claim that stage 3 calibrates the confidence, over several seeds: trains each from random
 # weights with train_all.sh, evaluates, and checks and draws the outcome with claim.py.
 #
-#   bash scripts/toy_world/claim.sh            about 75 minutes on 2 idle cores
+#   bash scripts/toy_world/claim.sh            about 100 minutes on 2 idle cores, 18 GB
 #
 # Interrupted, start it again: what is finished is kept.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh script`
@@ -18,7 +18,7 @@ at_once="${at_once:-2}"               # seeds at a time, one core each
 { # read whole before it runs
 if [[ -z "${python:-}" ]]; then
   bash "$repo/scripts/setup.sh" --cpu
-  python="$repo/.venv/bin/python"
+  python="${venv:-$repo/.venv}/bin/python"
 fi
 export python test_samples threads=1
 mkdir -p "$work"

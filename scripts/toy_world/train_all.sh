@@ -2,7 +2,7 @@
 # The whole training on the toy world, from random weights, without a GPU: stages 1, 2 and 3 by the
 # templates in train/, then inference and evaluation of each stage's model, then one table.
 #
-#   bash scripts/toy_world/train_all.sh                          about 25 minutes on 2 idle cores
+#   bash scripts/toy_world/train_all.sh                          about 35 minutes on 2 idle cores
 #   seed=1 work=output/toy_world_1 bash scripts/toy_world/train_all.sh
 #   ship=true bash scripts/toy_world/train_all.sh                and make the result the shipped checkpoint
 #
@@ -28,7 +28,7 @@ ship="${ship:-false}"
 cd "$repo"
 if [[ -z "${python:-}" ]]; then
   bash scripts/setup.sh --cpu
-  python="$repo/.venv/bin/python"
+  python="${venv:-$repo/.venv}/bin/python"
 fi
 work="$(realpath -m -- "$work")"
 export python PYTHONPATH="$repo" HF_HUB_OFFLINE=1

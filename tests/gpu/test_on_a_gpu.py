@@ -22,10 +22,9 @@ from tests.helpers.commands import (
     TOY_PIXELS,
     descendants,
     lines_in,
-    read_jsonl,
+    many_samples,
     run,
     wait_until,
-    write_jsonl,
 )
 
 N_SAMPLES = 720
@@ -49,12 +48,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(REASON is not None, reason=str
 
 @pytest.fixture(scope="module")
 def many(toy_data):
-    """A data file of many samples over the 36 toy scenes, so that a run can be interrupted in its middle."""
-    rows = read_jsonl(toy_data)
-    copies = range(N_SAMPLES // len(rows))
-    return write_jsonl(
-        toy_data.with_name("many.jsonl"), [{**row, "id": f"{row['id']}-{copy}"} for copy in copies for row in rows]
-    )
+    return many_samples(toy_data, N_SAMPLES)
 
 
 def worker(data, output, *more):

@@ -97,6 +97,15 @@ def train_shortly(work):
     return done.stdout + done.stderr
 
 
+def many_samples(toy_data, count):
+    """A data file of ``count`` samples over the toy scenes, beside their images: a run that can be interrupted."""
+    rows = read_jsonl(toy_data)
+    copies = range(count // len(rows))
+    return write_jsonl(
+        toy_data.with_name("many.jsonl"), [{**row, "id": f"{row['id']}-{copy}"} for copy in copies for row in rows]
+    )
+
+
 def descendants(pid):
     """pid → command line of every process below ``pid``."""
     children = {}

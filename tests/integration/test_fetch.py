@@ -18,7 +18,7 @@ import pytest
 
 from scripts.data.fetch import main
 from scripts.data.hub import unpack as unpacking
-from scripts.data.hub.job import GOES_ON, size
+from scripts.data.hub.job import RESUMES_FILES, size
 from scripts.data.hub.unpack import UnpackError, is_unpacked, unpack
 from tests.helpers.commands import REPO, run, wait_until
 from tests.helpers.hub_server import COMMIT, Hub, git_blob_id
@@ -192,14 +192,14 @@ def test_a_download_that_was_stopped_goes_on_at_the_next_start(hub, fetch, folde
     assert not (folder / "EmoCaliber/model.safetensors").exists()
     partial = list(folder.glob("**/*.incomplete"))
     assert len(partial) == 1
-    if GOES_ON and not whole:  # whatever wrote it: longer than the file is
+    if RESUMES_FILES and not whole:  # whatever wrote it: longer than the file is
         partial[0].write_bytes(LONG + b"more")
     done = fetch("emocaliber")
     assert (done.returncode, done.stderr) == (0, "")
-    to_fetch = len(LONG) if not GOES_ON else len(LONG) - 10 * 2**20 if whole else 0
+    to_fetch = len(LONG) if not RESUMES_FILES else len(LONG) - 10 * 2**20 if whole else 0
     assert f"{size(to_fetch)} to fetch; " in done.stdout  # less what is there in part and serves
     assert (folder / "EmoCaliber/model.safetensors").read_bytes() == LONG
-    start = None if not GOES_ON else f"bytes={10 * 2**20 if whole else len(LONG) + 4}-"
+    start = None if not RESUMES_FILES else f"bytes={10 * 2**20 if whole else len(LONG) + 4}-"
     assert hub.asked("GET", "/storage/")[1]["Range"] == start
     assert not list(folder.glob("**/*.incomplete"))
 

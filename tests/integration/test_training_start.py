@@ -424,7 +424,7 @@ def test_stage_3_says_at_its_start_whether_its_reward_pays_for_deliberate_errors
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"rule": "spherical"}, "expected a rule of log, brier, rlcr"),
+        ({"rule": "spherical"}, "rule: expected one of log, brier, rlcr"),
         (
             {"verl_args": "+custom_reward_function.reward_kwargs.weigth=1"},
             "reward_kwargs.weigth: expected one of rule, ",

@@ -16,10 +16,9 @@ from tests.helpers.commands import (
     TOY_PIXELS,
     descendants,
     lines_in,
-    read_jsonl,
+    many_samples,
     run,
     wait_until,
-    write_jsonl,
 )
 from tests.helpers.endpoint_runs import command, records
 from tests.helpers.endpoint_server import serve
@@ -30,12 +29,7 @@ N_SAMPLES = 108
 
 @pytest.fixture(scope="module")
 def many(toy_data):
-    """A data file of 108 samples over the 36 toy scenes, beside their images."""
-    rows = read_jsonl(toy_data)
-    copies = range(N_SAMPLES // len(rows))
-    return write_jsonl(
-        toy_data.with_name("many.jsonl"), [{**row, "id": f"{row['id']}-{copy}"} for copy in copies for row in rows]
-    )
+    return many_samples(toy_data, N_SAMPLES)
 
 
 def vllm(data, output, temperature):

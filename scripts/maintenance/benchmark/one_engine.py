@@ -6,11 +6,9 @@ Nothing here or in what it imports asks CUDA anything before vLLM starts its own
 from __future__ import annotations
 
 import dataclasses
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from inference.engines.base import EngineSettings, Request
 from inference.engines.vllm import VllmEngine
 from inference.runs.shards import ShardWriter, read_results
 from inference.runs.worker import Worker, share_of
+from scripts.maintenance.benchmark.machine import memory_used
 from scripts.maintenance.benchmark.shapes import Shape
 from scripts.maintenance.benchmark.variants import OURS, SINGLE, Place, Turn, Variant
 
@@ -65,16 +64,6 @@ class MeasuredEngine(VllmEngine):
         self.variant = variant
         self.queue_ahead = self.default_queue_ahead if variant.queue_ahead is None else variant.queue_ahead
         self.adding = 0.0
-
-
-def memory_used(device: str | None) -> int | None:
-    """MiB in use on the whole card, by all processes; None without one."""
-    if device is None:
-        return None
-    command = ["nvidia-smi", "-i", device, "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-    with suppress(OSError, subprocess.SubprocessError, ValueError):
-        return int(subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout)
-    return None
 
 
 def cache_tokens(engine: VllmEngine) -> int | None:

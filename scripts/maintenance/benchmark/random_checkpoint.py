@@ -28,11 +28,11 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 from inference.common.paths import TOY_CHECKPOINT
 from inference.common.terminal import plain_output
 from inference.runs.shards import atomic_folder
+from scripts.convert_checkpoint import write_json
 from scripts.maintenance.benchmark.shapes import SHAPES, SPECIAL_TOKENS, Shape
 
 NOTICE = "random weights in the shape of Qwen2.5-VL, for measurements: its answers mean nothing"
@@ -146,10 +146,6 @@ def write_tokenizer(ranks_path: Path, vocabulary: int, folder: Path) -> None:
             "model_max_length": 131_072,
         },
     )
-
-
-def write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def write_processor(shape_name: str, ranks: Path | None, folder: Path) -> None:

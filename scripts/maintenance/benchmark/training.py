@@ -42,16 +42,18 @@ from typing import Any
 
 from inference.common.paths import REPOSITORY, TOY_CHECKPOINT
 from inference.common.terminal import plain_output
+from inference.data.images import PixelBudget
+from inference.engines.devices import visible_devices
 from inference.runs.shards import atomic_write
+from scripts.maintenance.benchmark.machine import PACKAGES, card_of, memory_used, versions
 from scripts.maintenance.benchmark.photographs import image_name, make_photographs
 from scripts.toy_world.follow import SWIFT_STEP, VERL_STEP
 from scripts.toy_world.world import NOTICE
 
 RESERVED = re.compile(r"(?:'memory\(GiB\)': '?|perf/max_memory_reserved_gb:(?:np\.float\d+\()?)(?P<gib>[\d.]+)")
 VERL_SECONDS = re.compile(r"timing_s/step:(?:np\.float\d+\()?(?P<seconds>[\d.]+)")
-PACKAGES = ("torch", "transformers", "vllm", "ms-swift", "verl", "accelerate")
 TOY_PIXELS = {"MIN_PIXELS": "3136", "MAX_PIXELS": "12544"}
-IMAGES = 64
+N_IMAGES = 64
 LINES_KEPT = 25  # of the log of a run that failed
 COLUMNS = {
     "steps": "steps",
@@ -81,13 +83,13 @@ class Step:
 class CardMemory:
     """The most memory in use on the card while this runs, MiB; None without a card."""
 
-    def __init__(self) -> None:
-        self.most: int | None = None
+    def __init__(self, device: str | None) -> None:
+        self.device, self.most = device, memory_used(device)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> CardMemory:
-        if shutil.which("nvidia-smi"):
+        if self.most is not None:
             self._thread.start()
         return self
 
@@ -95,15 +97,12 @@ class CardMemory:
         self._stop.set()
 
     def _watch(self) -> None:
-        query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
         while not self._stop.wait(0.5):
-            done = subprocess.run(query, capture_output=True, text=True, check=False)
-            used = [int(line) for line in done.stdout.splitlines() if line.strip().isdecimal()]
-            self.most = max([self.most or 0, *used])
+            self.most = max(self.most, memory_used(self.device) or 0)
 
 
-def run_step(step: Step, log: Path) -> dict[str, Any]:
-    """Run it with its output in ``log``; what it took, and the times of its steps."""
+def run_step(step: Step, log: Path, device: str | None = None) -> dict[str, Any]:
+    """Run it with its output in ``log``; what it took on the card ``device``, and the seconds of its steps."""
     print(f"{step.name}: {log}", flush=True)
     try:
         words = step.command()
@@ -111,7 +110,7 @@ def run_step(step: Step, log: Path) -> dict[str, Any]:
         return {"command": " ".join(error.cmd), "exit_status": error.returncode}
     environment = {**os.environ, **{name: str(value) for name, value in step.environment.items()}}
     start, arrivals, stated, reserved = time.perf_counter(), [], [], []
-    with CardMemory() as memory, open(log, "w", encoding="utf-8") as handle:
+    with CardMemory(device) as memory, open(log, "w", encoding="utf-8") as handle:
         process = subprocess.Popen(
             words, env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             errors="replace",
@@ -140,8 +139,8 @@ def run_step(step: Step, log: Path) -> dict[str, Any]:
     return result
 
 
-def newest(folder: Path, pattern: str) -> str:
-    return str(max(folder.glob(pattern), key=lambda path: int(re.sub(r"\D", "", path.name) or 0)))
+def newest_checkpoint(folder: Path) -> Path:
+    return max(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]))
 
 
 class Bench:
@@ -158,28 +157,30 @@ class Bench:
         generate = [sys.executable, "-m", "scripts.toy_world.generate", "--output_dir", str(self.data)]
         counts = ["--stage1", "512", "--stage2", "512", "--stage3", "160", "--test", "4"]
         subprocess.run([*generate, *counts], cwd=REPOSITORY, check=True, capture_output=True)
-        self._parquet("stage3", **TOY_PIXELS)
+        self._parquet("stage3", *TOY_PIXELS.values())
         if self.cpu:
             return
         photographs = self.data / "photographs"
         photographs.mkdir(exist_ok=True)
         with ProcessPoolExecutor() as pool:
-            list(make_photographs(photographs, IMAGES, pool))
+            list(make_photographs(photographs, N_IMAGES, pool))
         for stage in ("stage1", "stage2", "stage3"):
             with atomic_write(self.data / f"{stage}_photographs.jsonl") as lines:
                 for i, line in enumerate((self.data / f"{stage}.jsonl").read_text(encoding="utf-8").splitlines()):
                     row = json.loads(line)
-                    row["images"] = [str(photographs / image_name(i % IMAGES))]
+                    row["images"] = [str(photographs / image_name(i % N_IMAGES))]
                     for message in row["messages"]:
                         if message["role"] == "assistant":  # four times the toy's 60 tokens
                             think = re.search(r"<think>(.*?)</think>", message["content"], re.DOTALL)[1]
                             message["content"] = message["content"].replace(think, " ".join([think] * 4))
                     lines.write(json.dumps(row) + "\n")
-        self._parquet("stage3_photographs", MIN_PIXELS="200704", MAX_PIXELS="451584")
+        budget = PixelBudget()
+        self._parquet("stage3_photographs", str(budget.min_pixels), str(budget.max_pixels))
 
-    def _parquet(self, name: str, MIN_PIXELS: str, MAX_PIXELS: str) -> None:
+    def _parquet(self, name: str, min_pixels: str, max_pixels: str) -> None:
+        """Training and validation prompts for verl from ``<name>.jsonl``."""
         convert = [sys.executable, "-m", "scripts.data.convert", "verl"]
-        budget = ["--min_pixels", MIN_PIXELS, "--max_pixels", MAX_PIXELS]
+        budget = ["--min_pixels", min_pixels, "--max_pixels", max_pixels]
         for split, first, last in (("train", 0, 128), ("validation", 128, 160)):
             lines = (self.data / f"{name}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
             rows = self.data / f"{name}_{split}.jsonl"
@@ -232,14 +233,7 @@ class Bench:
             "output_path": out / "results", "min_pixels": 3136, "max_pixels": 12544, "max_new_tokens": 96,
             "report": "false", "overwrite": "true",
         }  # fmt: skip
-        merge = [
-            sys.executable,
-            "-m",
-            "scripts.merge_checkpoint",
-            str(out / "stage3"),
-            "--output_dir",
-            str(out / "merged"),
-        ]
+        merge = ["-m", "scripts.merge_checkpoint", str(out / "stage3"), "--output_dir", str(out / "merged")]
         return [
             Step(
                 "chain, stage 1, all parameters", lambda: self.template("step1_example.sh"),
@@ -247,11 +241,11 @@ class Bench:
             ),
             Step(
                 "chain, stage 2, all parameters",
-                lambda: ["env", f"model={newest(out / 'stage1', 'checkpoint-*')}", *self.template("step2_example.sh")],
+                lambda: ["env", f"model={newest_checkpoint(out / 'stage1')}", *self.template("step2_example.sh")],
                 self._sft(2, False, output_dir=out / "stage2", **small),
             ),
             Step("chain, stage 3", lambda: ["bash", str(script)], grpo),
-            Step("chain, merge", lambda: merge),
+            Step("chain, merge", lambda: [sys.executable, *merge]),
             Step(
                 "chain, inference of the merged model",
                 lambda: ["bash", str(REPOSITORY / "inference" / "infer_and_eval_example.sh")], infer,
@@ -291,25 +285,6 @@ class Bench:
 RUNS = ("chain", "stage1_full", "stage2_full", "stage1_lora", "stage3_lora")
 
 
-def versions() -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {"python": sys.version.split()[0]}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def card() -> str | None:
-    if not shutil.which("nvidia-smi"):
-        return None
-    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    return subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip() or None
-
-
 def table(record: dict[str, Any]) -> str:
     """The rows of the table in train/README.md."""
     lines = ["| " + " | ".join(["what", *COLUMNS.values()]) + " |", "|" + " --- |" * (len(COLUMNS) + 1)]
@@ -333,7 +308,8 @@ def main() -> int:
     parser.add_argument("--work", type=Path, help="folder of data and runs; without it a temporary one, removed")
     parser.add_argument("--cpu", action="store_true", help="the toy chain on CPU: tries the command")
     args = parser.parse_args()
-    device = card()
+    devices = [] if args.cpu else visible_devices()
+    device = devices[0] if devices else None
     if not (device or args.cpu):
         print("training benchmark: no GPU here (nvidia-smi); --cpu tries the toy chain on CPU", file=sys.stderr)
         return 2
@@ -343,7 +319,7 @@ def main() -> int:
     args.work = Path(tempfile.mkdtemp(prefix="training_benchmark_")) if temporary else args.work.resolve()
     record: dict[str, Any] = {
         "note": f"random weights or the toy world's model ({NOTICE}): losses and rewards mean nothing",
-        "card": "CPU" if args.cpu else device, "versions": versions(), "runs": {},
+        "card": card_of(device), "versions": versions(*PACKAGES), "runs": {},
     }  # fmt: skip
     try:
         bench = Bench(args)
@@ -351,7 +327,7 @@ def main() -> int:
         logs = args.output.resolve().parent
         for name in args.runs:
             for i, step in enumerate(getattr(bench, name)()):
-                result = run_step(step, logs / f"{args.output.stem}_{name}_{i}.log")
+                result = run_step(step, logs / f"{args.output.stem}_{name}_{i}.log", device)
                 record["runs"][step.name] = result
                 with atomic_write(args.output) as handle:
                     json.dump(record, handle, indent=1)
@@ -360,7 +336,7 @@ def main() -> int:
     finally:
         if temporary:
             shutil.rmtree(args.work, ignore_errors=True)
-    print(f"{record['card']}; {record['versions']}\n{record['note']}\n{table(record)}")
+    print(f"{record['card']['name']}; {record['versions']}\n{record['note']}\n{table(record)}")
     return int(any(result["exit_status"] for result in record["runs"].values()))
 
 
