@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 from transformers import AutoModelForImageTextToText, LogitsProcessor
+from transformers.utils.logging import disable_progress_bar
 
 from inference.engines.base import (
     IDLE_SECONDS,
@@ -73,6 +74,7 @@ class TransformersEngine:
         self.processor.tokenizer.padding_side = "left"
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = torch.float32 if self.device == "cpu" and settings.dtype == "auto" else settings.dtype
+        disable_progress_bar()  # transformers 5 draws one for every load, among what the caller prints
         self.model, loading = AutoModelForImageTextToText.from_pretrained(
             settings.checkpoint,
             dtype=dtype,
