@@ -104,7 +104,8 @@ def evaluate(
     table, n_failed, note = results.table, len(results.failed), "\n".join(results.notices)
     if draw is not None:
         published_columns = [name for name in table if name.startswith("published_")]
-        drawn = table[["task", "group", "truth", "label", "confidence", *published_columns]]
+        distributions = ["votes", "response_distribution", "candidate_distribution"]
+        drawn = table[["task", "group", "truth", "label", "confidence", *distributions, *published_columns]]
         draw("confusion_matrices", drawn, output_dir / "confusion", ("png",), note, results.candidates)
         draw("draw_confidence", drawn, output_dir, note)
     as_published, doubts = published.evaluate(table), results.all_doubts()

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from inference.common.json_lines import describe, read_lines
+from inference.data.votes import vote_shares
 
 MIKELS_8 = ("amusement", "anger", "awe", "contentment", "disgust", "excitement", "fear", "sadness")
 SENTIMENT_2 = ("positive", "negative")
@@ -290,7 +291,7 @@ def check_candidates(candidates: Any, fail: Callable[[str, str], NoReturn]) -> l
 
 
 def check_labels(raw: Any, fail: Callable[[str, str], NoReturn]) -> tuple[str, list[str], str]:
-    """(task, candidates, ground_truth) of a decoded line; ``fail(field, expected)`` must raise."""
+    """(task, candidates, ground_truth) of a decoded line, whose votes are looked at, too; ``fail`` must raise."""
     if not isinstance(raw, dict):
         fail("(line)", f"a JSON object, got {describe(raw)}")
     task, truth = raw.get("task"), raw.get("ground_truth")
@@ -301,6 +302,7 @@ def check_labels(raw: Any, fail: Callable[[str, str], NoReturn]) -> tuple[str, l
         fail("ground_truth", f"a label, got {describe(truth)}")
     check_text("task", task, fail, MAX_NAME)
     check_text("ground_truth", truth, fail, MAX_NAME)
+    vote_shares(raw, candidates, fail)
     return canonical_task(task), candidates, truth
 
 

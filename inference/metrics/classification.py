@@ -18,7 +18,7 @@ from inference.metrics.prediction_table import by_value
 MAX_MATRIX_LABELS = 1000  # a million cells; as many labels as samples, as bad data may have, would fill the memory
 
 
-def _sums(weights: np.ndarray, codes: np.ndarray, n_codes: int) -> np.ndarray:
+def sums_by_code(weights: np.ndarray, codes: np.ndarray, n_codes: int) -> np.ndarray:
     """weights (k, n) summed over the samples of each code: (k, n_codes)."""
     member = sparse.csr_matrix((np.ones(len(codes)), (np.arange(len(codes)), codes)), shape=(len(codes), n_codes))
     return np.asarray((member.T @ weights.T).T)
@@ -49,8 +49,8 @@ def weighted_f1(truth: ArrayLike, predicted: ArrayLike, weights: np.ndarray | No
         return np.full(len(weights), np.nan)
     codes, names = pd.factorize(both, sort=True)
     true_code, predicted_code = codes[: len(codes) // 2], codes[len(codes) // 2 :]
-    true, said = (_sums(weights, code, len(names)) for code in (true_code, predicted_code))
-    hits = _sums(weights * (true_code == predicted_code), true_code, len(names))
+    true, said = (sums_by_code(weights, code, len(names)) for code in (true_code, predicted_code))
+    hits = sums_by_code(weights * (true_code == predicted_code), true_code, len(names))
     f1 = np.divide(2 * hits, true + said, out=np.zeros(hits.shape), where=true + said > 0)
     n = true.sum(axis=1)
     return np.divide((f1 * true).sum(axis=1), n, out=np.full(n.shape, np.nan), where=n > 0)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,8 @@ from inference.metrics.prediction_table import (
     group_slices,
     with_confidence,
 )
-from inference.metrics.rows import METRICS, Row, aligned_table, metric_text, ruled_table, short_name
+from inference.metrics.rows import METRICS, VOTE_METRICS, Row, aligned_table, metric_text, ruled_table, short_name
+from inference.metrics.votes import vote_columns, vote_metrics
 
 NOISE = "noise of "  # before the name of an error: its size in the gaps' deviations of a resample
 
@@ -46,7 +47,10 @@ COLUMNS = (
     ("Format %", 8, "format_rate", ">8.2f"),
 )
 # What tells one confidence from another at a glance.
-SOURCE_METRICS = ("accuracy", "ece", "smooth_ece", "brier", "log_loss", "roc_auc", "aurc", "coverage_at_10_risk")
+SOURCE_METRICS = (
+    "accuracy", "ece", "smooth_ece", "brier", "log_loss", "roc_auc", "aurc", "coverage_at_10_risk",
+    "vote_distance",
+)  # fmt: skip
 DRAWN_SOURCE_METRICS = ("ece", "brier", "roc_auc", "aurc")
 
 NOTES = """\
@@ -221,7 +225,8 @@ def estimate(
     confidence: str = "confidence",
     n_bins: int = N_BINS,
 ) -> list[Row]:
-    """Metrics, and with ``n_resamples`` of the bootstrap their intervals, of a ``prediction_table``.
+    """Metrics, and with ``n_resamples`` of the bootstrap their intervals, of a ``prediction_table``; those about votes
+    where it has any.
 
     Rows in the order of ``slices``: tasks, groups, Overall. ``label`` and ``confidence`` name the
     columns to judge, ``n_bins`` the bins of the metrics that need bins.
@@ -250,7 +255,35 @@ def estimate(
             bounds = metric_interval(metric, value, drawn[name, metric], drawn.get((name, NOISE + metric)))
             if bounds is not None:
                 rows[name].intervals[metric] = bounds
+    _add_vote_metrics(rows, table, n_resamples, seed, label, confidence)
     return list(rows.values())
+
+
+def _add_vote_metrics(
+    rows: Mapping[str, Row], table: pd.DataFrame, n_resamples: int, seed: int, label: str, confidence: str
+) -> None:
+    """Give the rows what is known of their samples with votes, resampled for themselves; nothing without votes."""
+    columns = vote_columns(table, label, confidence)
+    if columns.empty:
+        return
+    cells = Cells.of(columns, table["image"][columns.index])
+
+    def metrics_of(part: Cells, weights: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
+        values = {}
+        for name, _, index in slices(part):
+            mine, w = part.columns.iloc[index], weights[:, index]
+            tally = tally_of(mine["confidence"].to_numpy(), mine["share"].to_numpy(), w)
+            values |= {(name, metric): value for metric, value in vote_metrics(mine, w, tally).items()}
+        return values
+
+    point, drawn = resampled(cells, n_resamples, seed, metrics_of)
+    for name, _, index in slices(cells):
+        rows[name].metrics["n_voted"] = round(cells.weights[0, index].sum())
+    for (name, metric), value in point.items():
+        if np.isfinite(value):
+            rows[name].metrics[metric] = value
+            bounds = metric_interval(metric, value, drawn[name, metric]) if (name, metric) in drawn else None
+            rows[name].intervals |= {} if bounds is None else {metric: bounds}
 
 
 def rows_by_source(table: pd.DataFrame, n_resamples: int = 0, n_bins: int = N_BINS) -> dict[str, list[Row]]:
@@ -292,10 +325,16 @@ def corrected_table(rows: Sequence[Row]) -> str:
     return ruled_table("Task/Group", COLUMNS, rows)
 
 
+def _without_absent_votes(metrics: Iterable[str], rows: Sequence[Row]) -> list[str]:
+    """The metrics without those about votes that no row has."""
+    return [name for name in metrics if name not in VOTE_METRICS or any(name in row.metrics for row in rows)]
+
+
 def full_table(rows: Sequence[Row], notes: Sequence[str] = (), n_bins: int = N_BINS) -> str:
     """One line per metric, one column per group and Overall, under ``interval_notes``. The tasks are in metrics.tsv."""
     shown = [row for row in rows if row.kind != "task"]
-    lines = [[name, *(metric_text(row, metric) for row in shown)] for metric, (name, _, _) in METRICS.items()]
+    metrics = _without_absent_votes(METRICS, rows)
+    lines = [[METRICS[metric][0], *(metric_text(row, metric) for row in shown)] for metric in metrics]
     text = f"Confidence in full, corrected protocol, {n_bins} bins; tasks in metrics.tsv\n"
     text += "".join(f"{'[low, high]' if i == 0 else 'NOTE'}: {note}\n" for i, note in enumerate(notes))
     return text + aligned_table(["", *(row.name for row in shown)], lines)
@@ -305,13 +344,14 @@ def sources_table(sources: Mapping[str, Sequence[Row]]) -> str:
     """Every confidence of the run side by side, for the groups and Overall; empty with only one."""
     if len(sources) < 2:
         return ""
+    metrics = _without_absent_votes(SOURCE_METRICS, next(iter(sources.values())))
     lines = [
-        [f"{rows[0].name}: {source}", *(metric_text(row, metric) for metric in SOURCE_METRICS)]
+        [f"{rows[0].name}: {source}", *(metric_text(row, metric) for metric in metrics)]
         for rows in zip(*sources.values(), strict=True)
         if rows[0].kind != "task"
         for source, row in zip(sources, rows, strict=True)
     ]
-    return "Confidences compared\n" + aligned_table(["", *map(short_name, SOURCE_METRICS)], lines)
+    return "Confidences compared\n" + aligned_table(["", *map(short_name, metrics)], lines)
 
 
 def metrics_tsv(sources: Mapping[str, Sequence[Row]]) -> str:

@@ -6,7 +6,8 @@
 
 Every table, plot and report of an evaluation reads it. Beside the stated (verbalized) confidence it holds the other
 ones of the same run, when the engine gave them: from the log-probabilities of the answer's tokens and of the whole
-response, and with ``n_responses`` above 1 from the further answers to the same question.
+response, from the probability of each candidate as the answer, and with ``n_responses`` above 1 from the further
+answers to the same question. Where people voted on the image it holds their shares.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from inference.data.doubts import label_doubt
 from inference.data.replacement import SHOWN
 from inference.data.response import UNKNOWN, Reading, normal_label, read_response
 from inference.data.vecbench import GROUPS, TASKS, canonical_task, group_of, image_of
+from inference.data.votes import DISTRIBUTION, vote_shares
 
 # pandas 3 would turn columns, groups and indexes of text into UTF-8, which a text with a lone surrogate is not.
 pd.set_option("future.infer_string", False)
@@ -31,13 +33,16 @@ OVERALL = "Overall"
 VERBALIZED = "verbalized"
 
 # source of a confidence → (column of the prediction, column of the confidence). "agreement" is the share of the k
-# answers that say what the first one says; "majority" judges the most frequent answer by its share.
+# answers that say what the first one says; "majority" judges the most frequent answer by its share, and
+# "confidence-weighted" the one with the largest sum of stated confidences by its share of their sum.
 SOURCES = {
     VERBALIZED: ("label", "confidence"),
     "answer probability": ("label", "answer_probability"),
     "token probability": ("label", "token_probability"),
+    "candidate probability": ("label", "candidate_probability"),
     "self-consistency": ("label", "agreement"),
     "majority vote": ("majority_label", "agreement_of_majority"),
+    "confidence-weighted vote": ("weighted_label", "agreement_of_weighted"),
 }
 
 # Columns that are not text; NaN is a confidence that a row does not have.
@@ -45,7 +50,9 @@ TYPES = dict.fromkeys(("published_confidence", *(column for _, column in SOURCES
 TYPES |= dict.fromkeys(("published_confidence_unreadable", "well_formed", "cut_off"), bool)
 COLUMNS = (
     "sample_id", "task", "group", "image", "truth", "published_truth", "label_doubt", "cut_off", *Reading._fields,
-    "answer_probability", "token_probability", "agreement", "majority_label", "agreement_of_majority", "replaced",
+    "answer_probability", "token_probability", "candidate_probability", "candidate_distribution", "agreement",
+    "majority_label", "agreement_of_majority", "weighted_label", "agreement_of_weighted", "response_distribution",
+    "votes", "replaced",
 )  # fmt: skip
 
 
@@ -58,8 +65,42 @@ def _probability(log_probability: Any) -> float:
         return 0.0
 
 
-def _votes(result: dict[str, Any], first: str) -> tuple[float, str, float]:
-    """(share of answers equal to the first, most frequent answer, its share); NaN with one answer only.
+def _refuse(field: str, expected: str) -> NoReturn:
+    raise ValueError(f"field '{field}': expected {expected}")
+
+
+def _candidate_distribution(result: dict[str, Any]) -> dict[str, float] | None:
+    """label → probability as the answer, where the engine gave a probability for each candidate."""
+    stated = result.get("candidate_probabilities")
+    try:
+        return None if stated is None else vote_shares({DISTRIBUTION: stated}, result["candidates"], _refuse)
+    except ValueError:  # of another tool, perhaps: as missing as any other confidence that is none
+        return None
+
+
+def _weighted_vote(answers: list[Reading]) -> tuple[str | None, float]:
+    """(the label with the largest sum of stated confidences, its share of the sum over all answers).
+
+    The sum of Taubenfeld et al. (2025, confidence-informed self-consistency), with the stated confidences themselves as
+    the weights; an answer without one weighs nothing. As in the majority vote, an answer that is none takes part in the
+    denominator but does not win, and of two equal labels the one that came first does. None and NaN without any weight.
+    """
+    sums: dict[str, float] = {}
+    for answer in answers:
+        sums[answer.label] = sums.get(answer.label, 0.0) + (answer.confidence or 0.0)
+    total = sum(sums.values())
+    sums.pop(UNKNOWN, None)
+    winner = max(sums, key=lambda label: round(sums[label], 9), default=None)  # 0.1 + 0.2 is 0.3
+    return (winner, sums[winner] / total) if winner is not None and sums[winner] > 0 else (None, math.nan)
+
+
+def _votes(result: dict[str, Any], first: Reading) -> tuple[float, str, float, str, float, dict[str, float] | None]:
+    """What the k responses to one question say together; NaN and None with one response only.
+
+    Returns:
+        The share of answers equal to the first, the most frequent answer, its share, the answer of the
+        ``_weighted_vote`` (the most frequent one where there is no weight), its share, and label → share of the
+        answers.
 
     An answer that is none takes part in the shares' denominator but wins only when there is no
     other; of two equally frequent answers the one that came first wins (Wang et al., 2023:
@@ -67,11 +108,14 @@ def _votes(result: dict[str, Any], first: str) -> tuple[float, str, float]:
     """
     others = result.get("other_responses")
     if not isinstance(others, list) or not others:
-        return math.nan, first, math.nan
-    labels = [first, *(read_response(str(text), result["candidates"]).label for text in others)]
+        return math.nan, first.label, math.nan, first.label, math.nan, None
+    answers = [first, *(read_response(str(text), result["candidates"]) for text in others)]
+    labels = [answer.label for answer in answers]
     counts = Counter(label for label in labels if label != UNKNOWN)
     winner, votes = counts.most_common(1)[0] if counts else (UNKNOWN, len(labels))
-    return labels.count(first) / len(labels), winner, votes / len(labels)
+    weighted, weight = _weighted_vote(answers)
+    shares = {label: count / len(labels) for label, count in Counter(labels).items()}
+    return shares[first.label], winner, votes / len(labels), weighted or winner, weight, shares
 
 
 def _replaced(result: dict[str, Any]) -> str | None:
@@ -85,22 +129,29 @@ def prediction_table(results: Iterable[dict[str, Any]]) -> pd.DataFrame:
 
     Columns: sample_id, task, group (None outside VECBench), image (None when it is not named), truth
     (of ``normal_label``) and published_truth (lower-cased), label_doubt, cut_off (by the limit of new
-    tokens), the fields of ``Reading``, the columns of ``SOURCES``, and replaced (how its image was, a key of
-    ``SHOWN``; None where the model saw it). Confidences are floats in [0, 1] with NaN where there is none; the
-    published one is clipped. ``answer_probability`` is the product of the answer tokens'
-    probabilities, ``token_probability`` the geometric mean over the whole response (Malinin & Gales, 2021:
-    length-normalised).
+    tokens), the fields of ``Reading``, the columns of ``SOURCES``, candidate_distribution and response_distribution
+    (label → probability as the answer, label → share of the responses; None where not known), votes
+    (``data.votes.vote_shares``), and replaced (how its image was, a key of ``SHOWN``; None where the model saw it).
+    Confidences are floats in [0, 1] with NaN where there is none; the published one is clipped.
+    ``answer_probability`` is the product of the answer tokens' probabilities, ``token_probability`` the geometric mean
+    over the whole response (Malinin & Gales, 2021: length-normalised), ``candidate_probability`` that of the answer
+    in candidate_distribution.
+
+    Raises:
+        ValueError: for votes that ``vote_shares`` refuses.
     """
     rows = []
     for result in results:
         candidates, truth, task = result["candidates"], result["ground_truth"], result["task"]
         reading = read_response(result["response"], candidates)
+        distribution = _candidate_distribution(result)
         rows.append((
             result.get("sample_id"), canonical_task(task), group_of(task), image_of(result),
             normal_label(truth), truth.lower(), label_doubt(truth, tuple(candidates)),
             result.get("finish_reason") == "length", *reading,
             _probability(result.get("answer_log_probability")), _probability(result.get("mean_log_probability")),
-            *_votes(result, reading.label), _replaced(result),
+            (distribution or {}).get(reading.label, math.nan), distribution,
+            *_votes(result, reading), vote_shares(result, candidates, _refuse), _replaced(result),
         ))  # fmt: skip
     columns = zip(*rows, strict=True) if rows else ((),) * len(COLUMNS)
     # Typed: pandas would look at each value to find out what it is.

@@ -43,7 +43,16 @@ METRICS = {
     "confidence_spread": ("Spread of confidence (std)", ".2f", 100),
     "distinct_confidences": ("Distinct confidences", ".0f", 1),
     "top_two_share": ("Share of the top two", ".2f", 100),
+    "n_voted": ("Samples with votes", ".0f", 1),
+    "vote_distance": ("|Confidence − vote share|", ".2f", 100),
+    "vote_brier": ("Brier, by votes", ".2f", 100),
+    "vote_log_loss": ("Log loss by votes, nats", ".3f", 1),
+    "vote_entropy_correlation": ("Rank correlation of 1 − c, votes' entropy", ".3f", 1),
+    "vote_js_responses": ("JS distance, responses from votes", ".2f", 100),
+    "vote_js_candidates": ("JS distance, candidates from votes", ".2f", 100),
 }
+# Only of samples that people voted on: a run without votes says nothing about them.
+VOTE_METRICS = tuple(metric for metric in METRICS if "vote" in metric)
 
 
 @dataclass

@@ -4,8 +4,9 @@
 
 draws a run's plots again, for print or after a change, into its folder: ``confidence_thresholds``,
 ``calibration_curves``, ``reliability``, ``risk_coverage``, ``confidence_histograms``, one
-``confusion_<task>`` per task and, for a run with several confidences, ``confidence_sources``. The two
-first follow the tables; the others are in ``confidence``, ``confusion`` and ``intervals``.
+``confusion_<task>`` per task, for a run with several confidences ``confidence_sources``, and where people voted
+``vote_agreement``. The two first follow the tables; the others are in ``confidence``, ``confusion``, ``intervals`` and
+``votes``.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from inference.plots.style import (
     matplotlib,
     save_figure,
 )
+from inference.plots.votes import vote_agreement
 
 # Only what concerns the file: these two plots keep matplotlib's own type sizes.
 FILE_SETTINGS = ("pdf.fonttype", "svg.fonttype", "svg.hashsalt")
@@ -115,6 +117,8 @@ def draw_confidence(
         (risk_coverage, table, "risk_coverage"),
         (confidence_histograms, table, "confidence_histograms"),
     )
+    if table["votes"].notna().any():
+        plots += ((vote_agreement, table, "vote_agreement"),)
     return [path for draw, data, stem in plots for path in draw(data, output_dir / stem, formats, note)]
 
 

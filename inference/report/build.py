@@ -89,13 +89,22 @@ def _common(result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _shown_votes(votes: dict[str, float], answer: str) -> dict[str, Any]:
+    """The labels that have votes with their shares, the largest first, and the answer's share."""
+    shares = sorted(votes.items(), key=lambda item: -item[1])
+    return {
+        "votes": [[label, round(share, 6)] for label, share in shares if share],
+        "voteShare": round(votes.get(answer, 0.0), 6),
+    }
+
+
 def answered_samples(results: Results) -> list[dict[str, Any]]:
     """One object per response, read by the corrected protocol as ``prediction_table`` has it."""
-    columns = ("label", "confidence", "truth", "published_label", "well_formed", "replaced")
+    columns = ("label", "confidence", "truth", "published_label", "well_formed", "replaced", "votes")
     others = {name: results.table[column] for name, (_, column) in SOURCES.items() if name != VERBALIZED}
     rows = zip(results.lines(), *(results.table[name] for name in columns), *others.values(), strict=True)
     samples = []
-    for line, label, confidence, truth, published, well_formed, replaced, *values in rows:
+    for line, label, confidence, truth, published, well_formed, replaced, votes, *values in rows:
         result, _ = decode_line(line)
         found = reasoning_steps(result["response"])
         samples.append(
@@ -111,6 +120,7 @@ def answered_samples(results: Results) -> list[dict[str, Any]]:
                 "response": result["response"],
                 "finish": str(result.get("finish_reason") or ""),
             }
+            | ({} if votes is None else _shown_votes(votes, label))
             | ({} if replaced is None else {"shown": _shown(result.get("image_shown") or SHOWN[replaced])})
         )
     return samples

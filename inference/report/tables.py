@@ -31,6 +31,8 @@ MAIN_COLUMNS = {
     "ece": "ECE",
     "brier": "Brier",
     "roc_auc": "ROC AUC",
+    "vote_distance": "|c − vote share|",
+    "vote_entropy_correlation": "ρ of 1 − c, entropy",
     "confidence_rate": "With conf.",
     "format_rate": "Well-formed",
     "n_samples": "Samples",
@@ -52,6 +54,7 @@ CAPTIONS = {
     "risk_coverage": "Risk and coverage: errors among the most confident answers",
     "confidence_thresholds": "Accuracy and share of the answers kept at or above a confidence",
     "confidence_histograms": "Confidences of right and of wrong answers",
+    "vote_agreement": "Votes: their share of the answer, and their entropy, by confidence",
 }
 KINDS = ("task", "group", "overall")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -5,7 +5,12 @@
 
 The CSV file has a header with ``path`` and ``label``, optionally ``task`` and ``id``, separated by commas,
 semicolons or tabs; a path is relative to ``--image_dir``, by default the CSV file's folder. The labels of a
-task are all that occur in it, or ``--labels``. Out come
+task are all that occur in it, or ``--labels``.
+
+What several people said about an image is in a column for each label: ``votes_<label>``, or columns that
+``--vote_columns`` names and that are called like their labels. A number of votes, or a share of them, makes the
+label a candidate of its row's task, 0 included; an empty cell does not. Without a label, a row's label is the one
+with the most votes. Out come
 
 * records.jsonl: every row as a VECBench record with the released model's question;
 * test.jsonl and train.jsonl: the same, split at random within each label, repeatable;
@@ -26,6 +31,7 @@ import itertools
 import re
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn
@@ -36,15 +42,49 @@ from inference.common.terminal import plain_output
 from inference.data.images import FACTOR, ImageError, ImageSource, PixelBudget, add_image_root_argument, data_images
 from inference.data.prompts import recognition_prompt
 from inference.data.vecbench import MAX_ID, MAX_NAME, RecordError, check_text
+from inference.data.votes import VOTES, amount
 from inference.runs.shards import atomic_write, to_line
 from scripts.data.convert import main as convert_main
 from scripts.data.samples import reward_problem
 
 MAX_FIELD = 1 << 24  # characters; csv's own limit would end the whole file
+LABEL = re.compile(rf"[^,;|\r\n]{{1,{MAX_NAME}}}")  # the question lists the labels with commas
+VOTE = "votes_"  # how the name of a column begins that holds the votes for one label
+
+
+def _votes(row: dict, fail: Callable[[str, str], NoReturn], labels: list[str] | None) -> dict[str, float]:
+    """label → votes of the row's vote columns that are filled; ``fail`` is called with the column's name."""
+    votes: dict[str, float] = {}
+    for column, text in row.items():
+        if not column.startswith(VOTE) or not (text or "").strip():
+            continue
+        label = column.removeprefix(VOTE)
+        try:
+            number = amount(float(text))
+        except ValueError:
+            number = None
+        if number is None:
+            fail(column, f"a number of votes, 0 or more, got {describe(text)}")
+        if labels and label.lower() not in {known.lower() for known in labels}:
+            fail(column, f"votes for one of {', '.join(labels)}")
+        votes[label] = int(number) if number.is_integer() else number
+    if votes and not any(votes.values()):
+        fail(VOTE + next(iter(votes)), "at least one vote in the row, got 0 in each column")
+    return votes
+
+
+def _most_voted(votes: dict[str, float], fail: Callable[[str, str], NoReturn]) -> str:
+    """The label with the most votes; ``fail`` is called where there is none, or several."""
+    if not votes:
+        fail("label", "a label, got nothing")
+    best = [label for label, count in votes.items() if count == max(votes.values())]
+    if len(best) > 1:
+        fail("label", f"a label, or one with the most votes, got nothing and as many for {' as for '.join(best[:2])}")
+    return best[0]
 
 
 def _good_row(row: dict, line: int, images: ImageSource, args: argparse.Namespace) -> dict:
-    """The row, checked and its image decoded, with path, label, task, line and, if it has one, id.
+    """The row, checked and its image decoded, with path, label, task, line and, if it has them, id and votes.
 
     Raises:
         RecordError: naming file, line, field and what was expected there.
@@ -64,9 +104,9 @@ def _good_row(row: dict, line: int, images: ImageSource, args: argparse.Namespac
         check_text(name, text, fail, MAX_NAME if name in ("label", "task") else MAX_ID if name == "id" else None)
     if not fields["path"]:
         fail("path", "an image's path, got nothing")
-    if not fields["label"]:
-        fail("label", "a label, got nothing")
-    if set(fields["label"]) & set(",;|"):  # the question lists the labels with commas
+    votes = _votes(row, fail, args.labels)
+    fields["label"] = fields["label"] or _most_voted(votes, fail)
+    if not LABEL.fullmatch(fields["label"]):
         fail("label", f"one label, without comma, semicolon or bar, got {describe(fields['label'])}")
     try:
         if min(images.original_size(fields["path"], decode=True)) < FACTOR:
@@ -78,15 +118,24 @@ def _good_row(row: dict, line: int, images: ImageSource, args: argparse.Namespac
         fail("path", "the path of a file, got an image inside the row")
     if args.labels and fields["label"].lower() not in {label.lower() for label in args.labels}:
         fail("label", f"one of {', '.join(args.labels)}, got {describe(fields['label'])}")
-    good = {**fields, "path": str(path.resolve()), "task": fields["task"] or args.task, "line": line}
+    good = {**fields, "path": str(path.resolve()), "task": fields["task"] or args.task, "line": line, "votes": votes}
     return {name: value for name, value in good.items() if value}
 
 
-def read_table(source: Path) -> list[tuple[int, dict]]:
-    """(line number, column → text) of each row; columns in lower case, what is too much in a row under None.
+def _column(name: str, vote_columns: Mapping[str, str]) -> str:
+    """A column's name in lower case; one of votes as ``votes_<label>``, the label as it is written there."""
+    name = name.strip()
+    if name.lower().startswith(VOTE):
+        return VOTE + name[len(VOTE) :].strip()
+    known = vote_columns.get(name.lower())
+    return name.lower() if known is None else VOTE + known
+
+
+def read_table(source: Path, vote_columns: Sequence[str] = ()) -> list[tuple[int, dict]]:
+    """(line number, column → text) of each row; columns as ``_column`` has them, what is too much in a row under None.
 
     Raises:
-        ValueError: when the header lacks a column.
+        ValueError: when the header lacks a column, or names one of votes twice or as what is no label.
         OSError, csv.Error: when the file cannot be read.
     """
     refuse_binary(source, "CSV")
@@ -100,11 +149,20 @@ def read_table(source: Path) -> list[tuple[int, dict]]:
         reader = csv.DictReader(
             itertools.chain([header], handle), delimiter=stated[1] if stated else likeliest, skipinitialspace=True
         )
-        names = reader.fieldnames or ()
-        if {"path", "label"} - {name.strip().lower() for name in names}:
-            columns = one_line(header.strip()) or "nothing"
-            raise ValueError(f"{source}, line {1 + bool(stated)}: expected columns path and label, got {columns}")
-        reader.fieldnames = [name.strip().lower() for name in names]
+        by_name = {name.lower(): name for name in vote_columns}
+        names = [_column(name, by_name) for name in reader.fieldnames or ()]
+        votes = [name for name in names if name.startswith(VOTE)]
+        missing = [name for name in vote_columns if VOTE + name not in votes]
+        needed = {"path", "label"} if not votes else {"path"}
+        where, columns = f"{source}, line {1 + bool(stated)}", one_line(header.strip()) or "nothing"
+        if needed - set(names) or missing:
+            wanted = " and ".join([*sorted(needed, reverse=True), *missing])
+            raise ValueError(f"{where}: expected columns {wanted}, got {columns}")
+        lowered = [name.lower() for name in votes]
+        for name in votes:
+            if lowered.count(name.lower()) > 1 or not LABEL.fullmatch(name.removeprefix(VOTE)) or invalid_byte(name):
+                raise ValueError(f"{where}: expected one column of votes per label, got {describe(name)}")
+        reader.fieldnames = names
         return [(reader.line_num + bool(stated), row) for row in reader]
 
 
@@ -136,7 +194,8 @@ def to_records(rows: list[dict], labels: list[str] | None) -> list[dict]:
     """VECBench records with their question. The label's spelling is the candidates'."""
     by_task: dict[str, dict[str, str]] = defaultdict(dict)
     for row in rows:
-        by_task[row["task"]].setdefault(row["label"].lower(), row["label"])
+        for label in (row["label"], *row.get("votes", ())):
+            by_task[row["task"]].setdefault(label.lower(), label)
     records = []
     for row in rows:
         spelling = {label.lower(): label for label in labels} if labels else by_task[row["task"]]
@@ -149,6 +208,9 @@ def to_records(rows: list[dict], labels: list[str] | None) -> list[dict]:
                 "ground_truth": spelling[row["label"].lower()],
                 "candidates": candidates,
                 "task": row["task"],
+                **(
+                    {VOTES: {spelling[label.lower()]: n for label, n in row["votes"].items()}} if "votes" in row else {}
+                ),
             }
         )
     return records
@@ -174,6 +236,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--task", default="custom", help="task name of rows without one")
     parser.add_argument("--labels", nargs="+", help="the candidates, for all tasks; default: those that occur")
+    parser.add_argument(
+        "--vote_columns", nargs="+", default=[], metavar="LABEL", help="columns that hold the votes for their label"
+    )
     parser.add_argument("--test_share", type=float, default=0.1, help="of each label")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--min_pixels", type=int, default=PixelBudget.min_pixels)
@@ -183,7 +248,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--test_share: expected 0 or more and less than 1, got {args.test_share}")
     folders = [args.image_dir or args.source.parent, *args.image_root]
     try:
-        table = read_table(args.source)
+        table = read_table(args.source, args.vote_columns)
         named = ((row.get("path") or "").strip() for _, row in table)
         # Paths are relative to --image_dir as they are to a data file's folder.
         beside = args.image_dir / args.source.name if args.image_dir else args.source

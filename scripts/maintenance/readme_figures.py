@@ -139,7 +139,7 @@ def draw_example(merged: Path, data_dir: Path, path: Path) -> None:
         text.text(0, y, step, fontsize=9, fontweight="bold", va="top", color=STYLES["ID VSA"][0])
         text.text(0.19, y, "\n".join(lines), fontsize=9, va="top")
         y -= 0.075 * len(lines) + 0.055
-    right = result["posterior"][reading.label]
+    right = result["label_distribution"][reading.label]
     for name, value in (
         ("answer", f"{reading.label}   (label: {result['ground_truth']})"),
         ("confidence", f"{reading.confidence:.2f}   (true probability of this answer: {right:.2f})"),

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from inference.common.storage import ending_in_one_line
 from inference.common.terminal import plain_output
 from inference.data.vecbench import TASKS
+from inference.data.votes import DISTRIBUTION
 from inference.runs.shards import atomic_write
 from scripts.toy_world.draw import OOD_STYLES, draw_scene
 from scripts.toy_world.text import chain_of_thought, question, taught_confidence
@@ -46,7 +47,7 @@ def make_sample(split: str, index: int, output_dir: Path, seed: int) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     draw_scene(cues, OOD_STYLES.get(task, "plain"), rng).save(path)
     rounded = {key: round(value, 6) for key, value in posterior(task, cues).items()}
-    known = {"notice": NOTICE, "cues": cues, "posterior": rounded}
+    known = {"notice": NOTICE, "cues": cues, DISTRIBUTION: rounded}
     with_confidence = split != "stage1"
     prompt = question(task, with_confidence, rng)
     if split == "test":

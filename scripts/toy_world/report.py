@@ -18,7 +18,9 @@ import pandas as pd
 from inference.common.terminal import plain_output
 from inference.data.replacement import NO_INFORMATION, SHOWN
 from inference.data.vecbench import TASKS, read_lines
+from inference.data.votes import DISTRIBUTION
 from inference.metrics.prediction_table import prediction_table
+from inference.metrics.votes import answer_shares, confidence_distance
 from scripts.toy_world.world import NOTICE, best_possible_accuracy, posterior
 
 
@@ -32,17 +34,16 @@ def toy_predictions(merged: Path) -> pd.DataFrame:
     """
     results = [result for _, result, _ in read_lines(merged)]
     for result in results:
-        if "posterior" not in result:
-            raise ValueError(f"{merged}: expected toy-world results, {result['sample_id']} has no posterior")
+        # Toy worlds that were drawn before evaluation knew distributions have it under its old name.
+        result[DISTRIBUTION] = result.get(DISTRIBUTION, result.get("posterior"))
+        if result[DISTRIBUTION] is None:
+            raise ValueError(f"{merged}: expected toy-world results, {result['sample_id']} has no {DISTRIBUTION}")
     table = prediction_table(results)
-    known = zip(results, table["replaced"], table["task"], strict=True)
     # The record's own posterior is that of its own image, which the model may not have seen.
-    table["posterior"] = [
-        result["posterior"] if replaced is None else posterior(task, {}) for result, replaced, task in known
-    ]
+    known = zip(table["votes"], table["replaced"], table["task"], strict=True)
+    table["posterior"] = [votes if replaced is None else posterior(task, {}) for votes, replaced, task in known]
     table["right"] = (table["label"] == table["truth"]).astype(int)
-    answers = zip(table["posterior"], table["label"], strict=True)
-    table["p"] = [probabilities.get(label, 0.0) for probabilities, label in answers]
+    table["p"] = answer_shares(table["posterior"], table["label"])
     foreign = ~table["replaced"].isin([None, *NO_INFORMATION])
     table.loc[foreign, "p"] = float("nan")
     return table
@@ -58,7 +59,7 @@ def toy_table(samples: pd.DataFrame) -> pd.DataFrame:
             "accuracy": samples["right"],
             # Without the image it is the largest prior: every label's.
             "best": samples["task"].map(best_possible_accuracy).where(samples["replaced"].isna(), chance),
-            "confidence_error": (samples["confidence"] - samples["p"]).abs(),
+            "confidence_error": confidence_distance(samples["confidence"], samples["p"]),
         }
     )
     by_task = rows.groupby("task").mean().reindex([task for task in TASKS if task in set(rows["task"])])

@@ -23,6 +23,7 @@ from inference.data.vecbench import GROUPS
 from inference.metrics.calibration import Tally, brier_score, expected_calibration_error
 from inference.metrics.prediction_table import group_slices
 from inference.metrics.ranking import roc_auc
+from inference.metrics.votes import confidence_distance
 from inference.runs.shards import atomic_path
 from scripts.toy_world.report import cell, toy_predictions
 from scripts.toy_world.world import NOTICE
@@ -42,7 +43,7 @@ def stage_row(table: pd.DataFrame) -> dict[str, float]:
         "ece": float(expected_calibration_error(tally)),
         "brier": float(brier_score(tally)),
         "roc_auc": float(roc_auc(tally)),
-        "confidence_error": (stated["confidence"] - stated["p"]).abs().mean(),
+        "confidence_error": confidence_distance(stated["confidence"], stated["p"]).mean(),
         "confidence_mean": stated["confidence"].mean(),
         "distinct": stated["confidence"].round(2).nunique() or np.nan,
         "format_rate": table["well_formed"].mean(),

@@ -204,7 +204,41 @@ def layouts():
         yield RecordCase(f"{token} beside the image", as_line(record), "conversations[0].content[0]")
 
 
-RECORD_CASES = [*wrong_types(), *missing(), *torn(), *sizes(), *text(), *layouts()]
+def votes():
+    """What people said about the image, as numbers per candidate."""
+    votes, shares = "label_votes", "label_distribution"
+    for name, more, field in (
+        ("whole votes", {votes: {"awe": 15, "fear": 5}}, None),
+        ("votes for some candidates", {votes: {"fear": 1}}, None),
+        ("votes in another case", {votes: {"Awe": 3}}, None),
+        ("shares as votes", {votes: {"awe": 0.2, "fear": 0.1}}, None),
+        ("no votes", {votes: None, shares: None}, None),
+        ("a distribution", {shares: {"awe": 0.333333, "fear": 0.666667}}, None),
+        ("a distribution of two decimals", {shares: {"awe": 0.33, "fear": 0.66}}, None),
+        ("votes and their distribution", {votes: {"awe": 1, "fear": 2}, shares: {"awe": 0.33, "fear": 0.67}}, None),
+        ("votes and another distribution", {votes: {"awe": 1, "fear": 2}, shares: {"awe": 0.4, "fear": 0.6}}, shares),
+        ("a negative vote", {votes: {"awe": 3, "fear": -1}}, votes),
+        ("a vote that is text", {votes: {"awe": "3"}}, votes),
+        ("a vote that is true", {votes: {"awe": True}}, votes),
+        ("a vote that is null", {votes: {"awe": None}}, votes),
+        ("a vote that is no number", {votes: {"awe": float("nan")}}, votes),
+        ("infinitely many votes", {votes: {"awe": float("inf")}}, votes),
+        ("a vote beyond all floats", {votes: {"awe": 10**400}}, votes),
+        ("votes that overflow", {votes: {"awe": 1.7e308, "fear": 1.7e308}}, votes),
+        ("votes for another label", {votes: {"awe": 3, "joy": 1}}, votes),
+        ("votes as a list", {votes: [15, 5]}, votes),
+        ("zero votes", {votes: {"awe": 0, "fear": 0}}, votes),
+        ("an empty object of votes", {votes: {}}, votes),
+        ("a distribution that lacks a part", {shares: {"awe": 0.5, "fear": 0.4}}, shares),
+        ("a distribution in percent", {shares: {"awe": 50, "fear": 50}}, shares),
+        ("a negative probability", {shares: {"awe": 1.2, "fear": -0.2}}, shares),
+        ("a distribution over another label", {shares: {"awe": 0.5, "joy": 0.5}}, shares),
+        ("an empty distribution", {shares: {}}, shares),
+    ):
+        yield RecordCase(f"votes: {name}", as_line(a_record(id=name, **more)), field)
+
+
+RECORD_CASES = [*wrong_types(), *missing(), *torn(), *sizes(), *text(), *layouts(), *votes()]
 
 
 def write_cases(path, cases=RECORD_CASES):

@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from inference.evaluate import evaluate
 from inference.metrics.corrected import rows_by_source
@@ -20,6 +22,10 @@ def a_result(response="<answer>awe</answer>", truth="awe", **more):
 
 def answers(*labels):
     return [f"<answer>{label}</answer>" for label in labels]
+
+
+def sure(label, confidence):
+    return f"<answer>{label}</answer><confidence>{confidence}</confidence>"
 
 
 def sources_of(*results):
@@ -66,6 +72,55 @@ def test_the_majority_vote_is_judged_by_its_own_answer():
     assert rows["majority vote"][-1].metrics["accuracy"] == 1.0
 
 
+@pytest.mark.parametrize(
+    ("responses", "label", "share"),
+    [
+        ([sure("awe", 0.9), sure("fear", 0.3), sure("fear", 0.4)], "awe", 0.9 / 1.6),  # the majority says fear
+        ([sure("awe", 0.3), sure("fear", 0.1), sure("fear", 0.2)], "awe", 0.5),  # equal: the first one
+        ([sure("awe", 0.3), sure("fear", 0.9), sure("awe", 0.3)], "fear", 0.6),
+        ([sure("awe", 0.4), sure("none", 0.6)], "awe", 0.4),  # no answer wins, but takes part in the sum
+        ([sure("awe", 0.2), *answers("fear", "fear")], "awe", 1.0),  # without a confidence, without weight
+        ([*answers("awe", "fear", "fear")], "fear", math.nan),  # nothing to weigh by: the majority, unjudged
+        ([sure("awe", 0), sure("fear", 0), sure("fear", 0)], "fear", math.nan),
+    ],
+)
+def test_the_weighted_vote_is_for_the_label_with_the_largest_sum_of_confidences(responses, label, share):
+    row = sources_of(a_result(responses[0], other_responses=responses[1:])).iloc[0]
+    assert row["weighted_label"] == label
+    assert row["agreement_of_weighted"] == pytest.approx(share, nan_ok=True)
+
+
+@given(st.lists(st.tuples(st.sampled_from([*LABELS, "hm"]), st.none() | st.integers(0, 100)), min_size=2, max_size=8))
+def test_the_weighted_vote_is_that_of_exact_numbers(said):
+    responses = [sure(label, c / 100) if c is not None else answers(label)[0] for label, c in said]
+    row = sources_of(a_result(responses[0], other_responses=responses[1:])).iloc[0]
+    sums = {label: sum(c or 0 for other, c in said if other == label) for label, _ in said if label in LABELS}
+    if not any(sums.values()):
+        assert math.isnan(row["agreement_of_weighted"]) and row["weighted_label"] == row["majority_label"]
+    else:
+        assert row["weighted_label"] == max(sums, key=sums.get)
+        assert row["agreement_of_weighted"] == pytest.approx(max(sums.values()) / sum(c or 0 for _, c in said))
+
+
+def test_the_weighted_vote_is_judged_by_its_own_answer():
+    others = [sure("fear", 0.2), sure("fear", 0.2)]
+    rows = rows_by_source(sources_of(*[a_result(sure("awe", 0.9), other_responses=others) for _ in range(20)]))
+    assert rows["majority vote"][-1].metrics["accuracy"] == 0.0
+    assert rows["confidence-weighted vote"][-1].metrics["accuracy"] == 1.0
+
+
+def test_the_candidate_probability_is_that_of_the_answer():
+    stated = {"awe": 0.2, "fear": 0.7, "joy": 0.1}
+    table = sources_of(a_result(candidate_probabilities=stated), a_result("none", candidate_probabilities=stated))
+    assert table["candidate_probability"].tolist() == pytest.approx([0.2, math.nan], nan_ok=True)
+    assert available_sources(table) == ["verbalized", "candidate probability"]
+
+
+@pytest.mark.parametrize("stated", ["?", [0.5], {"awe": 2.0}, {"awe": 0.5, "hm": 0.5}, {"awe": -0.5, "fear": 1.5}, {}])
+def test_candidate_probabilities_that_are_none_are_missing(stated):
+    assert available_sources(sources_of(a_result(candidate_probabilities=stated))) == ["verbalized"]
+
+
 def test_evaluation_prints_every_confidence_beside_the_stated_one(tmp_path):
     random = np.random.default_rng(0)
     results = [
@@ -78,7 +133,9 @@ def test_evaluation_prints_every_confidence_beside_the_stated_one(tmp_path):
         for _ in range(60)
     ]
     summary = evaluate(results_in_memory(results), tmp_path, n_resamples=50)
-    expected = ["verbalized", "answer probability", "self-consistency", "majority vote"]
+    expected = [
+        "verbalized", "answer probability", "self-consistency", "majority vote", "confidence-weighted vote",
+    ]  # fmt: skip
     assert list(summary["confidence"]) == expected
     text = (tmp_path / "metric_conf.log").read_text()
     for name in expected:

@@ -100,6 +100,71 @@ def test_no_stage_3_file_for_labels_that_its_reward_never_counts_as_right(folder
     assert len(read_jsonl(tmp_path / "records.jsonl")) == 2  # evaluation does without the reward
 
 
+@pytest.mark.parametrize(
+    ("header", "more"),
+    [
+        ("path,label,votes_Joy,Votes_fear,votes_awe", ()),
+        ("path,label,joy,Fear,awe", ("--vote_columns", "Joy", "fear", "awe")),
+    ],
+)
+def test_vote_columns_become_votes_and_candidates_and_the_label_where_there_is_none(folder, tmp_path, header, more):
+    (folder / "votes.csv").write_text(f"{header}\na/1.png,joy,12,8,0\na/2.png,,3,0.5,0\na/3.png,fear,,,\n")
+    from_csv(folder / "votes.csv", "--output_dir", tmp_path, *more)
+    records = list(read_records(tmp_path / "records.jsonl"))
+    assert [record.candidates for record in records] == [["awe", "fear", "joy"]] * 3
+    assert [record.ground_truth for record in records] == ["joy", "joy", "fear"]
+    votes = [{"joy": 12, "fear": 8, "awe": 0}, {"joy": 3, "fear": 0.5, "awe": 0}, None]
+    assert [record.raw.get("label_votes") for record in records] == votes
+
+
+@pytest.mark.parametrize(
+    ("cells", "field", "expected"),
+    [
+        ("joy,-1,2", "votes_joy", "a number of votes, 0 or more, got '-1'"),
+        ("joy,many,2", "votes_joy", "a number of votes, 0 or more, got 'many'"),
+        ("joy,1,nan", "votes_fear", "a number of votes, 0 or more, got 'nan'"),
+        ("joy,0,0", "votes_joy", "at least one vote in the row"),
+        (",2,2", "label", "a label, or one with the most votes, got nothing and as many for joy as for fear"),
+        (",,", "label", "a label, got nothing"),
+    ],
+)
+def test_votes_that_are_none_are_error_rows_that_name_the_column(folder, tmp_path, cells, field, expected):
+    (folder / "votes.csv").write_text(f"path,label,votes_joy,votes_fear\na/1.png,{cells}\na/2.png,joy,1,1\n")
+    assert from_csv(folder / "votes.csv", "--output_dir", tmp_path) == 1
+    (error,) = read_jsonl(tmp_path / "errors.jsonl")
+    assert f"votes.csv, line 2, field '{field}': expected {expected}" in error["error"]
+    assert len(read_jsonl(tmp_path / "records.jsonl")) == 1
+
+
+def test_votes_for_a_label_that_is_no_candidate_are_an_error_row(folder, tmp_path):
+    (folder / "votes.csv").write_text("path,label,votes_joy,votes_fear\na/1.png,joy,3,1\na/2.png,joy,3,\n")
+    assert from_csv(folder / "votes.csv", "--output_dir", tmp_path, "--labels", "joy", "awe") == 1
+    (error,) = read_jsonl(tmp_path / "errors.jsonl")
+    assert "votes.csv, line 2, field 'votes_fear': expected votes for one of joy, awe" in error["error"]
+    assert [record["label_votes"] for record in read_jsonl(tmp_path / "records.jsonl")] == [{"joy": 3}]
+
+
+@pytest.mark.parametrize(
+    ("header", "more", "told"),
+    [
+        ("path,label,votes_joy,votes_Joy", (), "expected one column of votes per label, got 'votes_joy'"),
+        ("path,label,votes_", (), "expected one column of votes per label, got 'votes_'"),
+        (
+            "path,label,joy",
+            ("--vote_columns", "joy", "awe"),
+            "expected columns path and awe, got path,label,joy",
+        ),
+        ("path,joy", (), "expected columns path and label, got path,joy"),
+    ],
+)
+def test_a_header_of_votes_that_cannot_be_right_is_one_line(folder, tmp_path, capsys, header, more, told):
+    (folder / "votes.csv").write_text(f"{header}\na/1.png,joy,1,1\n")
+    with pytest.raises(SystemExit) as ended:
+        from_csv(folder / "votes.csv", "--output_dir", tmp_path, *more)
+    assert ended.value.code == 2
+    assert f"votes.csv, line 1: {told}" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_one_label_and_numbers_for_labels_are_said(folder, tmp_path, capsys):
     (folder / "odd.csv").write_text("path,label,task\na/1.png,joy,A\na/2.png,0,B\na/3.png,1,B\n")
     assert from_csv(folder / "odd.csv", "--output_dir", tmp_path) == 0

@@ -78,6 +78,10 @@ function facts(sample) {
     pairs.push(["confidence", sample.confidence === null ? "none" : shown(sample.confidence)]);
     if (sample.confidence !== null) pairs.push(["(confidence − correctness)²", squaredGap(sample).toFixed(4)]);
     for (const [name, value] of Object.entries(sample.others)) pairs.push([name, shown(value)]);
+    if (sample.votes) {
+      pairs.push(["votes", sample.votes.map(([label, share]) => `${label} ${percent(share)} %`).join(", ")]);
+      pairs.push(["vote share of the answer", shown(sample.voteShare)]);
+    }
     if (sample.finish && sample.finish !== "stop") pairs.push(["response ended by", sample.finish]);
   }
   const labels = data.candidates[sample.candidates].join(", ");
