@@ -71,6 +71,17 @@ def vecbench_sized(folder):
     return folder / "run", data
 
 
+def voted_results():
+    """Twenty answers of one kind, three of four people of another opinion; a further response each."""
+    record = {"task": "EmoSet-8", "ground_truth": "awe", "candidates": ["awe", "fear", "joy"], "notice": NOTICE}
+    votes = {"awe": 5, "fear": 15, "joy": 0}
+    return [
+        {**record, "sample_id": f"s-{number}", "image": f"{number}.png", "label_votes": votes,
+         "response": response(WORDS, "awe", 0.5 + number / 50), "other_responses": ["<answer>awe</answer>"]}
+        for number in range(20)
+    ]  # fmt: skip
+
+
 def hostile(folder):
     """(run folder, data file): script in every place that a name or a text can come from; odd images; other tasks."""
     images = folder / "data"

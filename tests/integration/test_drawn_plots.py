@@ -8,6 +8,7 @@ import pytest
 from inference.data.vecbench import TASKS
 from inference.metrics.calibration import expected_calibration_error
 from inference.metrics.classification import label_reports
+from inference.metrics.corrected import estimate
 from inference.metrics.prediction_table import prediction_table
 from inference.plots.confidence import (
     confidence_histograms,
@@ -18,6 +19,7 @@ from inference.plots.confidence import (
 from inference.plots.confusion import confusion_matrices
 from inference.plots.curves import draw_all
 from inference.plots.intervals import confidence_sources, run_comparison
+from inference.plots.votes import vote_agreement
 from tests.helpers.commands import run, write_jsonl
 from tests.helpers.plots import NOTICE, ONE_A_GROUP, STEMS, a_table, is_drawn, some_results
 from tests.helpers.results import a_result, answer, results_in_memory, score
@@ -223,6 +225,27 @@ def test_the_command_draws_a_run_again(tmp_path):
     }
     for path in written:
         assert is_drawn(path), path.name
+
+
+def voted(results, votes):
+    return prediction_table([{**result, "label_votes": {result["candidates"][0]: 3, **votes}} for result in results])
+
+
+def test_votes_are_drawn_for_the_groups_that_have_them(tmp_path):
+    table = voted(some_results(30, ["FI-2"]), {"negative": 1})
+    draw_all(table, tmp_path, NOTICE, ("png", "svg"))
+    assert is_drawn(tmp_path / "vote_agreement.png")
+    words = words_in(tmp_path / "vote_agreement.svg")
+    assert {"ID VSA", "Overall", NOTICE} <= set(words) and "ID VER" not in words
+    distance = 100 * estimate(table)[-1].metrics["vote_distance"]
+    n = table["confidence"].notna().sum()
+    assert words.count(f"|c − p| {distance:.1f} %, n = {n}") == 2
+    assert words.count("rank correlation with 1 − c: N/A") == 2  # all votes have one entropy
+
+
+def test_votes_without_a_confidence_say_so(tmp_path):
+    vote_agreement(voted([a_result(response=answer("awe"))], {"awe": 1}), tmp_path / "v", ("svg",))
+    assert words_in(tmp_path / "v.svg").count("no confidence stated") == 4
 
 
 def test_a_folder_without_results_is_one_clear_line(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from inference.data.images import ImageSource
 from inference.report import build
 from tests.helpers import report_runs
-from tests.helpers.commands import read_jsonl, run
+from tests.helpers.commands import read_jsonl, run, write_jsonl
 
 
 def make(folder, data, *more):
@@ -437,6 +437,23 @@ def test_the_tables_hold_the_numbers_of_metric_conf_log(browser, big_run, big_re
 
 
 # The command
+
+
+def test_votes_are_in_the_tables_beside_the_samples_and_as_a_plot(browser, tmp_path):
+    rows = report_runs.voted_results()
+    data = write_jsonl(tmp_path / "results.jsonl", rows)
+    run("-m", "inference.evaluate", "--input_file", data, "--output_dir", tmp_path, "--quiet", "--n_resamples", "20")
+    make(tmp_path, data, "--no_thumbnails")
+    metrics = json.loads((tmp_path / "metrics.json").read_text())["corrected"]["metric"][-1]
+    with opened(browser, tmp_path / "report.html") as page:
+        assert page.get_by_role("columnheader", name="|c − vote share|").count() == 2  # corrected, and by the majority
+        assert f"{100 * metrics['vote_distance']:.2f}" in page.locator("#tables").inner_text()
+        assert page.locator("figcaption", has_text="Votes: their share of the answer").count() == 1
+    with opened(browser, tmp_path / "report.html", "#view=samples") as page:
+        page.locator(".row").first.click()
+        said = page.locator("dl.facts").inner_text().split("\n")
+        assert said[said.index("votes") + 1] == "fear 75.0 %, awe 25.0 %"
+        assert said[said.index("vote share of the answer") + 1] == "0.25"
 
 
 def test_a_second_report_decodes_no_image_again_and_a_changed_image_is_made_anew(hostile_run, tmp_path):
