@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ from PIL import Image
 
 from inference.data.images import PixelBudget
 from inference.data.replacement import SHOWN
+from inference.engines.token_probabilities import candidate_texts
 
 NOTICE_FILE = "notice.txt"
 IDLE_SECONDS = 0.005  # until an engine that has nothing to do asks for requests again
@@ -53,6 +54,10 @@ class EngineSettings:
     seed: int = setting(0, "of sampling; each sample has its own, made from this one", decisive=True)
     n_responses: int = setting(1, "responses to each record; the further ones go to other_responses", decisive=True)
     logprobs: bool = setting(True, "leave out the tokens' log-probabilities", decisive=True)
+    candidate_probabilities: bool = setting(
+        False, "after each response, score every candidate at the answer's place, which costs a prefill each",
+        decisive=True,
+    )  # fmt: skip
     min_pixels: int = setting(PixelBudget.min_pixels, "of an image; default: 256 image tokens", decisive=True)
     max_pixels: int = setting(PixelBudget.max_pixels, "of an image; default: 576 image tokens", decisive=True)
     replace_images: str = setting(
@@ -79,6 +84,10 @@ class EngineSettings:
             raise ValueError("--engine openai needs --base_url and --model_name")
         if self.engine != "openai" and not self.checkpoint:
             raise ValueError(f"--engine {self.engine} needs --checkpoint")
+        if self.engine == "openai" and self.candidate_probabilities:
+            raise ValueError(
+                "--candidate_probabilities needs the engine vllm, transformers or ray: endpoints score no text"
+            )
         if self.n_actors < 0:
             raise ValueError(f"expected --n_actors >= 0, got {self.n_actors}")
         if self.temperature < 0:
@@ -103,11 +112,15 @@ class EngineSettings:
 
 @dataclass
 class Request:
-    """One sample on its way to the engine; ``image`` is already within the pixel budget."""
+    """One sample on its way to the engine; ``image`` is already within the pixel budget.
+
+    ``candidates`` are those that ``candidate_probabilities`` scores.
+    """
 
     sample_id: str
     messages: list[dict[str, Any]]
     image: Image.Image
+    candidates: Sequence[str] = ()
 
 
 @dataclass
@@ -116,8 +129,8 @@ class Output:
 
     ``image_tokens`` is counted in the prompt that the engine really processed; an endpoint
     does not tell it (None), but its ``prompt_tokens`` includes them. Everything but
-    ``other_responses`` is about ``response``; the two log-probabilities are explained in
-    ``inference.engines.token_probabilities``. vllm and transformers count the end-of-turn token in the
+    ``other_responses`` is about ``response``; the two log-probabilities and the candidates' probabilities are explained
+    in ``inference.engines.token_probabilities``. vllm and transformers count the end-of-turn token in the
     mean; an endpoint does if it lists that token (a vLLM server does).
     """
 
@@ -129,6 +142,7 @@ class Output:
     finish_reason: str | None = None
     mean_log_probability: float | None = None
     answer_log_probability: float | None = None
+    candidate_probabilities: dict[str, float] | None = None
     other_responses: list[str] | None = None
     error: str | None = None
 
@@ -191,6 +205,19 @@ def render_prompt(processor, request: Request) -> str:
     if promised != 1:
         raise ValueError(f"the prompt has {promised} image or video tokens for its one image")
     return prompt
+
+
+def scored_prompts(processor, request: Request, response: str) -> dict[str, str]:
+    """candidate → the prompt with the response up to its answer and the candidate there; empty for what has no place.
+
+    That is a response without an answer, and one that spells out an image or video token (``render_prompt``).
+    """
+    prompt = render_prompt(processor, request)
+    texts = candidate_texts(response, request.candidates)
+    tokens = (processor.image_token, processor.video_token)
+    if any(token in text for text in texts.values() for token in tokens):
+        return {}
+    return {candidate: prompt + text for candidate, text in texts.items()}
 
 
 def checkpoint_notice(checkpoint: str) -> str | None:

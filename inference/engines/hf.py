@@ -24,11 +24,18 @@ from inference.engines.base import (
     load_processor,
     render_prompt,
     sample_seed,
+    scored_prompts,
     take_ready,
 )
 from inference.engines.checkpoints import CheckpointRefused
 from inference.engines.root_cause import TRANSFORMERS_OUT_OF_MEMORY, with_advice
-from inference.engines.token_probabilities import response_log_probabilities, token_texts
+from inference.engines.token_probabilities import (
+    candidate_probabilities,
+    candidate_score,
+    candidate_tail,
+    response_log_probabilities,
+    token_texts,
+)
 
 BATCH = 16
 
@@ -154,20 +161,40 @@ class TransformersEngine:
             if noted is not None:
                 texts = token_texts(self.processor.tokenizer, tokens)
                 mean, answer = response_log_probabilities(texts, noted[row][: len(tokens)])
+            response = self._text(tokens)
             outputs.append(
                 Output(
                     sample_id=request.sample_id,
-                    response=self._text(tokens),
+                    response=response,
                     image_tokens=n_image,
                     prompt_tokens=length,
                     output_tokens=len(tokens),
                     finish_reason="stop" if tokens and tokens[-1] in self.end_ids else "length",
                     mean_log_probability=mean,
                     answer_log_probability=answer,
+                    candidate_probabilities=self._candidate_probabilities(request, response),
                     other_responses=others or None,
                 )
             )
         return outputs
+
+    def _candidate_probabilities(self, request: Request, response: str) -> dict[str, float] | None:
+        """Those of the request's candidates at the response's answer, by a forward pass each; None if not asked for."""
+        if not self.settings.candidate_probabilities:
+            return None
+        scores = {}
+        for candidate, prompt in scored_prompts(self.processor, request, response).items():
+            inputs = self.processor(text=[prompt], images=[request.image], return_tensors="pt").to(self.device)
+            tokens = inputs["input_ids"][0, -candidate_tail(candidate) :]
+            # The logits of a place are about the token after it.
+            logits = self.model(**inputs, logits_to_keep=len(tokens) + 1, use_cache=False).logits[
+                0, -len(tokens) - 1 : -1
+            ]
+            values = torch.log_softmax(logits.float(), dim=-1).gather(1, tokens[:, None])[:, 0].tolist()
+            scores[candidate] = candidate_score(
+                token_texts(self.processor.tokenizer, tokens.tolist()), values, candidate
+            )
+        return candidate_probabilities(scores)
 
     def _sample(self, inputs, sample_id: str, index: int = 0) -> tuple[list[list[float]] | None, list[list[int]]]:
         """(log-probabilities or None, tokens) that were generated for each row, padding included."""

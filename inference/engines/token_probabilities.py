@@ -1,6 +1,8 @@
-"""How likely a response was by its tokens: one figure for the whole text, one for the answer.
+"""How likely a response was by its tokens: one figure for the whole text, one for the answer; and each candidate there.
 
-Confidences that cost no second inference, to compare with the one that the model states. The
+The first two are confidences that cost no second inference, to compare with the one that the model states. The third,
+the probability of each candidate as the answer, has the model read the response up to its answer again, once per
+candidate (``candidate_texts``), and compares how likely it finds them (``candidate_probabilities``). The
 log-probabilities are natural logarithms of the model's own distribution (raw logits, temperature
 1), whatever temperature the tokens were sampled at: so figures of greedy and sampled runs compare.
 
@@ -17,10 +19,11 @@ from __future__ import annotations
 
 import codecs
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from inference.data.response import answer_span
 
+CLOSING = "</answer>"
 DECIMALS = 6  # float32 gives no more; the engines' last bits depend on the batch
 
 
@@ -50,12 +53,52 @@ def response_log_probabilities(
     answer = answer_span("".join(filter(None, texts)))
     if answer is None or answer[0] == answer[1]:
         return mean, None
-    inside = [
-        value
-        for span, value in zip(_spans(texts), log_probabilities, strict=True)
-        if span is not None and span[0] < answer[1] and span[1] > answer[0]
-    ]
-    return mean, round(math.fsum(inside), DECIMALS)
+    return mean, round(math.fsum(_inside(texts, log_probabilities, *answer)), DECIMALS)
+
+
+def _inside(texts: Sequence[str | None], values: Sequence[float], start: int, end: int) -> list[float]:
+    """The values of the tokens that overlap ``start`` to ``end`` of the joined text."""
+    spans = zip(_spans(texts), values, strict=True)
+    return [value for span, value in spans if span is not None and span[0] < end and span[1] > start]
+
+
+def candidate_texts(response: str, candidates: Sequence[str]) -> dict[str, str]:
+    """candidate → the response up to its answer, the candidate in its place, and the closing tag; empty without one."""
+    answer = answer_span(response)
+    return {} if answer is None else {name: f"{response[: answer[0]]}{name}{CLOSING}" for name in candidates}
+
+
+def candidate_tail(candidate: str) -> int:
+    """How many last tokens of a ``candidate_texts`` hold the candidate for sure, whatever precedes it."""
+    return len(f"{candidate}{CLOSING}".encode("utf-8", "surrogatepass")) + 8
+
+
+def candidate_score(texts: Sequence[str | None], log_probabilities: Sequence[float], candidate: str) -> float | None:
+    """Mean log-probability of a candidate's tokens, in nats, before ``</answer>`` at the end of a text.
+
+    Normalised by length (as GNMT's and Brown et al.'s (2020) multiple choice), so that a label of many tokens is not
+    less likely for that alone. A token that holds the last character of ``<answer>`` as well counts whole. None where
+    the tokens do not spell the candidate, as when the tokenizer writes it otherwise, or a number is not finite.
+
+    Args:
+        texts, log_probabilities: one item per token of the text's end, ``candidate_tail`` of them at least.
+    """
+    joined = "".join(filter(None, texts))
+    end = len(joined) - len(CLOSING)
+    inside = _inside(texts, log_probabilities, end - len(candidate), end)
+    if not joined.endswith(f"{candidate}{CLOSING}") or not inside or not all(map(math.isfinite, inside)):
+        return None
+    return math.fsum(inside) / len(inside)
+
+
+def candidate_probabilities(scores: Mapping[str, float | None]) -> dict[str, float] | None:
+    """candidate → its share of exp(score), the softmax over the candidates; None where one has no score."""
+    if not scores or None in scores.values():
+        return None
+    largest = max(scores.values())
+    weights = {candidate: math.exp(score - largest) for candidate, score in scores.items()}
+    total = math.fsum(weights.values())
+    return {candidate: round(weight / total, DECIMALS) for candidate, weight in weights.items()}
 
 
 def _spans(texts: Sequence[str | None]) -> list[tuple[int, int] | None]:

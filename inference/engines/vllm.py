@@ -19,7 +19,10 @@ import multiprocessing.connection
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from inference.engines.base import (
@@ -31,11 +34,18 @@ from inference.engines.base import (
     load_processor,
     render_prompt,
     sample_seed,
+    scored_prompts,
     take_ready,
 )
 from inference.engines.devices import use_indices
 from inference.engines.root_cause import VLLM_OUT_OF_MEMORY, OwnLog, engine_cause, with_advice
-from inference.engines.token_probabilities import response_log_probabilities, token_texts
+from inference.engines.token_probabilities import (
+    candidate_probabilities,
+    candidate_score,
+    candidate_tail,
+    response_log_probabilities,
+    token_texts,
+)
 from inference.engines.vllm_cpu import CURRENT, cpu_variables, installed_version
 
 use_indices()
@@ -49,6 +59,10 @@ from vllm.sampling_params import RequestOutputKind  # noqa: E402
 
 GPU_MAX_NUM_SEQS = 256
 CPU_MAX_NUM_SEQS = 64
+# How likely the tokens of a prompt are; one token is the least that vLLM generates.
+SCORED = SamplingParams(
+    temperature=0, max_tokens=1, prompt_logprobs=0, output_kind=RequestOutputKind.FINAL_ONLY, detokenize=False
+)
 QUEUE_AHEAD = 32  # requests beyond a full batch, so that a finished one is replaced at once
 
 
@@ -75,6 +89,15 @@ def cpu_options(settings: EngineSettings, max_num_seqs: int) -> dict[str, Any]:
     return {"dtype": dtype, "enforce_eager": True, "max_num_batched_tokens": tokens, **more}
 
 
+@dataclass
+class Scoring:
+    """A response whose candidates are being scored: what came of those that are done, and how many are not."""
+
+    output: Output
+    scores: dict[str, float | None]
+    waiting: int
+
+
 class VllmEngine:
     """A vLLM engine on this process's device; settings reach the engine, pixel budget included.
 
@@ -93,6 +116,8 @@ class VllmEngine:
         self.queue_ahead = QUEUE_AHEAD
         self.processor = load_processor(settings)
         self.image_token_id = self.processor.image_token_id
+        self.answering: dict[str, Request] = {}  # by sample id, while candidates are to be scored afterwards
+        self.scoring: dict[str, tuple[str, Scoring]] = {}  # by request id: the candidate that it is about
         try:
             self.llm = LLM(**self.options(on_cpu))
         except (ValueError, OSError):
@@ -177,12 +202,12 @@ class VllmEngine:
             if more and room > 0:
                 ready, more = take_ready(waiting, -(-room // self.settings.n_responses))
                 for request in ready:
-                    try:
-                        engine.add_request(request.sample_id, *self.prepare(request))
-                    except (ValueError, TypeError, RuntimeError) as error:
-                        yield Output(request.sample_id, error=f"vLLM refused the request: {error}")
-                    except Exception as error:
-                        raise self._failed("died", error) from error
+                    refusal = self._refusal(request.sample_id, partial(self.prepare, request))
+                    if refusal is not None:
+                        yield Output(request.sample_id, error=f"vLLM refused the request: {refusal}")
+                        continue
+                    if self.settings.candidate_probabilities:
+                        self.answering[request.sample_id] = request
             if not engine.has_unfinished_requests():
                 if more:
                     time.sleep(IDLE_SECONDS)
@@ -192,8 +217,55 @@ class VllmEngine:
             except Exception as error:
                 raise self._failed("died", error) from error
             for result in results:
-                if result.finished:
-                    yield self._output(result)
+                if result.finished and (output := self._finish(result)) is not None:
+                    yield output
+
+    def _refusal(self, name: str, prepare: Callable[[], tuple[dict[str, Any], SamplingParams]]) -> str | None:
+        """Give vLLM what is prepared as the request of that name; returns what it says against it, None if it takes it.
+
+        Raises:
+            EngineFailed: when the engine has died.
+        """
+        try:
+            self.llm.llm_engine.add_request(name, *prepare())
+        except (ValueError, TypeError, RuntimeError) as error:
+            return str(error)
+        except Exception as error:
+            raise self._failed("died", error) from error
+        return None
+
+    def _finish(self, result) -> Output | None:
+        """The output that is complete with this result; None while candidates of its response are being scored."""
+        if result.request_id in self.scoring:
+            return self._scored(result)
+        output = self._output(result)
+        request = self.answering.pop(output.sample_id, None)
+        return output if request is None or self._score(request, output) else None
+
+    def _score(self, request: Request, output: Output) -> bool:
+        """Ask for the score of each candidate in the response; True when there is nothing to wait for."""
+        prompts = scored_prompts(self.processor, request, output.response)
+        scoring = Scoring(output, dict.fromkeys(prompts), 0)
+        for number, (candidate, prompt) in enumerate(prompts.items()):
+            name = f"{output.sample_id} candidate {number} {uuid.uuid4().hex}"  # like no sample's
+            prompt = {"prompt": prompt, "multi_modal_data": {"image": request.image}}
+            if self._refusal(name, lambda asked=prompt: (asked, SCORED)) is not None:
+                continue  # longer than the model's context, by a few tokens: the response has no probabilities
+            self.scoring[name] = candidate, scoring
+            scoring.waiting += 1
+        return not scoring.waiting
+
+    def _scored(self, result) -> Output | None:
+        candidate, scoring = self.scoring.pop(result.request_id)
+        tail = candidate_tail(candidate)
+        tokens = result.prompt_token_ids[-tail:]
+        places = zip(tokens, result.prompt_logprobs[-tail:], strict=True)
+        texts = token_texts(self.processor.tokenizer, tokens)
+        scoring.scores[candidate] = candidate_score(texts, [place[token].logprob for token, place in places], candidate)
+        scoring.waiting -= 1
+        if scoring.waiting:
+            return None
+        return replace(scoring.output, candidate_probabilities=candidate_probabilities(scoring.scores))
 
     def _texts(self, completion) -> tuple[str, list[str | None]]:
         """(the response, the text of each of its tokens); as vLLM decodes them, the token it stopped at left out."""

@@ -70,8 +70,9 @@ def decisive_settings(settings: EngineSettings) -> dict[str, Any]:
     engine = settings.actor_engine if settings.engine == "ray" else settings.engine
     decisive = (field.name for field in fields(settings) if field.metadata["decisive"])
     values = {"engine": engine, **{name: getattr(settings, name) for name in decisive}}
-    if not settings.replace_images:  # not named where images are the records' own, so that older runs can go on
-        del values["replace_images"]
+    for name in ("replace_images", "candidate_probabilities"):  # not named where they are off: older runs can go on
+        if not values[name]:
+            del values[name]
     return values
 
 

@@ -37,7 +37,8 @@ from inference.runs.shards import ShardWriter, finished_samples
 
 log = logging.getLogger("inference")
 
-STALE = ("response", "error", "replace_images", "image_shown")  # of a data file that holds results of another run
+# Of a data file that holds results of another run.
+STALE = ("response", "error", "replace_images", "image_shown", "other_responses", "candidate_probabilities")
 
 
 class HopelessData(ValueError):
@@ -99,7 +100,7 @@ class Worker:
                 self.fail(record, f"line {record.line_number}, field 'image': {image}")
                 continue
             self.under_way[record.sample_id] = record
-            yield Request(record.sample_id, chat_messages(record), image)
+            yield Request(record.sample_id, chat_messages(record), image, record.candidates)
 
     def finish(self, output: Output) -> None:
         record = self.under_way.pop(output.sample_id)
