@@ -51,6 +51,10 @@ def to_text(prediction: Prediction, width: int = 100) -> str:
     if prediction.answer_log_probability is not None:
         shown = confidence_bar(math.exp(min(prediction.answer_log_probability, 0.0)))
         add("by its tokens", f"{shown}  (the answer's probability after this reasoning)")
+    if prediction.candidate_probabilities is not None:
+        first = sorted(prediction.candidate_probabilities.items(), key=lambda item: -item[1])[:5]
+        shown = ", ".join(f"{printable(name)} {probability:.2f}" for name, probability in first)
+        add("in its place", f"{shown}  (probability of each label as the answer after this reasoning)")
     for step in REASONING_STEPS:
         add(step, printable(prediction.reasoning.get(step, "")) or "(missing)")
     if prediction.answer == UNKNOWN or not prediction.reasoning:

@@ -62,6 +62,7 @@ class Prediction:
     answers: dict[str, int] | None = None
     mean_log_probability: float | None = None
     answer_log_probability: float | None = None
+    candidate_probabilities: dict[str, float] | None = None
     reasoning: dict[str, str] = field(default_factory=dict)
     response: str | None = None
     other_responses: list[str] | None = None
@@ -143,6 +144,7 @@ class Predictor:
             answers=answers,
             mean_log_probability=output.mean_log_probability,
             answer_log_probability=output.answer_log_probability,
+            candidate_probabilities=output.candidate_probabilities,
             reasoning=reasoning_steps(output.response),
             response=output.response,
             other_responses=output.other_responses,
@@ -167,7 +169,7 @@ def stdout_to_stderr() -> Iterator[None]:
 def _request(image: Image.Image, candidates: list[str]) -> Request:
     # The id, hence the seed, comes from pixels and labels: a sampled answer is the same wherever the file lies.
     known = f"{image.size}{candidates}".encode("utf-8", "surrogatepass") + image.tobytes()
-    return Request(hashlib.sha256(known).hexdigest(), recognition_messages(candidates), image)
+    return Request(hashlib.sha256(known).hexdigest(), recognition_messages(candidates), image, candidates)
 
 
 def check_candidates(labels: Sequence[str]) -> list[str]:

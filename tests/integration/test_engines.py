@@ -7,7 +7,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from inference.data.response import read_response
 from inference.inference_vllm import main
@@ -83,6 +85,55 @@ def test_log_probabilities_are_the_models_own_at_any_temperature(greedy, toy_dat
     for result, other in same:
         assert result["mean_log_probability"] == pytest.approx(other["mean_log_probability"], abs=1e-5)
         assert result["mean_log_probability"] < -0.01
+
+
+def mean_log_probability_by_loss(record, folder, response, candidate):
+    """Of the candidate's tokens after the response up to its answer: minus the model's own loss on them."""
+    processor = AutoProcessor.from_pretrained(TOY_CHECKPOINT, min_pixels=3136, max_pixels=12544)
+    model = AutoModelForImageTextToText.from_pretrained(TOY_CHECKPOINT, dtype=torch.float32).eval()
+    picture, text = record["conversations"][0]["content"]
+    turns = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text["text"]}]}]
+    head = processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    head += response[: response.index("<answer>") + len("<answer>")]
+    image = Image.open(folder / picture["image"])
+    inputs = processor(text=[f"{head}{candidate}</answer>"], images=[image], return_tensors="pt")
+    n_candidate = len(processor.tokenizer(candidate)["input_ids"])  # the tags are one token each
+    labels = torch.full_like(inputs["input_ids"], -100)
+    labels[0, -1 - n_candidate : -1] = inputs["input_ids"][0, -1 - n_candidate : -1]
+    with torch.inference_mode():
+        return -model(**inputs, labels=labels).loss.item()
+
+
+@pytest.mark.parametrize("engine", ["vllm", "transformers"])
+def test_candidate_probabilities_are_what_the_models_own_loss_says(greedy, toy_data, tmp_path, engine):
+    """And a response is the same with and without them."""
+    more = ["--engine", engine, "--temperature", "0", "--limit", "9", "--candidate_probabilities", *TOY_PIXELS]
+    run(*infer_command(toy_data, tmp_path, *more))
+    found = responses(tmp_path)
+    assert len(found) == 9
+    names = [*LOG_PROBABILITIES, "candidate_probabilities"]
+    for key, result in found.items():
+        assert without(result, names) == without(greedy[engine][key], names)
+        answered = "</answer>" in result["response"]
+        assert ("candidate_probabilities" in result) == answered
+        if answered:
+            assert list(result["candidate_probabilities"]) == result["candidates"]
+    record = next(row for row in read_jsonl(toy_data) if row["task"] == "WebEmo-7")
+    result = found[record["id"]]
+    scores = [
+        mean_log_probability_by_loss(record, toy_data.parent, result["response"], candidate)
+        for candidate in record["candidates"]
+    ]
+    expected = torch.tensor(scores).softmax(0).tolist()
+    assert list(result["candidate_probabilities"].values()) == pytest.approx(expected, abs=1e-4)
+    assert max(expected) < 0.999  # not all or nothing
+
+
+@pytest.mark.parametrize("engine", ["vllm", "transformers"])
+def test_a_response_without_an_answer_has_no_candidate_probabilities(toy_data, tmp_path, engine):
+    more = ["--engine", engine, "--limit", "2", "--candidate_probabilities", "--max_new_tokens", "5", *TOY_PIXELS]
+    run(*infer_command(toy_data, tmp_path, *more))
+    assert ["candidate_probabilities" in result for result in responses(tmp_path).values()] == [False, False]
 
 
 def test_a_result_keeps_the_records_keys_and_adds_what_inference_knows(greedy, toy_data):

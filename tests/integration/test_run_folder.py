@@ -68,6 +68,7 @@ def test_a_hub_revision_that_was_not_known_yet_is_no_difference():
         ("--engine", "transformers", "settings.engine was 'vllm', is 'transformers'"),
         ("--dtype", "bfloat16", "settings.dtype was 'auto', is 'bfloat16'"),
         ("--no_logprobs", None, "settings.logprobs was True, is False"),
+        ("--candidate_probabilities", None, "settings.candidate_probabilities was None, is True"),
     ],
 )
 def test_a_changed_setting_under_a_half_finished_run_is_refused_by_name(half_finished, option, value, named):

@@ -5,8 +5,16 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import softmax
 
-from inference.engines.token_probabilities import response_log_probabilities, texts_of_bytes
+from inference.engines.token_probabilities import (
+    candidate_probabilities,
+    candidate_score,
+    candidate_tail,
+    candidate_texts,
+    response_log_probabilities,
+    texts_of_bytes,
+)
 
 ANSWER_TEXTS = st.text(st.sampled_from("ab é😀 <>\n"), max_size=6).filter(lambda text: "<" not in text)
 
@@ -90,6 +98,51 @@ def test_a_response_without_tokens_has_no_figures():
 def test_one_log_probability_a_token_is_expected():
     with pytest.raises(ValueError, match="expected one log-probability a token, got 1 for 2"):
         response_log_probabilities(["a", "b"], [-1])
+
+
+def test_each_candidate_takes_the_place_of_the_answer_and_ends_the_text():
+    response = "<think><answer>no</answer></think><answer> awe </answer><confidence>0.9</confidence>"
+    head = "<think><answer>no</answer></think><answer>"
+    expected = {"awe": f"{head}awe</answer>", "joy of life": f"{head}joy of life</answer>"}
+    assert candidate_texts(response, ["awe", "joy of life"]) == expected
+    assert candidate_texts("<answer>awe", ["awe"]) == {} == candidate_texts("awe", ["awe"])
+
+
+@given(responses_in_tokens().filter(lambda drawn: drawn[3]), st.data())
+def test_a_candidates_score_is_the_mean_over_the_tokens_that_hold_a_part_of_it(drawn, data):
+    tokens, _, head, length = drawn
+    whole = b"".join(tokens)[: head + length] + b"</answer>"  # nothing follows the closing tag
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(whole) - 1), max_size=30)))
+    edges = list(zip([0, *cuts], [*cuts, len(whole)], strict=True))
+    values = data.draw(st.lists(st.floats(-30, 0), min_size=len(edges), max_size=len(edges)))
+    inside = [value for (a, b), value in zip(edges, values, strict=True) if a < head + length and b > head]
+    candidate, tail = whole[head : head + length].decode(), candidate_tail(whole[head : head + length].decode())
+    texts = texts_of_bytes([whole[a:b] for a, b in edges])
+    assert candidate_score(texts, values, candidate) == pytest.approx(sum(inside) / len(inside))
+    assert candidate_score(texts[-tail:], values[-tail:], candidate) == pytest.approx(sum(inside) / len(inside))
+
+
+@pytest.mark.parametrize(
+    ("texts", "values"),
+    [
+        (["<answer>", "fear", "</answer>"], [-1, -1, -1]),  # another candidate
+        (["<answer>", "awe", "</answer>", "."], [-1, -1, -1, -1]),  # more behind
+        (["<answer>", "awe", "</answer>"], [-1, -math.inf, -1]),
+        ([], []),
+    ],
+)
+def test_tokens_that_do_not_spell_the_candidate_have_no_score(texts, values):
+    assert candidate_score(texts, values, "awe") is None
+
+
+@given(st.lists(st.floats(-800, 0), min_size=1, max_size=25))
+def test_candidate_probabilities_are_the_softmax_of_the_scores(scores):
+    found = candidate_probabilities(dict(enumerate(scores)))
+    assert list(found.values()) == pytest.approx(softmax(scores), abs=1e-6)
+
+
+def test_one_candidate_without_a_score_leaves_all_without():
+    assert candidate_probabilities({"awe": -1.0, "fear": None}) is None is candidate_probabilities({})
 
 
 @given(st.lists(st.binary(max_size=4), max_size=12))
