@@ -76,8 +76,8 @@ def candidate_tail(candidate: str) -> int:
 def candidate_score(texts: Sequence[str | None], log_probabilities: Sequence[float], candidate: str) -> float | None:
     """Mean log-probability of a candidate's tokens, in nats, before ``</answer>`` at the end of a text.
 
-    Normalised by length (as GNMT's and Brown et al.'s (2020) multiple choice), so that a label of many tokens is not
-    less likely for that alone. A token that holds the last character of ``<answer>`` as well counts whole. None where
+    Normalised by length (Brown et al., 2020, section 2.4), so that a label of many tokens is not less likely for that
+    alone. A token that holds the last character of ``<answer>`` as well counts whole. None where
     the tokens do not spell the candidate, as when the tokenizer writes it otherwise, or a number is not finite.
 
     Args:

@@ -81,8 +81,8 @@ def _candidate_distribution(result: dict[str, Any]) -> dict[str, float] | None:
 def _weighted_vote(answers: list[Reading]) -> tuple[str | None, float]:
     """(the label with the largest sum of stated confidences, its share of the sum over all answers).
 
-    The sum of Taubenfeld et al. (2025, confidence-informed self-consistency), with the stated confidences themselves as
-    the weights; an answer without one weighs nothing. As in the majority vote, an answer that is none takes part in the
+    Confidence-informed self-consistency (Taubenfeld et al., 2025), with the stated confidences themselves for weights,
+    not a softmax of them; an answer without one weighs nothing. As in the majority vote, an answer that is none takes part in the
     denominator but does not win, and of two equal labels the one that came first does. None and NaN without any weight.
     """
     sums: dict[str, float] = {}

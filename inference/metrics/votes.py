@@ -1,7 +1,8 @@
 """Confidence and answers against the votes of people on the same image, who may disagree.
 
-The truth of a sample is here not one label but a distribution over its candidates. A confidence is right when it is
-the share of the people who would give the model's answer, a run's answers when they spread as the people's do.
+The truth of a sample is here not one label but a distribution over its candidates: the shares of the votes, which are
+those of the people where each has one vote. A confidence is right when it is the share that the model's answer has, a
+run's answers when they spread as the votes do.
 """
 
 from __future__ import annotations
@@ -106,8 +107,8 @@ def vote_metrics(columns: pd.DataFrame, weights: np.ndarray, tally: Tally) -> di
         columns: n rows of ``vote_columns``.
         weights: (k, n).
         tally: their confidences with the vote shares for correctness. Brier score and log loss of one label are linear
-            in it, so that with shares they are the mean over the people (cross-entropy: Peterson et al., 2019; Uma et
-            al., 2021).
+            in it, so that with shares they are the mean over the votes (cross-entropy: Peterson et al., 2019; Uma et al.,
+            2021).
     """
 
     def mean(values: np.ndarray) -> np.ndarray:

@@ -109,7 +109,7 @@ def test_no_stage_3_file_for_labels_that_its_reward_never_counts_as_right(folder
 )
 def test_vote_columns_become_votes_and_candidates_and_the_label_where_there_is_none(folder, tmp_path, header, more):
     (folder / "votes.csv").write_text(f"{header}\na/1.png,joy,12,8,0\na/2.png,,3,0.5,0\na/3.png,fear,,,\n")
-    from_csv(folder / "votes.csv", "--output_dir", tmp_path, *more)
+    assert from_csv(folder / "votes.csv", "--output_dir", tmp_path, *more) == 0
     records = list(read_records(tmp_path / "records.jsonl"))
     assert [record.candidates for record in records] == [["awe", "fear", "joy"]] * 3
     assert [record.ground_truth for record in records] == ["joy", "joy", "fear"]
