@@ -82,8 +82,9 @@ def _weighted_vote(answers: list[Reading]) -> tuple[str | None, float]:
     """(the label with the largest sum of stated confidences, its share of the sum over all answers).
 
     Confidence-informed self-consistency (Taubenfeld et al., 2025), with the stated confidences themselves for weights,
-    not a softmax of them; an answer without one weighs nothing. As in the majority vote, an answer that is none takes part in the
-    denominator but does not win, and of two equal labels the one that came first does. None and NaN without any weight.
+    not a softmax of them; an answer without one weighs nothing. As in the majority vote, an answer that is none takes
+    part in the denominator but does not win, and of two equal labels the one that came first does. None and NaN without
+    any weight.
     """
     sums: dict[str, float] = {}
     for answer in answers:

@@ -107,8 +107,8 @@ def vote_metrics(columns: pd.DataFrame, weights: np.ndarray, tally: Tally) -> di
         columns: n rows of ``vote_columns``.
         weights: (k, n).
         tally: their confidences with the vote shares for correctness. Brier score and log loss of one label are linear
-            in it, so that with shares they are the mean over the votes (cross-entropy: Peterson et al., 2019; Uma et al.,
-            2021).
+            in it, so that with shares they are the mean over the votes (cross-entropy: Peterson et al., 2019; Uma et
+            al., 2021).
     """
 
     def mean(values: np.ndarray) -> np.ndarray:
