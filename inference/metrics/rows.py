@@ -44,7 +44,7 @@ METRICS = {
     "distinct_confidences": ("Distinct confidences", ".0f", 1),
     "top_two_share": ("Share of the top two", ".2f", 100),
     "n_voted": ("Samples with votes", ".0f", 1),
-    "vote_distance": ("|Confidence − vote share|", ".2f", 100),
+    "vote_distance": ("Distance from vote share", ".2f", 100),
     "vote_brier": ("Brier, by votes", ".2f", 100),
     "vote_log_loss": ("Log loss by votes, nats", ".3f", 1),
     "vote_entropy_correlation": ("Rank correlation of 1 − c, votes' entropy", ".3f", 1),

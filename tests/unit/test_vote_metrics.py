@@ -248,7 +248,7 @@ def test_a_run_with_votes_has_them_in_every_file_and_the_same_numbers_else(tmp_p
         for name, rows in (("votes", results), ("bare", bare))
     )
     text, known = ((tmp_path / name / "metric_conf.log").read_text() for name in ("votes", "bare"))
-    assert "|Confidence − vote share|" in text and "JS distance, responses from votes" in text
+    assert "Distance from vote share" in text and "JS distance, responses from votes" in text
     assert text.partition("Confidence in full")[0] == known.partition("Confidence in full")[0]
     row = with_votes["corrected"]["metric"][-1]
     assert row["n_voted"] == 60 and row["intervals"]["vote_brier"]["low"] < row["vote_brier"]
