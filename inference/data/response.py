@@ -174,17 +174,20 @@ def _labels_by_pattern(candidates: tuple[str, ...]) -> tuple[re.Pattern[str], di
 
 
 @lru_cache(maxsize=4096)
-def _labels_in(answer: str, candidates: tuple[str, ...]) -> frozenset[str]:
+def _labels_in(text: str, candidates: tuple[str, ...]) -> frozenset[str]:
     pattern, labels = _labels_by_pattern(candidates)
-    return frozenset(labels[whole] for whole in pattern.findall(_with_edges(normal_form(answer))))
+    return frozenset(labels[whole] for whole in pattern.findall(_with_edges(normal_form(text))))
+
+
+def named_labels(text: str, candidates: tuple[str, ...]) -> frozenset[str]:
+    """The candidates that are whole words of a text, in the form of ``normal_label``."""
+    # Short texts come again and again; long ones are not worth their place in the cache.
+    return (_labels_in if len(text) <= 100 else _labels_in.__wrapped__)(text, candidates)
 
 
 def _corrected_label(answers: list[str], candidates: tuple[str, ...]) -> str:
-    named: set[str] = set()
-    for answer in answers:
-        # Short answers come again and again; long ones are not worth their place in the cache.
-        named |= (_labels_in if len(answer) <= 100 else _labels_in.__wrapped__)(answer, candidates)
-    return named.pop() if len(named) == 1 else UNKNOWN
+    named = frozenset().union(*(named_labels(answer, candidates) for answer in answers))
+    return next(iter(named)) if len(named) == 1 else UNKNOWN
 
 
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)

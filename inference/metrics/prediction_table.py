@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from inference.data.doubts import label_doubt
+from inference.data.reasoning_facts import Statement, read_facts, statements
 from inference.data.replacement import SHOWN
 from inference.data.response import UNKNOWN, Reading, normal_label, read_response
 from inference.data.vecbench import GROUPS, TASKS, canonical_task, group_of, image_of
@@ -46,6 +47,7 @@ TYPES |= dict.fromkeys(("published_confidence_unreadable", "well_formed", "cut_o
 COLUMNS = (
     "sample_id", "task", "group", "image", "truth", "published_truth", "label_doubt", "cut_off", *Reading._fields,
     "answer_probability", "token_probability", "agreement", "majority_label", "agreement_of_majority", "replaced",
+    "statements",
 )  # fmt: skip
 
 
@@ -80,14 +82,21 @@ def _replaced(result: dict[str, Any]) -> str | None:
     return how if isinstance(how, str) and how in SHOWN else None
 
 
+def _statements(result: dict[str, Any], label: str) -> tuple[Statement, ...] | None:
+    """What the reasoning says about the record's facts; None without facts, or where the model saw another image."""
+    facts = read_facts(result)
+    return None if facts is None or _replaced(result) else tuple(statements(result["response"], label, facts))
+
+
 def prediction_table(results: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """Read each response once: one row per sample, in order.
 
     Columns: sample_id, task, group (None outside VECBench), image (None when it is not named), truth
     (of ``normal_label``) and published_truth (lower-cased), label_doubt, cut_off (by the limit of new
-    tokens), the fields of ``Reading``, the columns of ``SOURCES``, and replaced (how its image was, a key of
-    ``SHOWN``; None where the model saw it). Confidences are floats in [0, 1] with NaN where there is none; the
-    published one is clipped. ``answer_probability`` is the product of the answer tokens'
+    tokens), the fields of ``Reading``, the columns of ``SOURCES``, replaced (how its image was, a key of
+    ``SHOWN``; None where the model saw it), and statements (a tuple of ``Statement``; None where no facts are
+    known of what the model saw). Confidences are floats in [0, 1] with NaN where there is none; the published one
+    is clipped. ``answer_probability`` is the product of the answer tokens'
     probabilities, ``token_probability`` the geometric mean over the whole response (Malinin & Gales, 2021:
     length-normalised).
     """
@@ -100,13 +109,12 @@ def prediction_table(results: Iterable[dict[str, Any]]) -> pd.DataFrame:
             normal_label(truth), truth.lower(), label_doubt(truth, tuple(candidates)),
             result.get("finish_reason") == "length", *reading,
             _probability(result.get("answer_log_probability")), _probability(result.get("mean_log_probability")),
-            *_votes(result, reading.label), _replaced(result),
+            *_votes(result, reading.label), _replaced(result), _statements(result, reading.label),
         ))  # fmt: skip
     columns = zip(*rows, strict=True) if rows else ((),) * len(COLUMNS)
-    # Typed: pandas would look at each value to find out what it is.
-    table = pd.DataFrame(
-        {name: np.array(values, dtype=TYPES.get(name, object)) for name, values in zip(COLUMNS, columns, strict=True)}
-    )
+    # Typed: pandas would look at each value to find out what it is. np.array() would turn tuples into columns.
+    named = zip(COLUMNS, columns, strict=True)
+    table = pd.DataFrame({name: np.fromiter(values, TYPES.get(name, object), len(rows)) for name, values in named})
     table["published_confidence"] = table["published_confidence"].clip(0.0, 1.0)
     return table
 

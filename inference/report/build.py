@@ -91,11 +91,11 @@ def _common(result: dict[str, Any]) -> dict[str, Any]:
 
 def answered_samples(results: Results) -> list[dict[str, Any]]:
     """One object per response, read by the corrected protocol as ``prediction_table`` has it."""
-    columns = ("label", "confidence", "truth", "published_label", "well_formed", "replaced")
+    columns = ("label", "confidence", "truth", "published_label", "well_formed", "replaced", "statements")
     others = {name: results.table[column] for name, (_, column) in SOURCES.items() if name != VERBALIZED}
     rows = zip(results.lines(), *(results.table[name] for name in columns), *others.values(), strict=True)
     samples = []
-    for line, label, confidence, truth, published, well_formed, replaced, *values in rows:
+    for line, label, confidence, truth, published, well_formed, replaced, statements, *values in rows:
         result, _ = decode_line(line)
         found = reasoning_steps(result["response"])
         samples.append(
@@ -112,6 +112,7 @@ def answered_samples(results: Results) -> list[dict[str, Any]]:
                 "finish": str(result.get("finish_reason") or ""),
             }
             | ({} if replaced is None else {"shown": _shown(result.get("image_shown") or SHOWN[replaced])})
+            | ({} if statements is None else {"statements": [s._asdict() for s in statements if s.verdict != "true"]})
         )
     return samples
 
@@ -186,6 +187,7 @@ def page_html(
         tables=tables_html(metrics),
         plots=list(plots),
         data=data,
+        has_facts=any("statements" in sample for sample in data["samples"]),
         thumbnails=[small[start : start + THUMBNAIL_BLOCK] for start in range(0, len(small), THUMBNAIL_BLOCK)],
         style=style,
         script=script,

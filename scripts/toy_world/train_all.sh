@@ -99,6 +99,7 @@ for name in $evaluated; do
 done
 say "The stages"
 "$python" -m scripts.toy_world.stages --work "$work"
+"$python" -m scripts.toy_world.reasoning "$work"/results/{scaffold,cold_start,emocaliber}
 if [[ "$ship" == true ]]; then
   "$python" -m scripts.toy_world.export_checkpoint --model "$models/emocaliber" \
     --output_dir "$repo/scripts/toy_world/checkpoint"
