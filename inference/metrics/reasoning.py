@@ -24,8 +24,8 @@ from inference.metrics.classification import share
 from inference.metrics.prediction_table import OVERALL, correctness, group_slices, task_slices
 from inference.metrics.rows import Row, aligned_table, percent
 
-# With fewer responses on either side a difference has no interval: the bootstrap of so few is too narrow. In simulations
-# the interval of the mean confidence holds the true difference in 82 % of the cases with 5, 89 % with 10, 96 % with 30.
+# With fewer responses on either side a difference has no interval: the bootstrap of so few is too narrow. In a
+# simulation that of the mean confidence held the true difference in 82 % of the samples with 5, 89 with 10, 96 with 30.
 MIN_RESPONSES = 10
 OUTCOMES = {"accuracy": "right", "mean_confidence": "confidence"}  # metric → column that it is the mean of
 WITH, WITHOUT, DIFFERENCE = "_if_false", "_if_none_false", "_difference"  # after a metric's name
