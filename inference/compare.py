@@ -24,6 +24,7 @@ from pathlib import Path
 
 from inference.common.terminal import plain_output
 from inference.data.replacement import SHOWN
+from inference.metrics import emobserver
 from inference.metrics.corrected import apart_note
 from inference.metrics.image_reliance import image_reliance, reliance_text, reliance_tsv
 from inference.metrics.paired_comparison import (
@@ -170,6 +171,8 @@ def main() -> None:
             print(f"{len(table)} samples in both runs; left out: {only[0]} only in A, {only[1]} only in B")
             for note in apart_note(apart_rows(table)):
                 print(f"NOTE: {note}")
+            if absent := emobserver.absent_tasks(table):
+                print(f"NOTE: no sample of {', '.join(absent)}: EmObserver's means are over the tasks that are there")
             found = differences(table, args.n_resamples, args.seed)
             output_dir = args.output_dir or args.run_b / f"compared_with_{args.run_a.resolve().name}"
             output_dir.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
 """What a response says: the reasoning, the answer, the confidence. The only parser of responses.
 
-There are two readings. The *published* one reproduces the published tool to the
-letter, quirks included; the *corrected* one is what the tags mean. Each runs in time linear
-in the response's length, whatever a model writes.
+There are three readings. The *published* one reproduces the published tool to the letter, quirks
+included, and the one of *EmObserver* its authors' later evaluator; the *corrected* one is what the
+tags mean. Each runs in time linear in the response's length, whatever a model writes.
 
     from inference.data.response import read_response
     read_response("<answer>awe</answer><confidence>0.8</confidence>", ["awe", "fear"])
@@ -38,6 +38,8 @@ class Reading(NamedTuple):
             when there is one, and when nothing is stated.
         well_formed: all five reasoning steps, one answer among the candidates, and a
             confidence when ``with_confidence`` asks for one are there in their tags.
+        emobserver_label: prediction of EmObserver's protocol, the candidate as it is written.
+        emobserver_named: whether its answer names that candidate; otherwise it is the record's first one.
     """
 
     published_overall_label: str
@@ -48,6 +50,8 @@ class Reading(NamedTuple):
     confidence: float | None
     unreadable_confidence: str | None
     well_formed: bool
+    emobserver_label: str
+    emobserver_named: bool
 
 
 def tag_span(text: str, tag: str, newlines: bool = True) -> tuple[int, int] | None:
@@ -209,6 +213,31 @@ def _corrected_confidence(stated: list[str]) -> tuple[float | None, str | None]:
     return None, one_line(", ".join(dict.fromkeys(map(str.strip, stated))), 60) if stated else None
 
 
+_ANSWER, _ANSWER_END = (re.compile(tag, re.IGNORECASE) for tag in ("<answer>", "</answer>"))
+
+
+def _emobserver_answer(response: str) -> str:
+    """The first ``<answer>…</answer>``, else what follows the last ``<answer>`` or ``</think>``, else the response.
+
+    That evaluator looks for the last tag in the lower-cased text and cuts the response there: where lower case is
+    longer (İ), it cuts later.
+    """
+    opening = _ANSWER.search(response)
+    closing = opening and _ANSWER_END.search(response, opening.end())
+    if closing:
+        return response[opening.end() : closing.start()]
+    lowered = response.lower()
+    last = max((lowered.rfind(tag), len(tag)) for tag in ("<answer>", "</think>"))
+    return response if last[0] < 0 else response[sum(last) :]
+
+
+def _emobserver_choice(response: str, candidates: tuple[str, ...]) -> tuple[str, bool]:
+    """(the first candidate that the answer names, True), or (the first of all or "", False)."""
+    answer = _emobserver_answer(response).lower()
+    named = next((candidate for candidate in candidates if candidate.lower() in answer), None)
+    return ("".join(candidates[:1]), False) if named is None else (named, True)
+
+
 def read_response(response: str, candidates: list[str] | tuple[str, ...], with_confidence: bool = True) -> Reading:
     """Read one response against the record's own candidates.
 
@@ -231,4 +260,5 @@ def read_response(response: str, candidates: list[str] | tuple[str, ...], with_c
         confidence,
         unreadable,
         label != UNKNOWN and (confidence is not None or not with_confidence) and has_all_steps(response),
+        *_emobserver_choice(response, candidates),
     )

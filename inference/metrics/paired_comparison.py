@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from inference.metrics import emobserver
 from inference.metrics.bootstrap import ALPHA, LEVEL, Cells, drawn_together, holm, interval, resampled, two_sided_p
 from inference.metrics.calibration import ERRORS
 from inference.metrics.corrected import estimate_rows, slices
@@ -36,7 +37,13 @@ COMPARED = {
     "format_rate": True,
     "confidence_rate": True,
     "mean_confidence": None,
+    "emobserver_accuracy": True,
 }
+# Their names and formats.
+NAMES = METRICS | {
+    "emobserver_accuracy": ("Acc, EmObserver's protocol: Overall and groups are means over tasks", ".2f", 100)
+}
+JUDGED = ("label", "confidence", "well_formed", "emobserver_right")  # what differs between two runs' rows
 
 
 class ComparisonError(ValueError):
@@ -99,7 +106,7 @@ def paired_table(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
         ids = table["sample_id"]
         if (again := ids.isna() | ids.duplicated()).any():
             raise ComparisonError(f"run {name}: expected each sample once, got sample {ids[again].iloc[0]} again")
-    own = ["sample_id", "label", "confidence", "well_formed"]
+    own = ["sample_id", *JUDGED]
     both = a.merge(b[[*own, "truth", "task"]], on="sample_id", suffixes=("_a", "_b"))
     if both.empty:
         raise ComparisonError("the runs have no sample in common: were they made from the same data file?")
@@ -138,8 +145,15 @@ def apart_rows(table: pd.DataFrame) -> int:
 
 
 def _view(cells: Cells, run: str) -> Cells:
-    names = {f"{column}_{run}": column for column in ("label", "confidence", "well_formed")}
+    names = {f"{column}_{run}": column for column in JUDGED}
     return replace(cells, columns=cells.columns[["task", "truth", *names]].rename(columns=names))
+
+
+def _metrics(cells: Cells, weights: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
+    """(row, metric of ``COMPARED``) → (resamples,) of one run."""
+    rows = estimate_rows(cells, weights)
+    found = {(name, metric): metrics[metric] for name, _, metrics in rows for metric in COMPARED if metric in metrics}
+    return found | {(row, "emobserver_accuracy"): of for row, of in emobserver.accuracies(cells, weights).items()}
 
 
 def differences(table: pd.DataFrame, n_resamples: int = 2000, seed: int = 0) -> list[Difference]:
@@ -148,17 +162,19 @@ def differences(table: pd.DataFrame, n_resamples: int = 2000, seed: int = 0) -> 
     An error of ``ERRORS`` is raised by chance in both runs. The difference is that of the two
     estimates: its resamples are moved so that their mean is the difference seen.
     """
-    columns = ["task", "truth", *(f"{name}_{run}" for run in "ab" for name in ("label", "confidence", "well_formed"))]
+    columns = ["task", "truth", *(f"{name}_{run}" for run in "ab" for name in JUDGED)]
     cells = Cells.of(table[columns], table["image"])
 
     def metrics_of(part: Cells, weights: np.ndarray) -> dict[tuple[str, str, str], np.ndarray]:
-        a, b = (estimate_rows(_view(part, run), weights) for run in "ab")
+        a, b = (_metrics(_view(part, run), weights) for run in "ab")
         return {
             (name, metric, run): values
-            for (name, _, of_a), (_, _, of_b) in zip(a, b, strict=True)
-            for metric in COMPARED
-            if metric in of_a
-            for run, values in (("a", of_a[metric]), ("b", of_b[metric]), ("b - a", of_b[metric] - of_a[metric]))
+            for name, metric in a
+            for run, values in (
+                ("a", a[name, metric]),
+                ("b", b[name, metric]),
+                ("b - a", b[name, metric] - a[name, metric]),
+            )
         }
 
     point, drawn = resampled(cells, n_resamples, seed, metrics_of)
@@ -195,7 +211,7 @@ def too_few_resamples(found: Sequence[Difference], n_resamples: int) -> str:
 
 
 def _number(value: float, metric: str, signed: bool = False) -> str:
-    _, number_format, factor = METRICS[metric]
+    _, number_format, factor = NAMES[metric]
     return format(factor * value, ("+" if signed else "") + number_format)
 
 
@@ -214,7 +230,7 @@ def comparison_text(found: list[Difference], name_a: str, name_b: str, n_resampl
         items = [item for item in found if item.metric == metric]
         if items:
             direction = {True: "higher", False: "lower", None: "neither"}[higher]
-            lines += ["", f"{METRICS[metric][0].strip()} ({direction} is better)"]
+            lines += ["", f"{NAMES[metric][0].strip()} ({direction} is better)"]
             lines.append(f"  {'':<15} {'A':>7} {'B':>7} {'B - A':>8}  {'interval':<18} {'p':>6}")
         for item in items:
             bounds = f"[{_number(item.low, metric, True)}, {_number(item.high, metric, True)}]"

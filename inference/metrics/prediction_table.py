@@ -43,11 +43,12 @@ SOURCES = {
 
 # Columns that are not text; NaN is a confidence that a row does not have.
 TYPES = dict.fromkeys(("published_confidence", *(column for _, column in SOURCES.values())), float)
-TYPES |= dict.fromkeys(("published_confidence_unreadable", "well_formed", "cut_off"), bool)
+FLAGS = ("published_confidence_unreadable", "well_formed", "cut_off", "emobserver_named", "emobserver_right")
+TYPES |= dict.fromkeys(FLAGS, bool)
 COLUMNS = (
     "sample_id", "task", "group", "image", "truth", "published_truth", "label_doubt", "cut_off", *Reading._fields,
     "answer_probability", "token_probability", "agreement", "majority_label", "agreement_of_majority", "replaced",
-    "statements",
+    "emobserver_right", "statements",
 )  # fmt: skip
 
 
@@ -94,11 +95,11 @@ def prediction_table(results: Iterable[dict[str, Any]]) -> pd.DataFrame:
     Columns: sample_id, task, group (None outside VECBench), image (None when it is not named), truth
     (of ``normal_label``) and published_truth (lower-cased), label_doubt, cut_off (by the limit of new
     tokens), the fields of ``Reading``, the columns of ``SOURCES``, replaced (how its image was, a key of
-    ``SHOWN``; None where the model saw it), and statements (a tuple of ``Statement``; None where no facts are
-    known of what the model saw). Confidences are floats in [0, 1] with NaN where there is none; the published one
-    is clipped. ``answer_probability`` is the product of the answer tokens'
-    probabilities, ``token_probability`` the geometric mean over the whole response (Malinin & Gales, 2021:
-    length-normalised).
+    ``SHOWN``; None where the model saw it), emobserver_right (whether ``emobserver_label`` is the truth, both as
+    they are written), and statements (a tuple of ``Statement``; None where no facts are known of what the model
+    saw). Confidences are floats in [0, 1] with NaN where there is none; the published one is clipped.
+    ``answer_probability`` is the product of the answer tokens' probabilities, ``token_probability`` the geometric
+    mean over the whole response (Malinin & Gales, 2021: length-normalised).
     """
     rows = []
     for result in results:
@@ -109,7 +110,8 @@ def prediction_table(results: Iterable[dict[str, Any]]) -> pd.DataFrame:
             normal_label(truth), truth.lower(), label_doubt(truth, tuple(candidates)),
             result.get("finish_reason") == "length", *reading,
             _probability(result.get("answer_log_probability")), _probability(result.get("mean_log_probability")),
-            *_votes(result, reading.label), _replaced(result), _statements(result, reading.label),
+            *_votes(result, reading.label), _replaced(result),
+            reading.emobserver_label == truth, _statements(result, reading.label),
         ))  # fmt: skip
     columns = zip(*rows, strict=True) if rows else ((),) * len(COLUMNS)
     # Typed: pandas would look at each value to find out what it is. np.array() would turn tuples into columns.
