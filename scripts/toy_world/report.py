@@ -36,8 +36,8 @@ def toy_predictions(merged: Path) -> pd.DataFrame:
     """
     results = [result for _, result, _ in read_lines(merged)]
     for result in results:
-        if "posterior" not in result:
-            raise ValueError(f"{merged}: expected toy-world results, {result['sample_id']} has no posterior")
+        if missing := {"posterior", "cues"} - result.keys():
+            raise ValueError(f"{merged}: expected toy-world results, {result['sample_id']} has no {max(missing)}")
         # Older records have no facts; they are the same, made from the same cues.
         result["reasoning_facts"] = reasoning_facts(canonical_task(result["task"]), result["cues"])
     table = prediction_table(results)
