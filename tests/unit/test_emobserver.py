@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.compare import comparison_text, differences
-from inference.compare import paired_table as paired_tables
 from inference.data.response import read_response
 from inference.data.vecbench import TASKS
 from inference.evaluate import evaluate
 from inference.metrics import emobserver
+from inference.metrics.paired_comparison import comparison_text, differences
+from inference.metrics.paired_comparison import paired_table as paired_tables
 from inference.metrics.prediction_table import prediction_table
 from inference.report.tables import tables_html
 from tests.helpers.commands import REPO, read_jsonl
