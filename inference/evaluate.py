@@ -5,9 +5,9 @@
 
 Writes into the run's folder: ``merged.jsonl`` (every response), ``error.jsonl`` (every sample
 without one, and why), ``merged_conf.jsonl`` (with prediction, confidence, correctness),
-``metric.log``, ``metric_conf.log``, ``thresholds.tsv``, ``metrics.json``, ``metrics.tsv`` (every
-metric with its interval) and the plots of ``inference.plots``. Lines that begin with ``CHECK:`` name
-what can be read and is doubtful all the same. A file that holds no result ends with status 2.
+``metric.log``, ``metric_conf.log``, ``metric_emobserver.log``, ``thresholds.tsv``, ``metrics.json``,
+``metrics.tsv`` (every metric with its interval) and the plots of ``inference.plots``. Lines that begin
+with ``CHECK:`` name what can be read and is doubtful all the same. A file that holds no result ends with status 2.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from inference.common.storage import explain
 from inference.common.terminal import plain_output
 from inference.data.doubts import most_frequent_error
 from inference.data.vecbench import read_records
-from inference.metrics import corrected, published
+from inference.metrics import corrected, emobserver, published, reasoning
 from inference.metrics.bootstrap import N_RESAMPLES
 from inference.metrics.calibration import N_BINS
 from inference.metrics.merged_files import write_merged, write_merged_with_confidence
@@ -110,6 +110,8 @@ def evaluate(
         draw("draw_confidence", drawn, output_dir, note)
     as_published, doubts = published.evaluate(table), results.all_doubts()
     as_corrected = corrected.evaluate(table, n_resamples, n_bins)
+    as_emobserver = emobserver.evaluate(table, n_resamples)
+    as_facts = reasoning.evaluate(table, n_resamples)
     if draw is not None and len(as_corrected.sources) > 1:
         draw("draw_sources", corrected.source_points(as_corrected.sources), output_dir, note)
 
@@ -123,15 +125,19 @@ def evaluate(
         "counts": {"read": len(table) + n_failed, "predicted": len(table), "failed": n_failed},
         "published": as_published.json,
         "corrected": as_corrected.json,
+        "emobserver": as_emobserver.json,
         "confidence": {name: [row.to_json() for row in rows] for name, rows in as_corrected.sources.items()},
+        **({} if as_facts is None else {"reasoning": as_facts.json}),
     }
     head = counts_text(results, doubts, run)
     metric = metric_log(head, as_published.metric_table, as_published.metric_tsv, as_corrected.table)
     confidence = metric_log(head, as_published.confidence_table, as_published.confidence_tsv, as_corrected.table)
     more = [text for text in (as_corrected.full_table, as_corrected.sources_table) if text]
+    more += [] if as_facts is None else [as_facts.text]
     files = {
         "metric.log": metric,
         "metric_conf.log": "\n".join([confidence, *more]),
+        "metric_emobserver.log": f"{head}\n\n{as_emobserver.table}\n{emobserver.NOTES}\n",
         "metrics.tsv": as_corrected.metrics_tsv,
         "thresholds.tsv": as_published.thresholds_tsv,
         "error.jsonl": "".join(to_line(result) + "\n" for result in results.failed),

@@ -20,6 +20,7 @@ set -a
 cur_path="${cur_path:-$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)}" # this repository
 engine="${engine:-vllm}"                                             # vllm, transformers, openai or ray
 checkpoint="${checkpoint:-$cur_path/scripts/toy_world/checkpoint}"   # model folder or hub name (not for openai)
+adapter="${adapter:-}"                                               # folder of a LoRA adapter of the checkpoint, unmerged
 base_url="${base_url:-}"                                             # the endpoint of openai
 ray_address="${ray_address:-}"                                       # of ray: auto or host:port; empty: this machine alone
 n_actors="${n_actors:-}"                                             # of ray: empty: one per GPU, or one per node on CPU

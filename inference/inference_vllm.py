@@ -18,6 +18,7 @@ from pathlib import Path
 
 from inference.common.storage import explain
 from inference.common.terminal import start_logging
+from inference.engines.adapters import base_doubt
 from inference.engines.base import EngineFailed, EngineSettings
 from inference.engines.checkpoint_config import without_torch
 from inference.engines.checkpoints import CheckpointRefused
@@ -70,6 +71,8 @@ def main() -> None:
         if args.prepare_only:
             without_torch()
             check_model(settings)
+            if settings.adapter and (doubt := base_doubt(settings.adapter, settings.checkpoint)):
+                log.warning("%s", doubt)
             prepare(args.output_path, describe_run(settings, args.data_path, args.output_path), args.on_change)
             # What is said about them, the workers say in their logs only.
             replaced_images(settings, args.data_path, images_of_run(settings, args.data_path, args.image_root))

@@ -1,8 +1,8 @@
 """What a response says: the reasoning, the answer, the confidence. The only parser of responses.
 
-There are two readings. The *published* one reproduces the published tool to the
-letter, quirks included; the *corrected* one is what the tags mean. Each runs in time linear
-in the response's length, whatever a model writes.
+There are three readings. The *published* one reproduces the published tool to the letter, quirks
+included, and the one of *EmObserver* its authors' later evaluator; the *corrected* one is what the
+tags mean. Each runs in time linear in the response's length, whatever a model writes.
 
     from inference.data.response import read_response
     read_response("<answer>awe</answer><confidence>0.8</confidence>", ["awe", "fear"])
@@ -38,6 +38,8 @@ class Reading(NamedTuple):
             when there is one, and when nothing is stated.
         well_formed: all five reasoning steps, one answer among the candidates, and a
             confidence when ``with_confidence`` asks for one are there in their tags.
+        emobserver_label: prediction of EmObserver's protocol, the candidate as it is written.
+        emobserver_named: whether its answer names that candidate; otherwise it is the record's first one.
     """
 
     published_overall_label: str
@@ -48,6 +50,8 @@ class Reading(NamedTuple):
     confidence: float | None
     unreadable_confidence: str | None
     well_formed: bool
+    emobserver_label: str
+    emobserver_named: bool
 
 
 def tag_span(text: str, tag: str, newlines: bool = True) -> tuple[int, int] | None:
@@ -174,17 +178,20 @@ def _labels_by_pattern(candidates: tuple[str, ...]) -> tuple[re.Pattern[str], di
 
 
 @lru_cache(maxsize=4096)
-def _labels_in(answer: str, candidates: tuple[str, ...]) -> frozenset[str]:
+def _labels_in(text: str, candidates: tuple[str, ...]) -> frozenset[str]:
     pattern, labels = _labels_by_pattern(candidates)
-    return frozenset(labels[whole] for whole in pattern.findall(_with_edges(normal_form(answer))))
+    return frozenset(labels[whole] for whole in pattern.findall(_with_edges(normal_form(text))))
+
+
+def named_labels(text: str, candidates: tuple[str, ...]) -> frozenset[str]:
+    """The candidates that are whole words of a text, in the form of ``normal_label``."""
+    # Short texts come again and again; long ones are not worth their place in the cache.
+    return (_labels_in if len(text) <= 100 else _labels_in.__wrapped__)(text, candidates)
 
 
 def _corrected_label(answers: list[str], candidates: tuple[str, ...]) -> str:
-    named: set[str] = set()
-    for answer in answers:
-        # Short answers come again and again; long ones are not worth their place in the cache.
-        named |= (_labels_in if len(answer) <= 100 else _labels_in.__wrapped__)(answer, candidates)
-    return named.pop() if len(named) == 1 else UNKNOWN
+    named = frozenset().union(*(named_labels(answer, candidates) for answer in answers))
+    return next(iter(named)) if len(named) == 1 else UNKNOWN
 
 
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
@@ -204,6 +211,31 @@ def _corrected_confidence(stated: list[str]) -> tuple[float | None, str | None]:
     if len(numbers) == 1:
         return numbers.pop(), None
     return None, one_line(", ".join(dict.fromkeys(map(str.strip, stated))), 60) if stated else None
+
+
+_ANSWER, _ANSWER_END = (re.compile(tag, re.IGNORECASE) for tag in ("<answer>", "</answer>"))
+
+
+def _emobserver_answer(response: str) -> str:
+    """The first ``<answer>…</answer>``, else what follows the last ``<answer>`` or ``</think>``, else the response.
+
+    That evaluator looks for the last tag in the lower-cased text and cuts the response there: where lower case is
+    longer (İ), it cuts later.
+    """
+    opening = _ANSWER.search(response)
+    closing = opening and _ANSWER_END.search(response, opening.end())
+    if closing:
+        return response[opening.end() : closing.start()]
+    lowered = response.lower()
+    last = max((lowered.rfind(tag), len(tag)) for tag in ("<answer>", "</think>"))
+    return response if last[0] < 0 else response[sum(last) :]
+
+
+def _emobserver_choice(response: str, candidates: tuple[str, ...]) -> tuple[str, bool]:
+    """(the first candidate that the answer names, True), or (the first of all or "", False)."""
+    answer = _emobserver_answer(response).lower()
+    named = next((candidate for candidate in candidates if candidate.lower() in answer), None)
+    return ("".join(candidates[:1]), False) if named is None else (named, True)
 
 
 def read_response(response: str, candidates: list[str] | tuple[str, ...], with_confidence: bool = True) -> Reading:
@@ -228,4 +260,5 @@ def read_response(response: str, candidates: list[str] | tuple[str, ...], with_c
         confidence,
         unreadable,
         label != UNKNOWN and (confidence is not None or not with_confidence) and has_all_steps(response),
+        *_emobserver_choice(response, candidates),
     )

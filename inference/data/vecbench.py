@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from inference.common.json_lines import describe, read_lines
+from inference.data.reasoning_facts import read_facts
 from inference.data.votes import vote_shares
 
 MIKELS_8 = ("amusement", "anger", "awe", "contentment", "disgust", "excitement", "fear", "sadness")
@@ -331,6 +332,7 @@ def parse_record(raw: Any, source: str, line_number: int, position: int = 0) -> 
     task, candidates, truth = check_labels(labelled, fail)
     sample_id = id_of(raw, fail)
     messages, image = read_conversation(raw, fail)
+    read_facts(raw, fail)
     return Record(
         sample_id=content_id(raw) if sample_id is None else sample_id,
         position=position,

@@ -34,6 +34,11 @@ def setting(default: Any, help: str, decisive: bool = False, choices: tuple[str,
     return field(default=default, metadata={"help": help, "decisive": decisive, "choices": choices})
 
 
+def default_model_name(checkpoint: str, adapter: str = "") -> str:
+    """The name in the results where none is given: the folders' own."""
+    return "+".join(Path(folder).name for folder in (checkpoint, adapter) if folder)
+
+
 @dataclass(frozen=True)
 class EngineSettings:
     """How responses are made: the model, sampling, images and the engine. One object for all engines.
@@ -45,6 +50,7 @@ class EngineSettings:
     """
 
     checkpoint: str = setting("", "model folder or hub name (vllm, transformers)")
+    adapter: str = setting("", "folder of a LoRA adapter, loaded beside the checkpoint (vllm, transformers)")
     model_name: str = setting(
         "", "name in the results, and the model an endpoint is asked for; default: the checkpoint's", decisive=True
     )
@@ -101,7 +107,9 @@ class EngineSettings:
                 f"n_responses {self.n_responses} needs a temperature above 0, for instance 0.7: "
                 "greedy responses are all the same"
             )
-        object.__setattr__(self, "model_name", self.model_name or Path(self.checkpoint).name)
+        if self.adapter and self.engine == "openai":
+            raise ValueError("--adapter is for a checkpoint: an endpoint has a model name for each adapter it serves")
+        object.__setattr__(self, "model_name", self.model_name or default_model_name(self.checkpoint, self.adapter))
         _ = self.budget
 
     @property

@@ -107,8 +107,8 @@ def check_known_folder(folder: Path) -> None:
     if (folder / "adapter_config.json").is_file():
         base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
         raise CheckpointRefused(
-            f"{folder}: adapters of {base}, not a model: merge them into a folder of their own, "
-            f"swift export --adapters {folder} --merge_lora true --output_dir FOLDER"
+            f"{folder}: adapters of {base}, not a model: give checkpoint={base} adapter={folder}, or merge them into a "
+            f"folder of their own, swift export --adapters {folder} --merge_lora true --output_dir FOLDER"
         )
     if shards := verl_shards(folder):
         raise CheckpointRefused(
@@ -122,8 +122,20 @@ def check_known_folder(folder: Path) -> None:
         raise CheckpointRefused(f"{folder / 'config.json'}: no such file: {advice}")
 
 
-def tensor_names(path: Path) -> set[str]:
-    """Names of the tensors of a safetensors file, which is as long as its head says.
+def check_pointer(path: Path) -> None:
+    """Nothing for a file that is itself there.
+
+    Raises:
+        CheckpointRefused: for Git LFS's pointer to it.
+    """
+    with open(path, "rb") as handle:
+        start = handle.read(len(LFS_POINTER))
+    if start == LFS_POINTER:
+        raise CheckpointRefused(f"{path}: a Git LFS pointer, not the file itself: run git lfs pull in {path.parent}")
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """name → shape of the tensors of a safetensors file, which is as long as its head says.
 
     Raises:
         CheckpointRefused: when it is not.
@@ -132,8 +144,9 @@ def tensor_names(path: Path) -> set[str]:
 
     try:
         with safe_open(path, framework="np") as weights:  # maps the file, reads its head
-            return set(weights.keys())
+            return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
+        check_pointer(path)
         size = path.stat().st_size
         raise CheckpointRefused(f"{path}: not a whole safetensors file ({size} bytes; {error}): {AGAIN}") from None
 
@@ -157,10 +170,7 @@ def check_weights(folder: Path) -> None:
         CheckpointRefused: naming the file.
     """
     for path in model_files(folder):
-        with open(path, "rb") as handle:
-            start = handle.read(len(LFS_POINTER))
-        if start == LFS_POINTER:
-            raise CheckpointRefused(f"{path}: a Git LFS pointer, not the file itself: run git lfs pull in {folder}")
+        check_pointer(path)
     pickled = pickled_weights(folder)
     for path in pickled:
         check_pickle(path)
@@ -174,12 +184,12 @@ def check_weights(folder: Path) -> None:
             if not (folder / shard).is_file():
                 raise CheckpointRefused(f"{folder / shard}: no such file, but {index.name} names it: {AGAIN}")
             expected = {name for name, file in shards.items() if file == shard}
-            if shard.endswith(".safetensors") and (missing := expected - tensor_names(folder / shard)):
+            if shard.endswith(".safetensors") and (missing := expected - tensor_shapes(folder / shard).keys()):
                 raise CheckpointRefused(
                     f"{folder / shard}: lacks {len(missing)} tensors that {index.name} expects in it, "
                     f"{min(missing)} among them: {AGAIN}"
                 )
-    whole = [path for path in sorted(folder.glob("*.safetensors")) if tensor_names(path)]
+    whole = [path for path in sorted(folder.glob("*.safetensors")) if tensor_shapes(path)]
     if not whole and not pickled:
         raise CheckpointRefused(f"{folder}: no weights: expected {SAFETENSORS}, or its shards and index")
     if whole and not any((folder / name).is_file() for name in (SAFETENSORS, f"{SAFETENSORS}.index.json")):

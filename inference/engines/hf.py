@@ -9,6 +9,7 @@ own, so that a response depends neither on its neighbours nor on where a run was
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -94,6 +95,8 @@ class TransformersEngine:
                 f"{settings.checkpoint}: its weights lack {len(missing)} tensors of the model that config.json names, "
                 f"{missing[0]} among them: do config.json and weights belong together?"
             )
+        if settings.adapter:
+            self._add_adapter(settings.adapter)
         try:
             self.model.to(self.device).eval()
         except torch.cuda.OutOfMemoryError as error:
@@ -108,6 +111,16 @@ class TransformersEngine:
             self.options.update(temperature=settings.temperature, top_p=1.0, top_k=0)
         ends = self.model.generation_config.eos_token_id
         self.end_ids = set(ends if isinstance(ends, list) else [ends])
+
+    def _add_adapter(self, folder: str) -> None:
+        """Put the adapter's matrices beside the layers, unmerged."""
+        from peft import PeftModel
+
+        with warnings.catch_warnings(record=True) as said:  # peft only warns, and leaves random or zero matrices there
+            warnings.simplefilter("always")
+            self.model = PeftModel.from_pretrained(self.model, folder)
+        if missing := [str(item.message) for item in said if "missing adapter keys" in str(item.message)]:
+            raise CheckpointRefused(f"{folder}: {' '.join(missing[0].split())[:300]}")
 
     def run(self, requests: Iterable[Request | None]) -> Iterator[Output]:
         """Outputs batch by batch, in the order of the requests; a refused request yields an error.

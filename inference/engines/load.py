@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 
+from inference.engines.adapters import check_adapter
 from inference.engines.base import Engine, EngineSettings
 from inference.engines.checkpoints import check_checkpoint
 
@@ -22,13 +23,16 @@ ENGINES = {  # name: (module, class)
 
 
 def check_model(settings: EngineSettings) -> None:
-    """Look at the checkpoint, where the engine has one, before anything is loaded.
+    """Look at checkpoint and adapter, where the engine has any, before anything is loaded.
 
     Raises:
         CheckpointRefused: in one line, naming the file and what to do.
     """
     if settings.engine != "openai":
         check_checkpoint(settings.checkpoint, settings.allow_pickle, settings.trust_remote_code)
+        if settings.adapter:
+            engine = settings.actor_engine if settings.engine == "ray" else settings.engine
+            check_adapter(settings.adapter, settings.checkpoint, engine)
 
 
 def load_engine(settings: EngineSettings) -> Engine:

@@ -23,8 +23,10 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+from inference.engines.adapters import room_for_rank
 from inference.engines.base import (
     IDLE_SECONDS,
     EngineFailed,
@@ -54,6 +56,7 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 # On a GPU vLLM forks its engine's process, and CUDA cannot be used in the fork of a process that has asked it
 # anything, even only how many devices there are. So no torch.cuda here: vLLM's platform asks the driver's library.
 from vllm import LLM, SamplingParams  # noqa: E402
+from vllm.lora.request import LoRARequest  # noqa: E402
 from vllm.platforms import current_platform  # noqa: E402
 from vllm.sampling_params import RequestOutputKind  # noqa: E402
 
@@ -114,6 +117,7 @@ class VllmEngine:
         self.log = OwnLog()
         self.max_num_seqs = settings.max_num_seqs or (CPU_MAX_NUM_SEQS if on_cpu else GPU_MAX_NUM_SEQS)
         self.queue_ahead = QUEUE_AHEAD
+        self.adapter = LoRARequest(Path(settings.adapter).name, 1, settings.adapter) if settings.adapter else None
         self.processor = load_processor(settings)
         self.image_token_id = self.processor.image_token_id
         self.answering: dict[str, Request] = {}  # by sample id, while candidates are to be scored afterwards
@@ -143,7 +147,14 @@ class VllmEngine:
             "load_format": "auto" if settings.allow_pickle else "safetensors",
             "logprobs_mode": "raw_logprobs",  # before temperature, whatever this version's default is
             "disable_log_stats": True,
+            **self.adapter_options(),
         }
+
+    def adapter_options(self) -> dict[str, Any]:
+        """Room for the one adapter, if there is one."""
+        if not self.settings.adapter:
+            return {}
+        return {"enable_lora": True, "max_loras": 1, "max_lora_rank": room_for_rank(self.settings.adapter)}
 
     def _failed(self, how: str, error: Exception) -> EngineFailed:
         cause = with_advice(engine_cause(error, self.log.text()), VLLM_OUT_OF_MEMORY)
@@ -227,7 +238,7 @@ class VllmEngine:
             EngineFailed: when the engine has died.
         """
         try:
-            self.llm.llm_engine.add_request(name, *prepare())
+            self.llm.llm_engine.add_request(name, *prepare(), lora_request=self.adapter)
         except (ValueError, TypeError, RuntimeError) as error:
             return str(error)
         except Exception as error:

@@ -20,6 +20,7 @@ from typing import TypeVar
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 ALPHA = 0.05
 LEVEL = 1 - ALPHA
@@ -202,23 +203,26 @@ class Cells:
         return weights
 
 
+@threadpool_limits.wrap(limits=1)  # many small products gain nothing by threads, which wait by spinning
 def resampled(
     cells: Cells,
     n_resamples: int,
     seed: int,
     metrics_of: Callable[[Cells, np.ndarray], dict[Key, np.ndarray]],
     opposite: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
+    drawn_from: Cells | None = None,
 ) -> tuple[dict[Key, float], dict[Key, np.ndarray]]:
     """Metrics of the data, and what they are in each resample, (n_resamples,).
 
     Args:
         metrics_of: (cells, weights (k, cells)) → metric → (k,).
         opposite: see ``Cells.resamples``.
+        drawn_from: cells that stand in for ``cells`` in the resamples; only how their metrics vary is taken from them.
     """
     point = metrics_of(cells, cells.weights)
     chunks: dict[Key, list[np.ndarray]] = {key: [] for key in point}
     last, base = None, point
-    for part, weights in cells.resamples(n_resamples, seed, opposite):
+    for part, weights in (drawn_from or cells).resamples(n_resamples, seed, opposite):
         if part is not last:
             last, base = part, metrics_of(part, part.weights)
         for key, values in metrics_of(part, weights).items():

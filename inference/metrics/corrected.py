@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from inference.metrics.prediction_table import (
 from inference.metrics.rows import METRICS, VOTE_METRICS, Row, aligned_table, metric_text, ruled_table, short_name
 from inference.metrics.votes import vote_columns, vote_metrics
 
+RESAMPLED_DIGITS = 3  # of a confidence in the resamples
 NOISE = "noise of "  # before the name of an error: its size in the gaps' deviations of a resample
 
 COLUMNS = (
@@ -238,7 +239,14 @@ def estimate(
         rows = estimate_rows(part, weights, label, confidence, n_bins, noise=True)
         return {(name, metric): values for name, _, metrics in rows for metric, values in metrics.items()}
 
-    point, drawn = resampled(cells, n_resamples if len(table) else 0, seed, metrics_of, lambda c: opposites(c, [label]))
+    # Thousands of different confidences, as log-probabilities give, would take most of the time of the resamples. The
+    # metrics of rounded ones vary alike.
+    rounded = cells.columns.assign(**{confidence: cells.columns[confidence].round(RESAMPLED_DIGITS)})
+    drawn_from = replace(cells, columns=rounded)
+    point, drawn = resampled(
+        cells, n_resamples if len(table) else 0, seed, metrics_of, lambda c: opposites(c, [label]), drawn_from
+    )
+    drawn = {key: values for key, values in drawn.items() if key[1] != "distinct_confidences"}  # a resample loses some
     rows, stated = {}, cells.columns[confidence].to_numpy(dtype=float)
     for name, kind, index in slices(cells):
         weights = cells.weights[:, index]

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from inference.data.doubts import label_doubt
+from inference.data.reasoning_facts import Statement, read_facts, statements
 from inference.data.replacement import SHOWN
 from inference.data.response import UNKNOWN, Reading, normal_label, read_response
 from inference.data.vecbench import GROUPS, TASKS, canonical_task, group_of, image_of
@@ -47,12 +48,13 @@ SOURCES = {
 
 # Columns that are not text; NaN is a confidence that a row does not have.
 TYPES = dict.fromkeys(("published_confidence", *(column for _, column in SOURCES.values())), float)
-TYPES |= dict.fromkeys(("published_confidence_unreadable", "well_formed", "cut_off"), bool)
+FLAGS = ("published_confidence_unreadable", "well_formed", "cut_off", "emobserver_named", "emobserver_right")
+TYPES |= dict.fromkeys(FLAGS, bool)
 COLUMNS = (
     "sample_id", "task", "group", "image", "truth", "published_truth", "label_doubt", "cut_off", *Reading._fields,
     "answer_probability", "token_probability", "candidate_probability", "candidate_distribution", "agreement",
     "majority_label", "agreement_of_majority", "weighted_label", "agreement_of_weighted", "response_distribution",
-    "votes", "replaced",
+    "votes", "replaced", "emobserver_right", "statements",
 )  # fmt: skip
 
 
@@ -125,6 +127,12 @@ def _replaced(result: dict[str, Any]) -> str | None:
     return how if isinstance(how, str) and how in SHOWN else None
 
 
+def _statements(result: dict[str, Any], label: str) -> tuple[Statement, ...] | None:
+    """What the reasoning says about the record's facts; None without facts, or where the model saw another image."""
+    facts = read_facts(result)
+    return None if facts is None or _replaced(result) else tuple(statements(result["response"], label, facts))
+
+
 def prediction_table(results: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """Read each response once: one row per sample, in order.
 
@@ -132,11 +140,12 @@ def prediction_table(results: Iterable[dict[str, Any]]) -> pd.DataFrame:
     (of ``normal_label``) and published_truth (lower-cased), label_doubt, cut_off (by the limit of new
     tokens), the fields of ``Reading``, the columns of ``SOURCES``, candidate_distribution and response_distribution
     (label → probability as the answer, label → share of the responses; None where not known), votes
-    (``data.votes.vote_shares``), and replaced (how its image was, a key of ``SHOWN``; None where the model saw it).
-    Confidences are floats in [0, 1] with NaN where there is none; the published one is clipped.
-    ``answer_probability`` is the product of the answer tokens' probabilities, ``token_probability`` the geometric mean
-    over the whole response (Malinin & Gales, 2021: length-normalised), ``candidate_probability`` that of the answer
-    in candidate_distribution.
+    (``data.votes.vote_shares``), replaced (how its image was, a key of ``SHOWN``; None where the model saw it),
+    emobserver_right (whether ``emobserver_label`` is the truth, both as they are written), and statements (a tuple of
+    ``Statement``; None where no facts are known of what the model saw). Confidences are floats in [0, 1] with NaN where
+    there is none; the published one is clipped. ``answer_probability`` is the product of the answer tokens'
+    probabilities, ``token_probability`` the geometric mean over the whole response (Malinin & Gales, 2021:
+    length-normalised), ``candidate_probability`` that of the answer in candidate_distribution.
 
     Raises:
         ValueError: for votes that ``vote_shares`` refuses.
@@ -153,12 +162,12 @@ def prediction_table(results: Iterable[dict[str, Any]]) -> pd.DataFrame:
             _probability(result.get("answer_log_probability")), _probability(result.get("mean_log_probability")),
             (distribution or {}).get(reading.label, math.nan), distribution,
             *_votes(result, reading), vote_shares(result, candidates, _refuse), _replaced(result),
+            reading.emobserver_label == truth, _statements(result, reading.label),
         ))  # fmt: skip
     columns = zip(*rows, strict=True) if rows else ((),) * len(COLUMNS)
-    # Typed: pandas would look at each value to find out what it is.
-    table = pd.DataFrame(
-        {name: np.array(values, dtype=TYPES.get(name, object)) for name, values in zip(COLUMNS, columns, strict=True)}
-    )
+    # Typed: pandas would look at each value to find out what it is. np.array() would turn tuples into columns.
+    named = zip(COLUMNS, columns, strict=True)
+    table = pd.DataFrame({name: np.fromiter(values, TYPES.get(name, object), len(rows)) for name, values in named})
     table["published_confidence"] = table["published_confidence"].clip(0.0, 1.0)
     return table
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from inference.common.json_lines import BYTE_ORDER_MARK, decode_line, describe
+from inference.data.reasoning_facts import read_facts
 from inference.data.vecbench import RecordError, canonical_task, check_labels, content_id
 from inference.metrics.prediction_table import prediction_table
 from inference.runs.shards import error_of
@@ -95,6 +96,7 @@ def check_result(result: Any, source: str, line_number: int) -> str | None:
         return str(error)
     try:
         check_labels(result, fail)
+        read_facts(result, fail)
         if not isinstance(result.get("response"), str):
             fail("response", f"the model's text, got {describe(result.get('response'))}")
     except RecordError as error:

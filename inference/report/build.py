@@ -100,11 +100,11 @@ def _shown_votes(votes: dict[str, float], answer: str) -> dict[str, Any]:
 
 def answered_samples(results: Results) -> list[dict[str, Any]]:
     """One object per response, read by the corrected protocol as ``prediction_table`` has it."""
-    columns = ("label", "confidence", "truth", "published_label", "well_formed", "replaced", "votes")
+    columns = ("label", "confidence", "truth", "published_label", "well_formed", "replaced", "votes", "statements")
     others = {name: results.table[column] for name, (_, column) in SOURCES.items() if name != VERBALIZED}
     rows = zip(results.lines(), *(results.table[name] for name in columns), *others.values(), strict=True)
     samples = []
-    for line, label, confidence, truth, published, well_formed, replaced, votes, *values in rows:
+    for line, label, confidence, truth, published, well_formed, replaced, votes, statements, *values in rows:
         result, _ = decode_line(line)
         found = reasoning_steps(result["response"])
         samples.append(
@@ -122,6 +122,7 @@ def answered_samples(results: Results) -> list[dict[str, Any]]:
             }
             | ({} if votes is None else _shown_votes(votes, label))
             | ({} if replaced is None else {"shown": _shown(result.get("image_shown") or SHOWN[replaced])})
+            | ({} if statements is None else {"statements": [s._asdict() for s in statements if s.verdict != "true"]})
         )
     return samples
 
@@ -196,6 +197,7 @@ def page_html(
         tables=tables_html(metrics),
         plots=list(plots),
         data=data,
+        has_facts=any("statements" in sample for sample in data["samples"]),
         thumbnails=[small[start : start + THUMBNAIL_BLOCK] for start in range(0, len(small), THUMBNAIL_BLOCK)],
         style=style,
         script=script,

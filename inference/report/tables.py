@@ -35,6 +35,12 @@ MAIN_COLUMNS = {
     "vote_entropy_correlation": "ρ of 1 − c, entropy",
     "confidence_rate": "With conf.",
     "format_rate": "Well-formed",
+    "true_statements": "True",
+    "false_statements": "False",
+    "missing_statements": "Missing",
+    "false_responses": "With a false one",
+    "accuracy_difference": "Acc with − without",
+    "mean_confidence_difference": "Conf. with − without",
     "n_samples": "Samples",
 }
 THRESHOLD_COLUMNS = {"accuracy": "Acc", "f1": "F1", "coverage": "Coverage"}
@@ -42,11 +48,17 @@ TITLES = {
     "published metric_conf": "Published protocol, with confidence",
     "published metric": "Published protocol",
     "corrected metric": "Corrected protocol",
+    "emobserver metric": "EmObserver's protocol",
+    "reasoning metric": "Reasoning held against the facts of the records",
 }
 NOTES = {
     "published metric_conf": "As the published evaluation prints it, quirks included, to compare with the paper.",
     "published metric": "As the published evaluation prints it without confidence (metric.log).",
     "corrected metric": "What the metrics mean. The samples' answers, confidences and marks are read in this way.",
+    "emobserver metric": "As the authors' later evaluator scores VECBench: a group is the mean of its tasks, Overall "
+    "the mean of the groups, and an answer that names no candidate counts as the record's first one.",
+    "reasoning metric": "Shares of true, false and missing statements, and by how many points accuracy and mean "
+    "confidence of the responses with a false one differ from those of the others.",
 }
 CAPTIONS = {
     "reliability": "Reliability: accuracy of the answers in each bin of confidence",
@@ -136,7 +148,7 @@ def is_rows(value: Any) -> bool:
 def tables_of(metrics: dict[str, Any]) -> Iterator[Table]:
     """Every list of rows in metrics.json, each once."""
     shown: list[Any] = []
-    for section in ("published", "corrected", "confidence"):
+    for section in ("published", "corrected", "emobserver", "reasoning", "confidence"):
         parts = metrics.get(section, {})
         for name in sorted(parts, key=lambda name: name != "metric_conf"):
             rows, key = parts[name], f"{section} {name}"

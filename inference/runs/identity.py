@@ -158,6 +158,7 @@ def trace(folder: str | Path) -> dict[str, Any] | None:
             "run_json_sha256": hashlib.sha256(content).hexdigest(),
             "data": identity["data"],
             "checkpoint": identity["checkpoint"],
+            **({"adapter": identity["adapter"]} if "adapter" in identity else {}),
             "settings": identity["settings"],
             "changed_under_way": len(run["changes"]),
         }
@@ -170,10 +171,11 @@ def trace_line(run: dict[str, Any]) -> str:
     """``trace`` in one line, for the tables' head."""
     checkpoint = run["checkpoint"]
     model = checkpoint.get("sha256", checkpoint.get("name", "an endpoint's"))[:40]
+    adapter = f", adapter {run['adapter']['sha256'][:16]}" if "adapter" in run else ""
     settings = run["settings"]
     replaced = f", images replaced by {settings['replace_images']}" if settings.get("replace_images") else ""
     changed = " (inputs or settings changed under way, see run.json)" if run["changed_under_way"] else ""
     return (
-        f"run {run['run_id'][:16]}: data {run['data']['sha256'][:16]}, checkpoint {model[:16]}, "
+        f"run {run['run_id'][:16]}: data {run['data']['sha256'][:16]}, checkpoint {model[:16]}{adapter}, "
         f"seed {settings['seed']}, temperature {settings['temperature']:g}{replaced}{changed}"
     )

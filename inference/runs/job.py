@@ -21,6 +21,7 @@ from pathlib import Path
 from inference.common.redaction import redact
 from inference.common.storage import explain, naming
 from inference.common.terminal import plain_output
+from inference.engines.base import default_model_name
 from inference.engines.devices import device_of, visible_devices
 from inference.engines.root_cause import last_words
 from inference.runs.progress import watch
@@ -42,7 +43,9 @@ def complete(settings: MutableMapping[str, str]) -> None:
         if not settings["model_name"]:
             raise ValueError("engine=openai: set model_name to the model that the endpoint is asked for")
         settings["checkpoint"] = ""
-    settings["model_name"] = settings["model_name"] or Path(settings["checkpoint"]).name
+    settings["model_name"] = settings["model_name"] or default_model_name(
+        settings["checkpoint"], settings.get("adapter", "")
+    )
     data_folder, model = Path(os.path.realpath(data)).parent.name, Path(settings["model_name"]).name
     replaced = f"_{settings['replace_images']}" if settings.get("replace_images") else ""
     experiment = settings["experiment_name"] or f"{data_folder}_{data.name.removesuffix('.jsonl')}_{model}{replaced}"

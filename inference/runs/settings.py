@@ -84,16 +84,19 @@ def describe_run(settings: EngineSettings, data_path: str, output_path: str) -> 
     """
     checkpoint = settings.checkpoint
     identity, files = checkpoint_identity(checkpoint, known_checkpoint_files(output_path))
+    adapter = {"adapter": checkpoint_identity(settings.adapter)[0]} if settings.adapter else {}
     return Description(
         identity={
             "data": data_identity(data_path),
             "checkpoint": identity,
+            **adapter,
             "settings": decisive_settings(settings),
         },
         files={
             "data_path": str(Path(data_path).absolute()),
             "checkpoint": str(Path(checkpoint).resolve()) if files else checkpoint,
             "checkpoint_files": files,
+            **({"adapter": str(Path(settings.adapter).resolve())} if settings.adapter else {}),
             "base_url": redact(settings.base_url),
             "notice": checkpoint_notice(checkpoint),
         },

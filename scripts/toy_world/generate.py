@@ -27,7 +27,7 @@ from inference.data.vecbench import TASKS
 from inference.data.votes import DISTRIBUTION
 from inference.runs.shards import atomic_write
 from scripts.toy_world.draw import OOD_STYLES, draw_scene
-from scripts.toy_world.text import chain_of_thought, question, taught_confidence
+from scripts.toy_world.text import chain_of_thought, question, reasoning_facts, taught_confidence
 from scripts.toy_world.world import NOTICE, posterior, sample
 
 # Flatter than VEC-CoT's own shares, so that a few thousand images teach every label set.
@@ -59,6 +59,7 @@ def make_sample(split: str, index: int, output_dir: Path, seed: int) -> str:
             "candidates": list(TASKS[task].labels),
             "task": task,
             **known,
+            "reasoning_facts": reasoning_facts(task, cues),
         }
     else:
         answer = chain_of_thought(task, label, cues, rng)

@@ -3,9 +3,11 @@
     python -m scripts.toy_world.report --output_path infer_results/toy_world_test_checkpoint
 
 Reads merged.jsonl of an evaluated toy-world run. For each task: chance, the accuracy of the
-run, the best that any model can reach (the Bayes rate), and the mean distance between the
-stated confidence and the true probability that the answer is right. Where the images were
-replaced by grey or noise, that is the probability without an image, the prior: labels alike.
+run, the best that any model can reach (the Bayes rate), the mean distance between the
+stated confidence and the true probability that the answer is right, and the share of responses
+whose reasoning says something false about the image (``scripts.toy_world.reasoning`` says more).
+Where the images were replaced by grey or noise, the probability is that without an image, the
+prior: labels alike, and the reasoning is not judged.
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ import pandas as pd
 
 from inference.common.terminal import plain_output
 from inference.data.replacement import NO_INFORMATION, SHOWN
-from inference.data.vecbench import TASKS, read_lines
+from inference.data.vecbench import TASKS, canonical_task, read_lines
 from inference.data.votes import DISTRIBUTION
 from inference.metrics.prediction_table import prediction_table
+from inference.metrics.reasoning import has_false_statement
 from inference.metrics.votes import answer_shares, confidence_distance
+from scripts.toy_world.text import reasoning_facts
 from scripts.toy_world.world import NOTICE, best_possible_accuracy, posterior
 
 
@@ -36,8 +40,10 @@ def toy_predictions(merged: Path) -> pd.DataFrame:
     for result in results:
         # Toy worlds that were drawn before evaluation knew distributions have it under its old name.
         result[DISTRIBUTION] = result.get(DISTRIBUTION, result.get("posterior"))
-        if result[DISTRIBUTION] is None:
-            raise ValueError(f"{merged}: expected toy-world results, {result['sample_id']} has no {DISTRIBUTION}")
+        if missing := {name for name in (DISTRIBUTION, "cues") if result.get(name) is None}:
+            raise ValueError(f"{merged}: expected toy-world results, {result['sample_id']} has no {max(missing)}")
+        # Older records have no facts; they are the same, made from the same cues.
+        result["reasoning_facts"] = reasoning_facts(canonical_task(result["task"]), result["cues"])
     table = prediction_table(results)
     # The record's own posterior is that of its own image, which the model may not have seen.
     known = zip(table["votes"], table["replaced"], table["task"], strict=True)
@@ -50,7 +56,10 @@ def toy_predictions(merged: Path) -> pd.DataFrame:
 
 
 def toy_table(samples: pd.DataFrame) -> pd.DataFrame:
-    """Of ``toy_predictions``, one row per task and one for all: fractions, n, and the confidence error (0 to 1)."""
+    """Of ``toy_predictions``, one row per task and one for all: fractions, n, and the confidence error (0 to 1).
+
+    ``false_responses`` is over the responses whose reasoning can be judged, NaN without one.
+    """
     chance = [1 / len(probabilities) for probabilities in samples["posterior"]]
     rows = pd.DataFrame(
         {
@@ -60,6 +69,7 @@ def toy_table(samples: pd.DataFrame) -> pd.DataFrame:
             # Without the image it is the largest prior: every label's.
             "best": samples["task"].map(best_possible_accuracy).where(samples["replaced"].isna(), chance),
             "confidence_error": confidence_distance(samples["confidence"], samples["p"]),
+            "false_responses": has_false_statement(samples),
         }
     )
     by_task = rows.groupby("task").mean().reindex([task for task in TASKS if task in set(rows["task"])])
@@ -95,10 +105,12 @@ def main() -> None:
     print(f"\n{NOTICE}")
     print("Accuracy (corrected protocol) beside chance and the best possible, in percent;")
     print("|c - p|: mean distance of the confidence from the true probability of being right")
-    print(f"{'task':<15} {'n':>5} {'chance':>7} {'accuracy':>9} {'best possible':>14} {'|c - p|':>8}")
+    print("some false: responses whose reasoning says something false about the image")
+    print(f"{'task':<15} {'n':>5} {'chance':>7} {'accuracy':>9} {'best possible':>14} {'|c - p|':>8} some false")
     for task, row in toy_table(samples).iterrows():
         percents = [cell(100 * row[name], width) for name, width in (("chance", 7), ("accuracy", 9), ("best", 14))]
-        print(f"{task:<15}", cell(row["n"], 5, 0), *percents, cell(row["confidence_error"], 8, 3))
+        confidence, false = cell(row["confidence_error"], 8, 3), cell(100 * row["false_responses"], 10)
+        print(f"{task:<15}", cell(row["n"], 5, 0), *percents, confidence, false)
     for line in replacement_text(samples):
         print(line)
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_auc_score
 
 from inference.common.terminal import plain_output
 from inference.data.vecbench import GROUPS
@@ -53,16 +52,15 @@ def stage_row(table: pd.DataFrame) -> dict[str, float]:
 def best_row(table: pd.DataFrame) -> dict[str, float]:
     """The most probable label with its probability as confidence, on the same images, in expectation."""
     p = np.array([max(posterior.values()) for posterior in table["posterior"]])
-    # Each answer is right with weight p and wrong with weight 1 − p.
-    outcome = np.repeat([1, 0], len(p))
-    auc = roc_auc_score(outcome, np.concatenate([p, p]), sample_weight=np.concatenate([p, 1 - p]))
+    value, count = np.unique(p, return_counts=True)
+    expected = Tally(value, count, count * value)  # of the answers with probability p, the share p is right
     return {
         "n": len(p),
         "accuracy": p.mean(),
         "p_right": p.mean(),
         "ece": 0.0,
         "brier": np.mean(p * (1 - p)),
-        "roc_auc": auc,
+        "roc_auc": float(roc_auc(expected)),
         "confidence_error": 0.0,
         "confidence_mean": p.mean(),
         "distinct": len(np.unique(p.round(2))),

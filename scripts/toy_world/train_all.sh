@@ -22,6 +22,7 @@ validation_samples="${validation_samples:-160}" # prompts that stage 3 is valida
 test_samples="${test_samples:-60}"              # a task
 sft_batch_size="${sft_batch_size:-16}"          # of stages 1 and 2, over all processes
 stage3_start="${stage3_start:-}"                # model folder that stage 3 starts from; empty: stage 2's result
+evaluated="${evaluated:-scaffold cold_start emocaliber}" # models that are inferred and evaluated
 threads="${threads:-2}"                         # cores to use; 1 leaves room for a second run
 ship="${ship:-false}"
 { # read whole before it runs: bash would otherwise follow an edit of this file in mid-run
@@ -90,14 +91,15 @@ if [[ ! -e "$models/emocaliber/finished" ]]; then
 fi
 "$python" -m scripts.training_curves "$work/runs/emocaliber" --title "toy world, seed $seed"
 
-for name in scaffold cold_start emocaliber; do
+for name in $evaluated; do
   say "Inference and evaluation: $name"
   env checkpoint="$models/$name" data_path="$data/test.jsonl" output_path="$work/results/$name" n_gpu=1 \
     min_pixels="$MIN_PIXELS" max_pixels="$MAX_PIXELS" max_new_tokens=128 seed="$seed" \
     bash inference/infer_and_eval_example.sh > "$work/logs/evaluate_$name.log"
 done
-say "All three stages"
+say "The stages"
 "$python" -m scripts.toy_world.stages --work "$work"
+"$python" -m scripts.toy_world.reasoning "$work"/results/{scaffold,cold_start,emocaliber}
 if [[ "$ship" == true ]]; then
   "$python" -m scripts.toy_world.export_checkpoint --model "$models/emocaliber" \
     --output_dir "$repo/scripts/toy_world/checkpoint"

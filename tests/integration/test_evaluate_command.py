@@ -33,6 +33,7 @@ def test_every_file_of_an_evaluation_is_there_and_no_temporary_one(golden_run):
         "merged_conf.jsonl",
         "metric.log",
         "metric_conf.log",
+        "metric_emobserver.log",
         "metrics.json",
         "metrics.tsv",
         "thresholds.tsv",

@@ -10,9 +10,13 @@ from contextlib import contextmanager
 import pytest
 
 from inference.data.images import ImageSource
+from inference.metrics.prediction_table import prediction_table
+from inference.metrics.reasoning import has_false_statement
 from inference.report import build
+from scripts.toy_world.text import reasoning_facts
 from tests.helpers import report_runs
 from tests.helpers.commands import read_jsonl, run, write_jsonl
+from tests.helpers.toy_responses import misreading
 
 
 def make(folder, data, *more):
@@ -390,6 +394,34 @@ def test_a_response_without_steps_or_confidence_says_so(browser, hostile_report)
         assert "malformed" in page.locator(".row").inner_text()
         page.locator(".row").click()
         assert page.locator(".steps dd.none").all_inner_texts() == ["not in the response"] * 5
+
+
+def test_false_statements_are_marked_with_what_would_be_true_and_can_be_filtered(browser, tmp_path):
+    rows = misreading(6, ["FI-2", "EmoSet-8"])
+    rows[0]["response"] = "<think><element>The background is red.</element></think><answer>positive</answer>"
+    rows[0]["reasoning_facts"] = reasoning_facts("FI-2", {**rows[0]["cues"], "colour": "yellow"})
+    results = write_jsonl(tmp_path / "results.jsonl", rows)
+    folder = tmp_path / "run"
+    run("-m", "inference.evaluate", "--input_file", results, "--output_dir", folder, "--quiet", "--no_plots",
+        "--n_resamples", "20")  # fmt: skip
+    remake(folder, size=None)
+    table = prediction_table(rows)
+    false = [name for name, one in zip(table["sample_id"], has_false_statement(table), strict=True) if one]
+    assert 0 < len(false) < len(rows)
+    with opened(browser, folder / "report.html", "#view=samples&result=false") as page:
+        assert shown_ids(page) == false
+        assert page.locator(".mark.false").all_inner_texts() == ["untrue"] * len(false)
+        page.locator(".row").first.click()
+        steps = page.locator(".steps").inner_text()
+        assert "false: red (true: yellow)" in steps and "missing: " in steps
+        page.evaluate("location.hash = 'view=tables'")
+        assert page.get_by_role("heading", name="Reasoning held against the facts of the records").is_visible()
+
+
+def test_a_run_without_facts_has_no_word_about_them(browser, big_report):
+    with opened(browser, big_report, "#view=samples&result=false") as page:
+        assert count(page).startswith("8,032 of 8,032")
+        assert page.locator(".mark.false").count() == 0 and page.locator("option[value=false]").count() == 0
 
 
 def test_lines_without_task_or_id_are_in_the_report_too(browser, hostile_report):

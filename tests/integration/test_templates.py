@@ -74,7 +74,7 @@ def test_the_main_job_ends_with_a_report_of_the_run(main_job):
 
 
 def test_the_toy_model_is_above_chance_in_every_task_and_near_the_best_possible(main_job):
-    rows = re.findall(r"^(\S+) +\d+ +([\d.]+) +([\d.]+) +([\d.]+) +[\d.]+$", main_job.stdout, re.MULTILINE)
+    rows = re.findall(r"^(\S+) +\d+ +([\d.]+) +([\d.]+) +([\d.]+) +[\d.]+ +[\d.]+$", main_job.stdout, re.MULTILINE)
     accuracy = {name: tuple(map(float, numbers)) for name, *numbers in rows}
     assert len(accuracy) == 10
     for name, (chance, reached, _) in accuracy.items():

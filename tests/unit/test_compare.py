@@ -3,12 +3,18 @@
 import numpy as np
 import pytest
 
-from inference.compare import comparison_text, differences, main
-from inference.compare import paired_table as paired_tables
+from inference.compare import main
 from inference.data.vecbench import TASKS
-from inference.metrics.comparison import PUBLISHED_FOLDER, published_comparison, published_intervals, read_published
+from inference.metrics.paired_comparison import comparison_text, differences
+from inference.metrics.paired_comparison import paired_table as paired_tables
 from inference.metrics.prediction_table import prediction_table
 from inference.metrics.published import confidence_rows, confidence_table, metric_rows, metric_table, read_table
+from inference.metrics.published_comparison import (
+    PUBLISHED_FOLDER,
+    published_comparison,
+    published_intervals,
+    read_published,
+)
 from tests.helpers.commands import write_jsonl
 from tests.helpers.results import THREE_TASKS, improved, results_of
 

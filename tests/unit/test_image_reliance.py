@@ -5,8 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-from inference.compare import ComparisonError, aligned_runs, check_replaced, compare_replaced, main
+from inference.compare import check_replaced, compare_replaced, main
 from inference.metrics.image_reliance import GAP, image_reliance
+from inference.metrics.paired_comparison import ComparisonError, aligned_runs
 from inference.metrics.prediction_table import prediction_table
 from tests.helpers.commands import write_jsonl
 from tests.helpers.results import THREE_TASKS, answer, results_in_memory, results_of

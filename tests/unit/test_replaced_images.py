@@ -179,7 +179,7 @@ def toy_results(folder, how):
         [("EmoSet-8", "awe", 0.9), ("EmoSet-8", "fear", 0.7), ("FI-2", "positive", 0.8)]
     ):
         row = a_result(task, "positive" if task == "FI-2" else "awe", answer(said, confidence), sample_id=f"s{i}")
-        rows.append(row | {"posterior": posterior(task, cues)} | ({"replace_images": how} if how else {}))
+        rows.append(row | {"cues": cues, "posterior": posterior(task, cues)} | ({"replace_images": how} if how else {}))
     return toy_predictions(write_jsonl(folder / "merged.jsonl", rows))
 
 

@@ -75,6 +75,8 @@ PARTS = [
     b'"answer_log_probability": "x"',
     b'"other_responses": ["<answer>negative</answer>"]',
     b'"other_responses": 3',
+    b'"reasoning_facts": [{"section": "human", "true": ["smile"], "false": []}]',
+    b'"reasoning_facts": [{"section": "human", "true": ["\\ud800"], "false": [" "]}]',
 ]
 GOOD = [part for part in PARTS if part.startswith((b'"task": "FI', b'"candidates": ["p', b'"ground_truth": "p'))] + [
     b'"response": "<answer>positive</answer>"',

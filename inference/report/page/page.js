@@ -41,11 +41,19 @@ function searchTexts() {
   return texts;
 }
 
+const RESULTS = {
+  right: (sample) => result(sample) === "right",
+  wrong: (sample) => result(sample) === "wrong",
+  failed: isFailed,
+  malformed: (sample) => sample.malformed,
+  false: hasFalseStatement,
+};
+
 function passes(sample) {
   const [kind, name] = [state.task.split(":", 1)[0], state.task.slice(state.task.indexOf(":") + 1)];
   if (kind === "task" && sample.task !== name) return false;
   if (kind === "group" && groupOfTask.get(sample.task) !== name) return false;
-  if (state.result === "malformed" ? !sample.malformed : state.result && result(sample) !== state.result) return false;
+  if (state.result && !RESULTS[state.result](sample)) return false;
   if (state.low === "" && state.high === "") return true;
   const confidence = sample.confidence ?? NaN; // without one, outside any range
   return confidence >= Number(state.low || 0) && confidence <= Number(state.high || 1);

@@ -31,6 +31,7 @@ function picture(sample, className) {
 
 const isFailed = (sample) => sample.error !== undefined;
 const result = (sample) => (isFailed(sample) ? "failed" : sample.correct ? "right" : "wrong");
+const hasFalseStatement = (sample) => (sample.statements ?? []).some((statement) => statement.verdict === "false");
 const percent = (fraction) => (100 * fraction).toFixed(1);
 
 // The Brier score's term of one sample: how far its confidence was from what happened.
@@ -56,6 +57,7 @@ function summary(sample) {
   const truth = result(sample) === "right" ? null : element("span", "truth", `label: ${sample.truth || "none"}`);
   const marks = [element("span", `mark ${result(sample)}`, result(sample))];
   if (sample.malformed) marks.unshift(element("span", "mark malformed", "malformed"));
+  if (hasFalseStatement(sample)) marks.unshift(element("span", "mark false", "untrue"));
   const where = element("span", "where", `${sample.task} · ${sample.id}`);
   const button = element(
     "button",
@@ -92,12 +94,18 @@ function facts(sample) {
   return element("dl", "facts", ...pairs.flatMap(([name, text]) => [element("dt", "", name), element("dd", "", text)]));
 }
 
+function statementNote({ verdict, said, true: names }) {
+  const truth = names.length ? names.join(" or ") : "no evidence for this answer";
+  return element("dd", "untrue", verdict === "false" ? `false: ${said.join(", ")} (true: ${truth})` : `missing: ${truth}`);
+}
+
 function reasoning(sample) {
   if (isFailed(sample)) return element("p", "error", sample.error);
   const steps = data.steps.map((name, i) => [name, sample.steps[i]]);
   const parts = steps.flatMap(([name, text]) => [
     element("dt", "", name),
     text === null ? element("dd", "none", "not in the response") : element("dd", "", text),
+    ...(sample.statements ?? []).filter(({ section }) => section === name).map(statementNote),
   ]);
   return element("dl", "steps", ...parts);
 }

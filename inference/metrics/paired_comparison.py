@@ -1,0 +1,241 @@
+"""Run B beside run A: paired differences with intervals and p-values, of the samples that both answered.
+
+    found = differences(paired_table(table_a, table_b), n_resamples=2000)
+    print(comparison_text(found, "A", "B", 2000))
+
+Both runs are judged in the same resamples of the images (``bootstrap``), so that what is hard for both cancels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from inference.metrics import emobserver
+from inference.metrics.bootstrap import ALPHA, LEVEL, Cells, drawn_together, holm, interval, resampled, two_sided_p
+from inference.metrics.calibration import ERRORS
+from inference.metrics.corrected import estimate_rows, slices
+from inference.metrics.results import Results, read_file
+from inference.metrics.rows import METRICS
+
+# Metrics that are compared, most asked for first; True where more is better, None where neither is.
+COMPARED = {
+    "accuracy": True,
+    "macro_accuracy": True,
+    "f1": True,
+    "ece": False,
+    "smooth_ece": False,
+    "brier": False,
+    "log_loss": False,
+    "roc_auc": True,
+    "aurc": False,
+    "coverage_at_10_risk": True,
+    "format_rate": True,
+    "confidence_rate": True,
+    "mean_confidence": None,
+    "emobserver_accuracy": True,
+}
+# Their names and formats.
+NAMES = METRICS | {
+    "emobserver_accuracy": ("Acc, EmObserver's protocol: Overall and groups are means over tasks", ".2f", 100)
+}
+JUDGED = ("label", "confidence", "well_formed", "emobserver_right")  # what differs between two runs' rows
+
+
+class ComparisonError(ValueError):
+    """Two runs that cannot be compared, and why."""
+
+
+@dataclass
+class Difference:
+    """One metric of one row in both runs; fractions.
+
+    Attributes:
+        difference: B − A; ``low`` and ``high`` bound it.
+        p: of no difference, two-sided; ``p_holm`` corrected for the rows of this metric.
+    """
+
+    row: str
+    kind: str
+    metric: str
+    a: float
+    b: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float = float("nan")
+
+    @property
+    def verdict(self) -> str:
+        if not self.p_holm < ALPHA:
+            return ""
+        if COMPARED[self.metric] is None:
+            return "higher" if self.difference > 0 else "lower"
+        return "better" if (self.difference > 0) == COMPARED[self.metric] else "worse"
+
+
+def read_evaluated(folder: Path) -> Results:
+    """The answered samples of an evaluated run.
+
+    Raises:
+        ComparisonError: when the folder holds no evaluated run.
+    """
+    path = folder / "merged.jsonl"
+    if not path.is_file():
+        raise ComparisonError(f"{path}: no such file. Run python -m inference.evaluate --output_path {folder}")
+    results = read_file(path)
+    if results.failed:
+        raise ComparisonError(results.failed[0]["error"])
+    return results
+
+
+def paired_table(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    """From two runs' ``prediction_table``, one row per sample that both answered.
+
+    Columns: sample_id, task, truth, image, and each run's reading (``label_a``, ``label_b``, …).
+
+    Raises:
+        ComparisonError: when the runs share no sample, or disagree on the label of one.
+    """
+    for name, table in (("A", a), ("B", b)):
+        ids = table["sample_id"]
+        if (again := ids.isna() | ids.duplicated()).any():
+            raise ComparisonError(f"run {name}: expected each sample once, got sample {ids[again].iloc[0]} again")
+    own = ["sample_id", *JUDGED]
+    both = a.merge(b[[*own, "truth", "task"]], on="sample_id", suffixes=("_a", "_b"))
+    if both.empty:
+        raise ComparisonError("the runs have no sample in common: were they made from the same data file?")
+    other = both[(both["truth_a"] != both["truth_b"]) | (both["task_a"] != both["task_b"])]
+    if len(other):
+        row = other.iloc[0]
+        raise ComparisonError(
+            f"sample {row['sample_id']}: {row['task_a']}, {row['truth_a']} in run A, "
+            f"{row['task_b']}, {row['truth_b']} in run B: expected the same task and label"
+        )
+    return both.rename(columns={"truth_a": "truth", "task_a": "task"}).drop(columns=["truth_b", "task_b"])
+
+
+def aligned_runs(runs: dict[str, Results]) -> dict[str, Results]:
+    """The runs with the samples that all of them answered, in the first one's order.
+
+    Raises:
+        ComparisonError: as ``paired_table``, of the first run with each other one.
+    """
+    own, *others = runs.values()
+    common = set(own.table["sample_id"])
+    for run in others:
+        common &= set(paired_table(own.table, run.table)["sample_id"])
+    order = [sample_id for sample_id in own.table["sample_id"] if sample_id in common]
+    if not order:
+        raise ComparisonError("there is no sample that every run has answered")
+    return {
+        name: replace(run, table=run.table.set_index("sample_id", drop=False).loc[order].reset_index(drop=True))
+        for name, run in runs.items()
+    }
+
+
+def apart_rows(table: pd.DataFrame) -> int:
+    """How many rows a resample draws one by one although others name their image."""
+    return drawn_together(table["task"], table["image"])[1]
+
+
+def _view(cells: Cells, run: str) -> Cells:
+    names = {f"{column}_{run}": column for column in JUDGED}
+    return replace(cells, columns=cells.columns[["task", "truth", *names]].rename(columns=names))
+
+
+def _metrics(cells: Cells, weights: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
+    """(row, metric of ``COMPARED``) → (resamples,) of one run."""
+    rows = estimate_rows(cells, weights)
+    found = {(name, metric): metrics[metric] for name, _, metrics in rows for metric in COMPARED if metric in metrics}
+    return found | {(row, "emobserver_accuracy"): of for row, of in emobserver.accuracies(cells, weights).items()}
+
+
+def differences(table: pd.DataFrame, n_resamples: int = 2000, seed: int = 0) -> list[Difference]:
+    """B − A of every compared metric of every task, group and Overall, both runs in the same resamples.
+
+    An error of ``ERRORS`` is raised by chance in both runs. The difference is that of the two
+    estimates: its resamples are moved so that their mean is the difference seen.
+    """
+    columns = ["task", "truth", *(f"{name}_{run}" for run in "ab" for name in JUDGED)]
+    cells = Cells.of(table[columns], table["image"])
+
+    def metrics_of(part: Cells, weights: np.ndarray) -> dict[tuple[str, str, str], np.ndarray]:
+        a, b = (_metrics(_view(part, run), weights) for run in "ab")
+        return {
+            (name, metric, run): values
+            for name, metric in a
+            for run, values in (
+                ("a", a[name, metric]),
+                ("b", b[name, metric]),
+                ("b - a", b[name, metric] - a[name, metric]),
+            )
+        }
+
+    point, drawn = resampled(cells, n_resamples, seed, metrics_of)
+    kinds = {name: kind for name, kind, _ in slices(cells)}
+    found = []
+    for name, kind in kinds.items():
+        for metric in COMPARED:
+            difference = point.get((name, metric, "b - a"), np.nan)
+            if not np.isfinite(difference):
+                continue
+            values = drawn[name, metric, "b - a"]
+            if metric in ERRORS:
+                values = values - (np.nanmean(values) - difference)
+            low, high = (float(bound) for bound in interval(values))
+            a, b = (point[name, metric, run] for run in "ab")
+            found.append(Difference(name, kind, metric, a, b, difference, low, high, float(two_sided_p(values))))
+    for metric in COMPARED:
+        family = [item for item in found if item.metric == metric]
+        for item, corrected in zip(family, holm(np.array([item.p for item in family])), strict=True):
+            item.p_holm = float(corrected)
+    return found
+
+
+def too_few_resamples(found: Sequence[Difference], n_resamples: int) -> str:
+    """A line when no p can be below 0.05 after the correction, as p is at least 2 / (n_resamples + 1); else none."""
+    rows = max((sum(item.metric == metric for item in found) for metric in COMPARED), default=0)
+    needed = round(2 * rows / ALPHA)  # where the smallest p, 2 / (n_resamples + 1), is below ALPHA / rows
+    if n_resamples >= needed:
+        return ""
+    return (
+        f"NOTE: {n_resamples} resamples are too few for a verdict: Holm's correction for {rows} rows needs a p below "
+        f"{ALPHA / rows:.4f}, and p is at least 2 / {n_resamples + 1}; expected --n_resamples {needed} or more"
+    )
+
+
+def _number(value: float, metric: str, signed: bool = False) -> str:
+    _, number_format, factor = NAMES[metric]
+    return format(factor * value, ("+" if signed else "") + number_format)
+
+
+def comparison_text(found: list[Difference], name_a: str, name_b: str, n_resamples: int) -> str:
+    """A block per metric, a line per row."""
+    lines = [
+        f"A: {name_a}",
+        f"B: {name_b}",
+        f"B - A with {LEVEL:.0%} intervals, {n_resamples} paired resamples of the images within their tasks;",
+        "p two-sided; better, worse: p below 0.05 after Holm's correction for the rows of the metric",
+        "ECE, smooth ECE: chance raises both runs' estimates; the interval is of the difference between such estimates",
+    ]
+    note = too_few_resamples(found, n_resamples)
+    lines += [note] if note else []
+    for metric, higher in COMPARED.items():
+        items = [item for item in found if item.metric == metric]
+        if items:
+            direction = {True: "higher", False: "lower", None: "neither"}[higher]
+            lines += ["", f"{NAMES[metric][0].strip()} ({direction} is better)"]
+            lines.append(f"  {'':<15} {'A':>7} {'B':>7} {'B - A':>8}  {'interval':<18} {'p':>6}")
+        for item in items:
+            bounds = f"[{_number(item.low, metric, True)}, {_number(item.high, metric, True)}]"
+            lines.append(
+                f"  {item.row:<15} {_number(item.a, metric):>7} {_number(item.b, metric):>7} "
+                f"{_number(item.difference, metric, True):>8}  {bounds:<18} {item.p:>6.3f} {item.verdict}".rstrip()
+            )
+    return "\n".join(lines) + "\n"
