@@ -34,7 +34,7 @@ from inference.metrics.prediction_table import (
 from inference.metrics.rows import METRICS, VOTE_METRICS, Row, aligned_table, metric_text, ruled_table, short_name
 from inference.metrics.votes import vote_columns, vote_metrics
 
-RESAMPLED_DIGITS = 3  # of a confidence in the resamples
+RESAMPLED_VALUES = 1000  # at most so many different confidences in the resamples
 NOISE = "noise of "  # before the name of an error: its size in the gaps' deviations of a resample
 
 COLUMNS = (
@@ -218,6 +218,17 @@ def metric_interval(
     return min(low, point), max(high, point)
 
 
+def fewer_values(confidence: pd.Series) -> pd.Series:
+    """At most ``RESAMPLED_VALUES`` different ones: neighbours in rank share their mean.
+
+    Thousands of different confidences, as log-probabilities give, would take most of the time of the resamples; the
+    metrics of these vary alike.
+    """
+    if confidence.nunique() <= RESAMPLED_VALUES:
+        return confidence
+    return confidence.groupby((confidence.rank(pct=True) * RESAMPLED_VALUES).round()).transform("mean")
+
+
 def estimate(
     table: pd.DataFrame,
     n_resamples: int = 0,
@@ -239,10 +250,7 @@ def estimate(
         rows = estimate_rows(part, weights, label, confidence, n_bins, noise=True)
         return {(name, metric): values for name, _, metrics in rows for metric, values in metrics.items()}
 
-    # Thousands of different confidences, as log-probabilities give, would take most of the time of the resamples. The
-    # metrics of rounded ones vary alike.
-    rounded = cells.columns.assign(**{confidence: cells.columns[confidence].round(RESAMPLED_DIGITS)})
-    drawn_from = replace(cells, columns=rounded)
+    drawn_from = replace(cells, columns=cells.columns.assign(**{confidence: fewer_values(cells.columns[confidence])}))
     point, drawn = resampled(
         cells, n_resamples if len(table) else 0, seed, metrics_of, lambda c: opposites(c, [label]), drawn_from
     )

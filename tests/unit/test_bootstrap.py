@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from inference.data.vecbench import GROUPS, TASKS
-from inference.metrics import bootstrap
+from inference.metrics import bootstrap, corrected
 from inference.metrics.bootstrap import Cells, drawn_together, holm, interval, two_sided_p
 from inference.metrics.calibration import wilson_interval
 from inference.metrics.corrected import estimate, opposites, slices
@@ -78,7 +78,7 @@ def test_the_same_seed_gives_the_same_intervals_and_another_seed_others():
 
 def test_every_metric_of_every_row_has_an_interval_that_holds_it():
     for row in estimate(table_of(list(TASKS), 30), 200):
-        missing = set(row.metrics) - set(row.intervals) - {"ece_if_calibrated"}
+        missing = set(row.metrics) - set(row.intervals) - {"ece_if_calibrated", "distinct_confidences"}
         assert not missing, row.name
         for metric, (low, high) in row.intervals.items():
             assert low <= row.metrics[metric] <= high, (row.name, metric)
@@ -219,3 +219,20 @@ def test_holm_corrects_a_family_and_leaves_undefined_ones_alone():
     corrected = holm(np.array([0.01, 0.04, np.nan, 0.03]))
     assert corrected[[0, 1, 3]] == pytest.approx([0.03, 0.06, 0.06])
     assert np.isnan(corrected[2])
+
+
+def test_intervals_of_thousands_of_different_confidences_are_those_of_all_of_them(monkeypatch):
+    """In the resamples neighbours share a value, though a thousandth may hold most of them."""
+    random = np.random.default_rng(0)
+    confidence = 1 - random.random(3000) ** 4 * 0.2
+    rows = results_of(["EmoSet-8"], 3000)
+    table = prediction_table(rows).assign(confidence=confidence)
+    table["label"] = np.where(random.random(3000) < confidence, table["truth"], "none")
+    found = estimate(table, 300)[-1]
+    assert len(set(corrected.fewer_values(table["confidence"]))) <= 1001
+    monkeypatch.setattr(corrected, "RESAMPLED_VALUES", 10_000)
+    exact = estimate(table, 300)[-1]
+    assert found.metrics == exact.metrics
+    for metric in ("accuracy", "ece", "smooth_ece", "brier", "log_loss", "roc_auc", "aurc"):
+        width = exact.intervals[metric][1] - exact.intervals[metric][0]
+        assert found.intervals[metric] == pytest.approx(exact.intervals[metric], abs=0.02 * width), metric

@@ -171,7 +171,8 @@ def test_all_metrics_of_distinct_confidences_agree_with_scikit_learn_however_clo
     confidence = 1 - random.random(500) * 1e-3
     right = random.random(500) < 0.5 + 400 * (confidence - 0.9995)
     table = pd.DataFrame({"task": "FI-2", "truth": "positive", "label": np.where(right, "positive", "negative"),
-                          "confidence": confidence, "well_formed": True, "image": None})  # fmt: skip
+                          "confidence": confidence, "well_formed": True, "image": None, "votes": None,
+                          "response_distribution": None, "candidate_distribution": None})  # fmt: skip
     metrics = estimate(table)[-1].metrics
     assert metrics["distinct_confidences"] == 500
     assert metrics["roc_auc"] == pytest.approx(roc_auc_score(right, confidence))
