@@ -97,7 +97,7 @@ for name in $evaluated; do
     min_pixels="$MIN_PIXELS" max_pixels="$MAX_PIXELS" max_new_tokens=128 seed="$seed" \
     bash inference/infer_and_eval_example.sh > "$work/logs/evaluate_$name.log"
 done
-say "The stages"
+say "All three stages"
 "$python" -m scripts.toy_world.stages --work "$work"
 "$python" -m scripts.toy_world.reasoning "$work"/results/{scaffold,cold_start,emocaliber}
 if [[ "$ship" == true ]]; then

@@ -84,13 +84,14 @@ def serving(command, url, log, seconds, environment=()):
         process.wait(30)
 
 
-def train_shortly(work):
+def train_shortly(work, **more):
     """train_all.sh in the folder ``work``, with a few steps per stage: what it printed."""
     settings = {
         "python": sys.executable, "work": work, "threads": 1, "seed": 3,
         "stage1_samples": 64, "stage2_samples": 64, "sft_batch_size": 16, "logging_steps": 1, "save_steps": 2,
         "stage3_samples": 8, "validation_samples": 4, "batch_size": 4, "rollouts": 4, "mini_batch_size": 4,
         "micro_batch_size": 16, "save_freq": 1, "stage3_start": TOY_CHECKPOINT, "test_samples": 1,
+        "engine": "transformers", "report": "false", **more,
     }  # fmt: skip
     environment = {**os.environ, **{name: str(value) for name, value in settings.items()}}
     done = run("bash", REPO / "scripts" / "toy_world" / "train_all.sh", env=environment)

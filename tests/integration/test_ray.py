@@ -143,6 +143,7 @@ def test_two_actors_on_two_nodes_write_the_results_of_one_engine_without_ray(clu
     assert_same_up_to_the_last_digits_of_log_probabilities(tmp_path / "run", alone)
 
 
+@pytest.mark.faults
 def test_a_killed_node_loses_nothing_and_one_that_joins_is_used(cluster, alone, toy_data, tmp_path):
     command = infer_command(toy_data, tmp_path, *ray_options(cluster, "--n_actors", "2"), "--max_num_seqs", "2")
     log = tmp_path / "driver.log"
@@ -161,7 +162,7 @@ def test_a_killed_node_loses_nothing_and_one_that_joins_is_used(cluster, alone, 
     assert_same_up_to_the_last_digits_of_log_probabilities(tmp_path, alone)
 
 
-@pytest.mark.long  # engines start twice, one after the other
+@pytest.mark.faults  # engines start twice, one after the other
 def test_a_killed_driver_goes_on_where_it_was(cluster, alone, toy_data, tmp_path):
     command = infer_command(toy_data, tmp_path, *ray_options(cluster, "--n_actors", "1"), "--max_num_seqs", "2")
     log = tmp_path / "driver.log"
@@ -192,6 +193,7 @@ inference_vllm.main()
 """
 
 
+@pytest.mark.faults
 def test_a_request_that_kills_its_actors_becomes_an_error_and_the_others_are_answered(cluster, toy_data, tmp_path):
     rows = read_jsonl(toy_data)[:12]
     for row in rows:
@@ -209,6 +211,7 @@ def test_a_request_that_kills_its_actors_becomes_an_error_and_the_others_are_ans
     assert sum("response" in result for result in results.values()) == 11
 
 
+@pytest.mark.faults
 def test_without_any_actor_for_too_long_the_run_ends_and_says_so(cluster, toy_data, tmp_path):
     """The time is shorter than an engine's start."""
     command = infer_command(toy_data, tmp_path, *ray_options(cluster), "--actor_timeout", "1")
@@ -218,6 +221,7 @@ def test_without_any_actor_for_too_long_the_run_ends_and_says_so(cluster, toy_da
     assert "what was inferred is kept" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.faults
 def test_a_checkpoint_that_no_node_can_load_ends_the_run_with_the_reason(cluster, toy_data, tmp_path, of_five_layers):
     options = ray_options(cluster, "--actor_engine", "transformers", "--n_actors", "1")
     command = infer_command(toy_data, tmp_path, *options, "--checkpoint", of_five_layers)

@@ -191,7 +191,9 @@ def test_attention_is_flash_attn_where_it_is_installed_else_sdpa_and_the_plan_sa
     data = write_jsonl(tmp_path / "data.jsonl", rows)
 
     def planned(name, check=True, **settings):
-        settings = {"use_cpu": "false", "print_command": "true", "check": check, **settings}
+        # A hub name: printing looks at no checkpoint then.
+        model = "Qwen/Qwen2.5-VL-7B-Instruct"
+        settings = {"use_cpu": "false", "print_command": "true", "check": check, "model": model, **settings}
         return swift(stand_ins, data, tmp_path / name, **settings)
 
     def chosen(**settings):
@@ -200,8 +202,8 @@ def test_attention_is_flash_attn_where_it_is_installed_else_sdpa_and_the_plan_sa
 
     (tmp_path / "flash_attn").mkdir()
     (tmp_path / "flash_attn" / "__init__.py").touch()
-    assert (chosen(), chosen(attn_impl="eager")) == ("sdpa", "eager")
-    assert (chosen(PYTHONPATH=tmp_path), chosen(PYTHONPATH=tmp_path, attn_impl="sdpa")) == ("flash_attn", "sdpa")
+    assert chosen() == "sdpa"
+    assert (chosen(PYTHONPATH=tmp_path), chosen(PYTHONPATH=tmp_path, attn_impl="eager")) == ("flash_attn", "eager")
     missing = planned("out", check=False, attn_impl="flash_attn")
     assert missing.returncode == 2 and "attn_impl=flash_attn, but" in missing.stderr
 
@@ -403,38 +405,51 @@ def test_without_a_reward_s_path_the_copy_in_verl_must_be_there(stand_ins, promp
     assert "\ntrained" in template(3, stand_ins, **settings, reward_path="null", verl_path=verl).stdout
 
 
-def test_stage_3_says_at_its_start_whether_its_reward_pays_for_deliberate_errors(stand_ins, prompts, tmp_path):
-    good = written(tmp_path / "good.parquet", prompts)
+REWARD_KEY = "custom_reward_function"
 
-    def stage3(folder, check=True, **settings):
-        named = {"dataset": good, "validation": good, "output_dir": tmp_path / folder, "batch_size": 2, **settings}
-        return template(3, stand_ins, check, **named)
 
-    published = stage3("log").stdout
-    assert "reward: rule log; deliberate errors earn more than honesty where p(right) < 0.849" in published
-    assert "reward: rule rlcr; it never pays to answer wrong on purpose" in stage3("rlcr", rule="rlcr").stdout
-    key = "+custom_reward_function.reward_kwargs"
-    heavy = stage3("heavy", rule="brier", verl_args=f"{key}.weight=2").stdout
-    assert "reward: rule brier, weight 2; deliberate errors earn more than honesty where p(right) < 0.500" in heavy
-    other = tmp_path / "reward.py"
-    other.write_text("def compute_score(**_): return 0.0\n")
-    assert f"reward {other}, another one than" in stage3("other", reward_path=other).stdout
+def reward_words(path=REPO / "train" / "cus_reward.py", **settings):
+    """What the template gives verl, and settings of the reward."""
+    paths = ("actor_rollout_ref.model.path", "trainer.default_local_dir", "data.train_files", "data.val_files")
+    given = [f"+{REWARD_KEY}.reward_kwargs.{name}={value}" for name, value in settings.items()]
+    return [*(f"{path}=/x" for path in paths), f"{REWARD_KEY}.path={path}", *given]
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("settings", "line"),
     [
-        ({"rule": "spherical"}, "rule: expected one of log, brier, rlcr"),
+        ({}, "rule log; deliberate errors earn more than honesty where p(right) < 0.849"),
         (
-            {"verl_args": "+custom_reward_function.reward_kwargs.weigth=1"},
-            "reward_kwargs.weigth: expected one of rule, ",
+            {"rule": "brier", "weight": 2},
+            "rule brier, weight 2; deliberate errors earn more than honesty where p(right) < 0.5",
         ),
-        ({"rule": "rlcr", "reward_path": "null"}, "has no effect without"),
+        ({"rule": "brier"}, "rule brier; it never pays to answer wrong on purpose"),
     ],
-    ids=["an unknown rule", "a misspelled setting", "a rule for verl's own function"],
+    ids=["as published", "too heavy", "brier"],
 )
-def test_a_setting_that_the_reward_does_not_have_stops_stage_3(stand_ins, prompts, tmp_path, settings, message):
+def test_the_plan_says_whether_the_reward_pays_for_deliberate_errors(stand_ins, settings, line):
+    assert f"reward: {line}" in Verl(reward_words(**settings), stand_ins / "verl").reward_line()
+
+
+def test_of_another_reward_the_plan_says_that_it_is_not_known(stand_ins, tmp_path):
+    other = tmp_path / "reward.py"
+    other.write_text("def compute_score(**_): return 0.0\n")
+    assert f"reward {other}, another one than" in Verl(reward_words(other), stand_ins / "verl").reward_line()
+
+
+def test_the_rule_of_the_template_reaches_the_plan(stand_ins, prompts, tmp_path):
     good = written(tmp_path / "good.parquet", prompts)
-    named = {"dataset": good, "validation": good, "output_dir": tmp_path / "out", "batch_size": 2, **settings}
-    done = template(3, stand_ins, False, **named)
-    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
+    named = {"dataset": good, "validation": good, "output_dir": tmp_path / "out", "batch_size": 2, "rule": "rlcr"}
+    assert "reward: rule rlcr; it never pays to answer wrong on purpose" in template(3, stand_ins, **named).stdout
+
+
+def test_a_setting_that_the_reward_does_not_have_stops_stage_3(stand_ins, prompts, tmp_path):
+    good = written(tmp_path / "good.parquet", prompts)
+    named = {"dataset": good, "validation": good, "output_dir": tmp_path / "out", "batch_size": 2}
+    done = template(3, stand_ins, False, **named, verl_args=f"+{REWARD_KEY}.reward_kwargs.weigth=1")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "reward_kwargs.weigth: expected one of rule, " in done.stderr
+    with pytest.raises(ValueError, match="rule: expected one of log, brier, rlcr"):
+        Verl(reward_words(rule="spherical"), stand_ins / "verl").reward_line()
+    with pytest.raises(ValueError, match="has no effect without"):
+        Verl(reward_words("null", rule="rlcr"), stand_ins / "verl")
