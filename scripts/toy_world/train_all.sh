@@ -17,6 +17,9 @@ work="${work:-$repo/output/toy_world}"
 seed="${seed:-0}"
 stage1_samples="${stage1_samples:-19200}"       # 1200 steps of 16
 stage2_samples="${stage2_samples:-9600}"        # 600 steps of 16
+confidence_from="${confidence_from:-taught}"    # stage 2's; counted: the scaffold's own successes, K answers per image
+counted_samples="${counted_samples:-10}"        # K
+counted_images="${counted_images:-2400}"        # seen as often as stage2_samples needs
 stage3_samples="${stage3_samples:-1440}"       # 45 steps of 32 prompts, 4 responses each
 validation_samples="${validation_samples:-160}" # prompts that stage 3 is validated on
 test_samples="${test_samples:-60}"              # a task
@@ -78,7 +81,14 @@ sft() { # STAGE START RESULT DATASET LEARNING_RATE
   fi
 }
 sft 1 base scaffold "$data/stage1.jsonl" "${stage1_learning_rate:-2e-3}"
-sft 2 scaffold cold_start "$data/stage2.jsonl" "${stage2_learning_rate:-1e-3}"
+stage2_data="$data/stage2.jsonl" epochs=1
+if [[ "$confidence_from" == counted ]]; then
+  say "Stage 2's confidence: scaffold, $counted_samples answers to each of $counted_images images"
+  "$python" -m scripts.toy_world.counted_confidence "$stage2_data" --scaffold "$models/scaffold" \
+    --output_dir "$work/counted" --images "$counted_images" --samples "$counted_samples" --seed "$seed"
+  stage2_data="$work/counted/stage2.jsonl" epochs=$((stage2_samples / counted_images))
+fi
+epochs="$epochs" sft 2 scaffold cold_start "$stage2_data" "${stage2_learning_rate:-1e-3}"
 
 say "Stage 3: cold_start -> emocaliber"
 if [[ ! -e "$models/emocaliber/finished" ]]; then
