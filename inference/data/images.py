@@ -4,9 +4,9 @@
     source = ImageSource(roots=[Path("input_data")], budget=PixelBudget(200704, 451584))
     image = source.load("photos/0001.jpg")
 
-Every engine gets the very same pixels: the size that Qwen2-VL's processor would choose is
+Every engine gets the very same pixels: the size that the processor of a Qwen-VL model would choose is
 applied here, once. So a large photo is neither kept nor resized twice, and the number of
-image tokens is width × height / 28².
+image tokens is width × height / unit², where the unit is 28 pixels in Qwen2-VL and Qwen2.5-VL, 32 in Qwen3-VL.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from inference.data.vecbench import EMBEDDED
 
 log = logging.getLogger("inference")
 
-FACTOR = 28  # pixels per side of one image token: patches of 14, merged 2 × 2
+FACTOR = 28  # pixels per side of one image token of Qwen2.5-VL: patches of 14, merged 2 × 2
 MAX_ASPECT_RATIO = 200  # what Qwen2-VL's processor refuses
 MAX_SOURCE_PIXELS = 120_000_000  # width × height as stored: a photograph of 108 megapixels is taken, a bomb is not
 MAX_FILE_BYTES = 512 * 2**20  # some decoders read the whole file first
@@ -74,19 +74,24 @@ class ImageError(ValueError):
 class PixelBudget:
     """Smallest and largest area of an image in pixels; the published budget is 256 to 576 tokens.
 
+    Attributes:
+        unit: sides are multiples of it, the pixels per side of one image token. 1: the model's processor sizes
+            images itself, in tiles or to a square; then they are only made smaller, to ``max_pixels``.
+
     Raises:
         ValueError: when the bounds are not 0 < min_pixels <= max_pixels.
     """
 
     min_pixels: int = 256 * FACTOR**2
     max_pixels: int = 576 * FACTOR**2
+    unit: int = FACTOR
 
     def __post_init__(self):
         if not 0 < self.min_pixels <= self.max_pixels:
             raise ValueError(f"expected 0 < min_pixels <= max_pixels, got {self.min_pixels} and {self.max_pixels}")
 
     def fit(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) in multiples of 28 within the budget, aspect ratio kept as far as that goes.
+        """(width, height) in multiples of the unit within the budget, aspect ratio kept as far as that goes.
 
         The rule of Qwen2-VL's image processor (``smart_resize`` in transformers).
 
@@ -95,15 +100,16 @@ class PixelBudget:
         """
         if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
             raise ImageError(f"aspect ratio of {width} × {height} is over {MAX_ASPECT_RATIO}")
-        new_width, new_height = round(width / FACTOR) * FACTOR, round(height / FACTOR) * FACTOR
+        unit = self.unit
+        new_width, new_height = round(width / unit) * unit, round(height / unit) * unit
         if new_width * new_height > self.max_pixels:
             shrink = math.sqrt(width * height / self.max_pixels)
-            new_width = max(FACTOR, math.floor(width / shrink / FACTOR) * FACTOR)
-            new_height = max(FACTOR, math.floor(height / shrink / FACTOR) * FACTOR)
-        elif new_width * new_height < self.min_pixels:
+            new_width = max(unit, math.floor(width / shrink / unit) * unit)
+            new_height = max(unit, math.floor(height / shrink / unit) * unit)
+        elif unit > 1 and new_width * new_height < self.min_pixels:
             grow = math.sqrt(self.min_pixels / (width * height))
-            new_width = math.ceil(width * grow / FACTOR) * FACTOR
-            new_height = math.ceil(height * grow / FACTOR) * FACTOR
+            new_width = math.ceil(width * grow / unit) * unit
+            new_height = math.ceil(height * grow / unit) * unit
         return new_width, new_height
 
 

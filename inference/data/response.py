@@ -108,15 +108,24 @@ def answer_span(text: str) -> tuple[int, int] | None:
     return after and (end + after[0], end + after[1])
 
 
+def _thought(response: str) -> str:
+    """What the first ``<think>…</think>`` holds; of a closing tag alone, what is before it."""
+    text = tag_text(response, "think")
+    if text is None:  # chat templates of thinking models put the opening tag into the prompt
+        before, closing, _ = response.partition("</think>")
+        return before if closing else ""
+    return text
+
+
 def has_all_steps(response: str) -> bool:
     """Whether all five named steps are inside ``<think>``, whatever is in them."""
-    thought = tag_text(response, "think") or ""
+    thought = _thought(response)
     return all(tag_span(thought, step) for step in REASONING_STEPS)
 
 
 def reasoning_steps(response: str) -> dict[str, str]:
     """step → text of the five named steps inside ``<think>``; steps that are missing are left out."""
-    thought = tag_text(response, "think") or ""
+    thought = _thought(response)
     texts = {step: tag_text(thought, step) for step in REASONING_STEPS}
     return {step: text.strip() for step, text in texts.items() if text is not None}
 

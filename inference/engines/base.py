@@ -11,14 +11,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 from PIL import Image
 
-from inference.data.images import PixelBudget
+from inference.data.images import FACTOR, PixelBudget
 from inference.data.replacement import SHOWN
+from inference.engines.checkpoints import PROCESSOR_FILES, cached_hub_file
 from inference.engines.token_probabilities import candidate_texts
 
 NOTICE_FILE = "notice.txt"
@@ -110,12 +113,12 @@ class EngineSettings:
         if self.adapter and self.engine == "openai":
             raise ValueError("--adapter is for a checkpoint: an endpoint has a model name for each adapter it serves")
         object.__setattr__(self, "model_name", self.model_name or default_model_name(self.checkpoint, self.adapter))
-        _ = self.budget
+        PixelBudget(self.min_pixels, self.max_pixels)
 
     @property
     def budget(self) -> PixelBudget:
-        """The smallest and largest area of an image."""
-        return PixelBudget(self.min_pixels, self.max_pixels)
+        """The smallest and largest area of an image, and the unit of its sides."""
+        return PixelBudget(self.min_pixels, self.max_pixels, image_unit(self.checkpoint))
 
 
 @dataclass
@@ -189,16 +192,61 @@ def sample_seed(seed: int, sample_id: str, index: int = 0) -> int:
     return (int.from_bytes(digest[:4], "big") >> 1) + index
 
 
+def image_processor_settings(checkpoint: str) -> dict[str, Any]:
+    """What the checkpoint's files say of its image processor; empty without such files, as for an endpoint's model."""
+    for name in PROCESSOR_FILES:  # transformers 5 saves the second alone
+        path = Path(checkpoint) / name if Path(checkpoint).is_dir() else cached_hub_file(checkpoint, name)
+        if path is None or not path.is_file():
+            continue
+        with suppress(OSError, ValueError):
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if "image_processor" in content or name == PROCESSOR_FILES[0]:
+                return content.get("image_processor", content)
+    return {}
+
+
+@lru_cache(maxsize=8)
+def image_unit(checkpoint: str) -> int:
+    """``PixelBudget.unit``: patch size × merge size of a Qwen-VL model, 1 of one that sizes images itself."""
+    settings = image_processor_settings(checkpoint)
+    patch, merge = settings.get("patch_size"), settings.get("merge_size")
+    if isinstance(patch, int) and isinstance(merge, int):
+        return patch * merge
+    return 1 if settings else FACTOR
+
+
+def pixel_options(settings: EngineSettings) -> dict[str, int]:
+    """The pixel budget as options of a processor that has one, so that it leaves images as they are."""
+    if settings.budget.unit == 1:
+        return {}
+    return {"min_pixels": settings.min_pixels, "max_pixels": settings.max_pixels}
+
+
 def load_processor(settings: EngineSettings):
-    """The checkpoint's own processor (tokenizer, chat template, image processor)."""
+    """The checkpoint's own processor (tokenizer, chat template, image processor).
+
+    Raises:
+        ValueError: when it is none for images.
+    """
     from transformers import AutoProcessor
 
-    return AutoProcessor.from_pretrained(
-        settings.checkpoint,
-        min_pixels=settings.min_pixels,
-        max_pixels=settings.max_pixels,
-        trust_remote_code=settings.trust_remote_code,
-    )
+    options = {**pixel_options(settings), "trust_remote_code": settings.trust_remote_code}
+    processor = AutoProcessor.from_pretrained(settings.checkpoint, **options)
+    if not sum(image_marks(processor).values()):
+        raise ValueError(
+            f"{settings.checkpoint}: its processor ({type(processor).__name__}) writes no image token into a prompt: "
+            "expected a model that takes images and text"
+        )
+    return processor
+
+
+@lru_cache(maxsize=2)
+def image_marks(processor) -> dict[str, int]:
+    """Token → how often the chat template writes it for one image; the tokens are those of images and videos."""
+    tokens = {getattr(processor, name, None) for name in ("image_token", "video_token", "boi_token")} - {None}
+    messages = [{"role": "user", "content": [{"type": "image"}]}]
+    prompt = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) if tokens else ""
+    return {token: prompt.count(token) for token in sorted(tokens)}
 
 
 def render_prompt(processor, request: Request) -> str:
@@ -209,9 +257,10 @@ def render_prompt(processor, request: Request) -> str:
             be promised more images than it gets, and vLLM ends with all its requests then.
     """
     prompt = processor.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True)
-    promised = prompt.count(processor.image_token) + prompt.count(processor.video_token)
-    if promised != 1:
-        raise ValueError(f"the prompt has {promised} image or video tokens for its one image")
+    marks = image_marks(processor)
+    if any(prompt.count(token) != expected for token, expected in marks.items()):
+        promised, expected = sum(map(prompt.count, marks)), sum(marks.values())
+        raise ValueError(f"the prompt has {promised} image or video tokens for its one image, expected {expected}")
     return prompt
 
 

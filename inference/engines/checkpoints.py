@@ -237,6 +237,17 @@ def hub_files(name: str) -> Path:
         ) from None
 
 
+def cached_hub_file(name: str, file: str) -> Path | None:
+    """A hub model's file, where the local cache has it."""
+    try:
+        from huggingface_hub import try_to_load_from_cache
+
+        path = try_to_load_from_cache(name, file)
+    except (ImportError, ValueError):  # ValueError: not a hub name
+        return None
+    return Path(path) if isinstance(path, str) else None
+
+
 def check_code(folder: str | Path, allow_pickle: bool = False, trust_remote_code: bool = False) -> None:
     """Nothing for a folder that is data alone.
 

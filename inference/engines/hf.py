@@ -156,7 +156,7 @@ class TransformersEngine:
     @torch.inference_mode()
     def _generate(self, batch: list[Request]) -> list[Output]:
         prompts = [render_prompt(self.processor, request) for request in batch]
-        images = [request.image for request in batch]
+        images = [[request.image] for request in batch]  # a list per prompt: some processors take no other
         inputs = self.processor(text=prompts, images=images, padding=True, return_tensors="pt").to(self.device)
         lengths = inputs["attention_mask"].sum(dim=1).tolist()
         if max(lengths) >= self.settings.max_model_len:

@@ -34,6 +34,7 @@ from inference.engines.base import (
     Output,
     Request,
     load_processor,
+    pixel_options,
     render_prompt,
     sample_seed,
     scored_prompts,
@@ -141,8 +142,8 @@ class VllmEngine:
             "max_model_len": settings.max_model_len,
             "max_num_seqs": self.max_num_seqs,
             "gpu_memory_utilization": settings.gpu_memory_utilization,
-            "limit_mm_per_prompt": {"image": 1, "video": 0},
-            "mm_processor_kwargs": {"min_pixels": settings.min_pixels, "max_pixels": settings.max_pixels},
+            "limit_mm_per_prompt": {"image": 1, **({"video": 0} if hasattr(self.processor, "video_token") else {})},
+            "mm_processor_kwargs": pixel_options(settings),
             "trust_remote_code": settings.trust_remote_code,
             "load_format": "auto" if settings.allow_pickle else "safetensors",
             "logprobs_mode": "raw_logprobs",  # before temperature, whatever this version's default is

