@@ -105,6 +105,7 @@ for name in $evaluated; do
   say "Inference and evaluation: $name"
   env checkpoint="$models/$name" data_path="$data/test.jsonl" output_path="$work/results/$name" n_gpu=1 \
     min_pixels="$MIN_PIXELS" max_pixels="$MAX_PIXELS" max_new_tokens=128 seed="$seed" \
+    OMP_NUM_THREADS="$threads" OMP_WAIT_POLICY=PASSIVE \
     bash inference/infer_and_eval_example.sh > "$work/logs/evaluate_$name.log"
 done
 say "All three stages"

@@ -1,0 +1,113 @@
+"""Other families than Qwen2.5-VL run by their checkpoint's own processor: the same greedy text from both engines."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from inference.data.images import PixelBudget
+from inference.engines.base import EngineSettings, image_unit
+from inference.runs.shards import read_results, shard_path
+from tests.helpers.commands import TOY_CHECKPOINT, run, write_jsonl
+from tests.helpers.families import FAMILIES, build
+
+DEFAULT = ("qwen3_vl", "internvl")  # the others take a minute more
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """family → its folder, made once."""
+    folder, made = tmp_path_factory.mktemp("families"), {}
+
+    def checkpoint(family):
+        if family not in made:
+            made[family] = build(family, folder / family)
+        return made[family]
+
+    return checkpoint
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Three records with images of other shapes and colours."""
+    folder, rows = tmp_path_factory.mktemp("data"), []
+    for i, size in enumerate([(300, 200), (97, 64), (64, 150)]):
+        Image.linear_gradient("L").resize(size).convert("RGB").save(folder / f"{i}.png")
+        row = {"id": str(i), "image": f"{i}.png", "ground_truth": "awe", "candidates": ["awe", "fear"], "task": "FI-8"}
+        rows.append(row)
+    return write_jsonl(folder / "data.jsonl", rows)
+
+
+def infer(checkpoint, data, output, engine, *more):
+    run("-m", "inference.inference_vllm", "--engine", engine, "--checkpoint", checkpoint, "--data_path", data,
+        "--output_path", output, "--temperature", "0", "--max_new_tokens", "12", *more)  # fmt: skip
+    return list(read_results(shard_path(output, 0, 1)))
+
+
+@pytest.mark.parametrize(
+    "family", [family if family in DEFAULT else pytest.param(family, marks=pytest.mark.long) for family in FAMILIES]
+)
+def test_both_engines_give_the_same_greedy_text_and_count_the_same_tokens(checkpoints, data, tmp_path, family):
+    budget = ("--min_pixels", 16384, "--max_pixels", 65536)
+    ours, theirs = (
+        infer(checkpoints(family), data, tmp_path / engine, engine, *budget) for engine in ("vllm", "transformers")
+    )
+    assert len(ours) == 3 and len({result["response"] for result in ours}) > 1
+    # Cut off inside a character, one leaves it out where the other writes its replacement.
+    assert [result["response"].rstrip("\ufffd") for result in sorted(ours, key=lambda result: result["sample_id"])] == [
+        result["response"].rstrip("\ufffd") for result in sorted(theirs, key=lambda result: result["sample_id"])
+    ]
+    counted = [
+        {result["sample_id"]: (result["image_tokens"], result["prompt_tokens"]) for result in side}
+        for side in (ours, theirs)
+    ]
+    assert counted[0] == counted[1] and all(tokens > 0 for tokens, _ in counted[0].values())
+    if image_unit(str(checkpoints(family))) > 1:
+        settings = EngineSettings(str(checkpoints(family)), min_pixels=16384, max_pixels=65536)
+        sizes = map(settings.budget.fit, (300, 97, 64), (200, 64, 150))
+        unit = settings.budget.unit
+        assert [counted[0][str(i)][0] for i in range(3)] == [width * height // unit**2 for width, height in sizes]
+
+
+def test_the_unit_of_the_budget_is_the_checkpoint_s(checkpoints):
+    assert image_unit(str(TOY_CHECKPOINT)) == 28
+    assert image_unit(str(checkpoints("qwen3_vl"))) == 32
+    assert image_unit(str(checkpoints("internvl"))) == 1
+    assert image_unit("an-endpoint/model") == 28
+    assert PixelBudget(4096, 65536, 32).fit(300, 200) == (288, 192)
+    assert PixelBudget(4096, 65536, 1).fit(30, 20) == (30, 20)  # the processor makes of it what it likes
+    width, height = PixelBudget(4096, 65536, 1).fit(3000, 2000)
+    assert width * height <= 65536 and width / height == pytest.approx(1.5, rel=0.01)
+
+
+def test_a_model_without_images_is_one_line(checkpoints, tmp_path, data):
+    folder = checkpoints("internvl")
+    template = folder / "chat_template.jinja"
+    text = template.read_text()
+    template.write_text(text.replace("<IMG_CONTEXT>", ""))
+    try:
+        command = (
+            "-m",
+            "inference.inference_vllm",
+            "--engine",
+            "transformers",
+            "--checkpoint",
+            folder,
+            "--data_path",
+            data,
+        )
+        done = run(*command, "--output_path", tmp_path, check=False)
+    finally:
+        template.write_text(text)
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"{folder}: its processor (InternVLProcessor) writes no image token into a prompt" in last
+
+
+def test_a_model_that_the_frameworks_do_not_know_is_refused_before_it_starts(checkpoints, tmp_path):
+    folder = build("qwen3_vl", tmp_path / "unknown")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "qwen9_vl"}))
+    done = run("-m", "inference.engines.checkpoints", folder, check=False)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert f"{folder}/config.json: transformers" in done.stderr and "qwen9_vl" in done.stderr
