@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 WORDS = [
     "Which emotion might this image evoke? Choose the most likely one from [amusement, anger, awe]. user assistant"
@@ -49,7 +49,8 @@ def tokenizer(image: str, others: list[str], ends: list[str] = ENDS, kind: Any =
     padding, start, end = ends
     made = (kind or transformers.Qwen2TokenizerFast)(
         tokenizer_object=raw, unk_token=None, bos_token=None, eos_token=end, pad_token=padding,
-        additional_special_tokens=[*ends, *others], model_max_length=4096, extra_special_tokens=named,
+        additional_special_tokens=[*ends, *others], model_max_length=4096,
+        **({"extra_special_tokens": named} if named else {}),
     )  # fmt: skip
     made.chat_template = TURNS.replace("START", start).replace("END", end).replace("IMAGE", image)
     return made
@@ -60,7 +61,7 @@ def text_config(words: Any, **more: Any) -> dict[str, Any]:
     return {
         "vocab_size": len(words), "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 4096,
-        "tie_word_embeddings": False, "initializer_range": 0.2, "bos_token_id": None,
+        "tie_word_embeddings": False, "initializer_range": 0.2,
         "eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id, **more,
     }  # fmt: skip
 
@@ -116,10 +117,10 @@ def llava_onevision() -> tuple[Any, Any, Any]:
 
 def gemma3() -> tuple[Any, Any, Any]:
     named = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
-    breaks = ["\n" * count for count in range(1, 5)]  # vLLM looks for these as tokens
     ends = ["<pad>", "<start_of_turn>", "<end_of_turn>"]
     kind = transformers.PreTrainedTokenizerFast
-    words = tokenizer("<start_of_image>", [*breaks, *named.values()], ends, kind, **named)
+    words = tokenizer("<start_of_image>", list(named.values()), ends, kind, **named)
+    words.add_tokens([AddedToken("\n" * count, normalized=False) for count in range(1, 5)])  # vLLM looks for them
     begin, end, image = words.convert_tokens_to_ids(list(named.values()))
     config = transformers.Gemma3Config(
         text_config=text_config(words, head_dim=32, query_pre_attn_scalar=32, sliding_window=512), vision_config=SIGLIP,
@@ -178,6 +179,10 @@ def build(family: str, folder: Path) -> Path:
     kind, config, processor = FAMILIES[family]()
     config.dtype = "float32"
     model = kind(config).float()
+    if family == "gemma3":  # its output layer is the embedding: without more weight on the layers it repeats a token
+        for name, values in model.named_parameters():
+            if "language_model" in name and "post_" in name:
+                torch.nn.init.constant_(values, 9.0)
     words = processor.tokenizer
     ends = {"eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id}
     model.generation_config = transformers.GenerationConfig(**ends)

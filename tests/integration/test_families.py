@@ -52,21 +52,19 @@ def test_both_engines_give_the_same_greedy_text_and_count_the_same_tokens(checkp
     ours, theirs = (
         infer(checkpoints(family), data, tmp_path / engine, engine, *budget) for engine in ("vllm", "transformers")
     )
-    assert len(ours) == 3 and len({result["response"] for result in ours}) > 1
+    ours, theirs = (sorted(side, key=lambda result: result["sample_id"]) for side in (ours, theirs))
     # Cut off inside a character, one leaves it out where the other writes its replacement.
-    assert [result["response"].rstrip("\ufffd") for result in sorted(ours, key=lambda result: result["sample_id"])] == [
-        result["response"].rstrip("\ufffd") for result in sorted(theirs, key=lambda result: result["sample_id"])
-    ]
-    counted = [
-        {result["sample_id"]: (result["image_tokens"], result["prompt_tokens"]) for result in side}
-        for side in (ours, theirs)
-    ]
-    assert counted[0] == counted[1] and all(tokens > 0 for tokens, _ in counted[0].values())
+    texts = [[result["response"].rstrip("\ufffd") for result in side] for side in (ours, theirs)]
+    assert len(ours) == 3 and texts[0] == texts[1]
+    means = [[result["mean_log_probability"] for result in side] for side in (ours, theirs)]
+    assert len(set(means[0])) > 1 and means[0] == pytest.approx(means[1], abs=1e-3)
+    counted = [[(result["image_tokens"], result["prompt_tokens"]) for result in side] for side in (ours, theirs)]
+    assert counted[0] == counted[1] and all(tokens > 0 for tokens, _ in counted[0])
     if image_unit(str(checkpoints(family))) > 1:
         settings = EngineSettings(str(checkpoints(family)), min_pixels=16384, max_pixels=65536)
         sizes = map(settings.budget.fit, (300, 97, 64), (200, 64, 150))
         unit = settings.budget.unit
-        assert [counted[0][str(i)][0] for i in range(3)] == [width * height // unit**2 for width, height in sizes]
+        assert [tokens for tokens, _ in counted[0]] == [width * height // unit**2 for width, height in sizes]
 
 
 def test_the_unit_of_the_budget_is_the_checkpoint_s(checkpoints):
