@@ -179,10 +179,12 @@ def build(family: str, folder: Path) -> Path:
     kind, config, processor = FAMILIES[family]()
     config.dtype = "float32"
     model = kind(config).float()
-    if family == "gemma3":  # its output layer is the embedding: without more weight on the layers it repeats a token
+    if family == "gemma3":  # begins with images that add nothing, and with layers too weak beside the embedding
         for name, values in model.named_parameters():
             if "language_model" in name and "post_" in name:
                 torch.nn.init.constant_(values, 9.0)
+            elif "mm_input_projection" in name:
+                torch.nn.init.normal_(values, std=0.2)
     words = processor.tokenizer
     ends = {"eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id}
     model.generation_config = transformers.GenerationConfig(**ends)
