@@ -4,21 +4,25 @@
     print(comparison_text(found, "A", "B", 2000))
 
 Both runs are judged in the same resamples of the images (``bootstrap``), so that what is hard for both cancels.
+``pairwise_differences`` does so for every pair of several runs, over all samples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from inference.metrics import emobserver
+from inference.metrics import calibration, emobserver, ranking
 from inference.metrics.bootstrap import ALPHA, LEVEL, Cells, drawn_together, holm, interval, resampled, two_sided_p
 from inference.metrics.calibration import ERRORS
-from inference.metrics.corrected import estimate_rows, slices
+from inference.metrics.classification import share
+from inference.metrics.corrected import estimate_rows, slices, tally_of
+from inference.metrics.prediction_table import OVERALL, correctness
 from inference.metrics.results import Results, read_file
 from inference.metrics.rows import METRICS
 
@@ -43,6 +47,8 @@ COMPARED = {
 NAMES = METRICS | {
     "emobserver_accuracy": ("Acc, EmObserver's protocol: Overall and groups are means over tasks", ".2f", 100)
 }
+# What pairs of several runs are compared by.
+PAIRWISE = ("accuracy", "ece", "brier", "roc_auc")
 JUDGED = ("label", "confidence", "well_formed", "emobserver_right")  # what differs between two runs' rows
 
 
@@ -56,7 +62,7 @@ class Difference:
 
     Attributes:
         difference: B − A; ``low`` and ``high`` bound it.
-        p: of no difference, two-sided; ``p_holm`` corrected for the rows of this metric.
+        p: of no difference, two-sided; ``p_holm`` corrected for the rows, or pairs of runs, of this metric.
     """
 
     row: str
@@ -94,28 +100,33 @@ def read_evaluated(folder: Path) -> Results:
     return results
 
 
-def paired_table(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+def paired_table(a: pd.DataFrame, b: pd.DataFrame, names: tuple[str, str] = ("A", "B")) -> pd.DataFrame:
     """From two runs' ``prediction_table``, one row per sample that both answered.
 
     Columns: sample_id, task, truth, image, and each run's reading (``label_a``, ``label_b``, …).
 
+    Args:
+        names: of the runs in an error's message.
+
     Raises:
         ComparisonError: when the runs share no sample, or disagree on the label of one.
     """
-    for name, table in (("A", a), ("B", b)):
+    for name, table in zip(names, (a, b), strict=True):
         ids = table["sample_id"]
         if (again := ids.isna() | ids.duplicated()).any():
             raise ComparisonError(f"run {name}: expected each sample once, got sample {ids[again].iloc[0]} again")
     own = ["sample_id", *JUDGED]
     both = a.merge(b[[*own, "truth", "task"]], on="sample_id", suffixes=("_a", "_b"))
     if both.empty:
-        raise ComparisonError("the runs have no sample in common: were they made from the same data file?")
+        raise ComparisonError(
+            f"runs {names[0]} and {names[1]} have no sample in common: were they made from the same data file?"
+        )
     other = both[(both["truth_a"] != both["truth_b"]) | (both["task_a"] != both["task_b"])]
     if len(other):
         row = other.iloc[0]
         raise ComparisonError(
-            f"sample {row['sample_id']}: {row['task_a']}, {row['truth_a']} in run A, "
-            f"{row['task_b']}, {row['truth_b']} in run B: expected the same task and label"
+            f"sample {row['sample_id']}: {row['task_a']}, {row['truth_a']} in run {names[0]}, "
+            f"{row['task_b']}, {row['truth_b']} in run {names[1]}: expected the same task and label"
         )
     return both.rename(columns={"truth_a": "truth", "task_a": "task"}).drop(columns=["truth_b", "task_b"])
 
@@ -126,10 +137,10 @@ def aligned_runs(runs: dict[str, Results]) -> dict[str, Results]:
     Raises:
         ComparisonError: as ``paired_table``, of the first run with each other one.
     """
-    own, *others = runs.values()
+    (first, own), *others = runs.items()
     common = set(own.table["sample_id"])
-    for run in others:
-        common &= set(paired_table(own.table, run.table)["sample_id"])
+    for name, run in others:
+        common &= set(paired_table(own.table, run.table, (first, name))["sample_id"])
     order = [sample_id for sample_id in own.table["sample_id"] if sample_id in common]
     if not order:
         raise ComparisonError("there is no sample that every run has answered")
@@ -185,23 +196,81 @@ def differences(table: pd.DataFrame, n_resamples: int = 2000, seed: int = 0) -> 
             difference = point.get((name, metric, "b - a"), np.nan)
             if not np.isfinite(difference):
                 continue
-            values = drawn[name, metric, "b - a"]
-            if metric in ERRORS:
-                values = values - (np.nanmean(values) - difference)
-            low, high = (float(bound) for bound in interval(values))
             a, b = (point[name, metric, run] for run in "ab")
-            found.append(Difference(name, kind, metric, a, b, difference, low, high, float(two_sided_p(values))))
+            found.append(_difference(name, kind, metric, a, b, drawn[name, metric, "b - a"], difference))
+    _correct_p(found)
+    return found
+
+
+def _difference(
+    row: str, kind: str, metric: str, a: float, b: float, values: np.ndarray, difference: float
+) -> Difference:
+    """The difference seen, with interval and p from what it is in each resample, (resamples,)."""
+    if metric in ERRORS:
+        values = values - (np.nanmean(values) - difference)
+    low, high = (float(bound) for bound in interval(values))
+    return Difference(row, kind, metric, a, b, difference, low, high, float(two_sided_p(values)))
+
+
+def _correct_p(found: Sequence[Difference]) -> None:
+    """Give each difference its p after Holm's correction for all of its metric."""
     for metric in COMPARED:
         family = [item for item in found if item.metric == metric]
         for item, corrected in zip(family, holm(np.array([item.p for item in family])), strict=True):
             item.p_holm = float(corrected)
+
+
+def pairwise_differences(
+    tables: Mapping[str, pd.DataFrame], n_resamples: int = 2000, seed: int = 0
+) -> dict[tuple[str, str], list[Difference]]:
+    """(A, B) → B − A of each metric of ``PAIRWISE`` over all samples, for every two runs A before B.
+
+    As ``differences``, all runs in the same resamples; p is corrected for the pairs of a metric. A metric that one of
+    the two does not define is left out.
+
+    Args:
+        tables: run → ``prediction_table``, of the same samples in the same order (``aligned_runs``).
+    """
+    first = next(iter(tables.values()))
+    columns: dict[str, np.ndarray | pd.Series] = {"task": first["task"].to_numpy()}
+    for name, table in tables.items():
+        columns[f"right {name}"] = correctness(table)
+        columns[f"confidence {name}"] = table["confidence"].to_numpy(dtype=float)
+    cells = Cells.of(pd.DataFrame(columns), first["image"])
+
+    def metrics_of(part: Cells, weights: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
+        values = {}
+        for name in tables:
+            right = part.columns[f"right {name}"].to_numpy(dtype=float)
+            tally = tally_of(part.columns[f"confidence {name}"].to_numpy(), right, weights)
+            values[name, "accuracy"] = share(right, weights)
+            values[name, "ece"] = calibration.expected_calibration_error(tally)
+            values[name, "brier"] = calibration.brier_score(tally)
+            values[name, "roc_auc"] = ranking.roc_auc(tally)
+        return values
+
+    point, drawn = resampled(cells, n_resamples, seed, metrics_of)
+    found: dict[tuple[str, str], list[Difference]] = {}
+    for a, b in combinations(tables, 2):
+        found[a, b] = []
+        for metric in PAIRWISE:
+            values, difference = drawn[b, metric] - drawn[a, metric], point[b, metric] - point[a, metric]
+            if np.isfinite(difference):
+                own, other = point[a, metric], point[b, metric]
+                found[a, b].append(_difference(OVERALL, "overall", metric, own, other, values, difference))
+    _correct_p([item for items in found.values() for item in items])
     return found
+
+
+def needed_resamples(n_tests: int) -> int:
+    """From how many on the smallest p, 2 / (n_resamples + 1), is below ``ALPHA`` after Holm's correction."""
+    return round(2 * n_tests / ALPHA)
 
 
 def too_few_resamples(found: Sequence[Difference], n_resamples: int) -> str:
     """A line when no p can be below 0.05 after the correction, as p is at least 2 / (n_resamples + 1); else none."""
     rows = max((sum(item.metric == metric for item in found) for metric in COMPARED), default=0)
-    needed = round(2 * rows / ALPHA)  # where the smallest p, 2 / (n_resamples + 1), is below ALPHA / rows
+    needed = needed_resamples(rows)
     if n_resamples >= needed:
         return ""
     return (

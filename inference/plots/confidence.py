@@ -12,7 +12,8 @@ right when ``label`` equals ``truth`` (corrected protocol).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ from inference.plots.style import (
     new_figure,
     save_figure,
     say_in_panel,
+    short_label,
     styled,
 )
 
@@ -43,6 +45,7 @@ from inference.plots.style import (
 HISTOGRAM_EDGES = np.round(np.arange(-0.025, 1.0251, 0.05), 3)
 
 MAX_RISK_POINTS = 40
+RUNS_BESIDE = 3  # panels in a line of a plot of several runs
 
 ALL_ANSWERS = {"color": FAINT, "linewidth": 1.1, "linestyle": (0, (1, 1.5))}
 BEST_POSSIBLE = {"facecolor": "#e4e4e4", "edgecolor": "#aaaaaa", "linewidth": 0.6}
@@ -69,8 +72,8 @@ def _empty_words(part: pd.DataFrame) -> str | None:
     return "no confidence stated" if part["confidence"].isna().all() else None
 
 
-def _draw_reliability(panel: Axes, counts: Axes, name: str, part: pd.DataFrame) -> None:
-    colour, line, marker = PANEL_STYLES[name]
+def _draw_reliability(panel: Axes, counts: Axes, name: str, part: pd.DataFrame, style: str) -> None:
+    colour, line, marker = PANEL_STYLES[style]
     panel.plot([0, 1], [0, 1], color=FAINT, linewidth=0.9, linestyle=(0, (4, 3)))
     panel.set(xlim=(0, 1), ylim=(0, 1), xticks=np.arange(0, 1.1, 0.2), yticks=np.arange(0, 1.1, 0.2))
     panel.tick_params(labelbottom=False)
@@ -117,13 +120,44 @@ def reliability_diagram(
     axes = figure.subplots(4, 2, sharex=True, height_ratios=(3.4, 1, 3.4, 1))
     panels = (*axes[0], *axes[2])
     for panel, counts, (name, part) in zip(panels, (*axes[1], *axes[3]), group_panels(table), strict=True):
-        _draw_reliability(panel, counts, name, part)
+        _draw_reliability(panel, counts, name, part, name)
     for row, words in enumerate(("accuracy", "samples", "accuracy", "samples")):
         axes[row, 0].set_ylabel(words)
     for counts in axes[3]:
         counts.set_xlabel("confidence")
     for counts in axes[1]:
         counts.tick_params(labelbottom=True)
+    return save_figure(figure, path, formats, note)
+
+
+@styled
+def reliability_of_runs(
+    parts: Mapping[str, pd.DataFrame],
+    group: str,
+    path: str | Path,
+    formats: Sequence[str] = ("png",),
+    note: str = "",
+) -> list[Path]:
+    """``reliability_diagram`` of one group, or of all samples, of several runs: a panel per run, three in a line.
+
+    Args:
+        parts: run → its samples of the group.
+        group: in whose colour they are drawn, a group or ``OVERALL``.
+    """
+    n_columns = min(RUNS_BESIDE, len(parts))
+    n_lines = math.ceil(len(parts) / n_columns)
+    figure = new_figure(height=0.5 + 3.0 * n_lines, width=0.6 + 3.1 * n_columns)
+    axes = figure.subplots(2 * n_lines, n_columns, sharex=True, squeeze=False, height_ratios=(3.4, 1) * n_lines)
+    panels, counts = axes[0::2].ravel(), axes[1::2].ravel()
+    for panel, below, (name, part) in zip(panels, counts, parts.items(), strict=False):
+        _draw_reliability(panel, below, short_label(name), part, group)
+        below.tick_params(labelbottom=True)
+        below.set_xlabel("confidence")
+    for unused in (*panels[len(parts) :], *counts[len(parts) :]):
+        unused.axis("off")
+    for line in range(n_lines):
+        axes[2 * line, 0].set_ylabel("accuracy")
+        axes[2 * line + 1, 0].set_ylabel("samples")
     return save_figure(figure, path, formats, note)
 
 

@@ -20,14 +20,13 @@ from inference.common.json_lines import one_line
 from inference.data.response import UNKNOWN
 from inference.data.vecbench import TASKS
 from inference.metrics.classification import label_order
-from inference.plots.style import FAINT, Axes, check_formats, drawable, new_figure, save_figure, styled
+from inference.plots.style import FAINT, Axes, check_formats, new_figure, save_figure, short_label, styled
 
 # From white to dark blue: lightness alone tells the values apart, in grey as well.
 COLOUR_MAP = "Blues"
 # Up to so many labels a cell says how many samples it holds; beyond that, the larger percentages.
 MAX_LABELS_WITH_COUNTS = 8
 MIN_PERCENT_SHOWN = 10
-MAX_NAME = 24  # characters
 # A data file may have a task of its own in every line, or thousands of labels: too many plots to look at.
 MAX_OTHER_TASKS = 30
 MAX_LABELS_DRAWN = 100
@@ -55,11 +54,6 @@ def row_shares(counts: np.ndarray) -> np.ndarray:
 def file_part(task: str) -> str:
     """A task's name as part of a file name: what no file name should hold becomes a hyphen, and it is cut short."""
     return re.sub(r"[^\w.+-]+", "-", task)[:MAX_FILE_PART].strip("-.") or "task"
-
-
-def _short(label: str) -> str:
-    label = drawable(label)
-    return label if len(label) <= MAX_NAME else label[: MAX_NAME - 1] + "…"
 
 
 def _write_cells(panel: Axes, counts: np.ndarray, shares: np.ndarray, top: float) -> None:
@@ -104,14 +98,14 @@ def confusion_matrix(
     _write_cells(panel, counts, shares, top)
     panel.tick_params(length=0)
     size = 8.5 if few else 7.5
-    panel.set_xticks(range(len(columns)), map(_short, columns), rotation=45, ha="right", rotation_mode="anchor")
+    panel.set_xticks(range(len(columns)), map(short_label, columns), rotation=45, ha="right", rotation_mode="anchor")
     totals = counts.sum(axis=1)
-    panel.set_yticks(range(len(labels)), [f"{_short(a)} ({n:,})" for a, n in zip(labels, totals, strict=True)])
+    panel.set_yticks(range(len(labels)), [f"{short_label(a)} ({n:,})" for a, n in zip(labels, totals, strict=True)])
     panel.tick_params(labelsize=size)
     panel.set(xlabel="predicted label", ylabel="true label (samples)", xlim=(-0.5, len(columns) - 0.5))
     panel.set_ylim(len(labels) - 0.5, -0.5)
     right = int((part["truth"] == part["label"]).sum())
-    panel.set_title(f"{_short(task)}: {right:,} of {len(part):,} right", loc="left", fontweight="bold")
+    panel.set_title(f"{short_label(task)}: {right:,} of {len(part):,} right", loc="left", fontweight="bold")
     panel.spines[["top", "right"]].set_visible(True)
     panel.spines[:].set_color(FAINT)
     bar = figure.colorbar(mesh, ax=panel, fraction=0.05, pad=0.02, aspect=20 if few else 45)

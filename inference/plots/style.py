@@ -54,6 +54,7 @@ FAINT = "#777777"
 # A bin of fewer samples says little: it is drawn hollow and off the line.
 MIN_BIN_COUNT = 5
 
+MAX_NAME = 24  # characters of a label or a run
 WIDTH = 7.0  # inches
 FORMATS = ("png", "pdf", "svg")
 # Without a date, a plot drawn again is the same file.
@@ -86,6 +87,12 @@ styled = matplotlib.rc_context(SETTINGS)  # a decorator: it leaves the caller's 
 def drawable(text: str) -> str:
     """Text of data as a plot can hold it: an SVG file no control characters, a font no half of a character."""
     return plain(text, frozenset("\n"))
+
+
+def short_label(text: str) -> str:
+    """A drawable name of at most ``MAX_NAME`` characters."""
+    text = drawable(text)
+    return text if len(text) <= MAX_NAME else text[: MAX_NAME - 1] + "…"
 
 
 def new_figure(height: float, width: float = WIDTH) -> Figure:

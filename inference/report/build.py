@@ -1,219 +1,55 @@
 """One file that shows a run: its tables, its plots, and every sample with image, reasoning and answer.
 
     python -m inference.report --output_path infer_results/my_run --data_path input_data/test_8k.jsonl
+    python -m inference.report --runs infer_results/stage1 infer_results/stage2 infer_results/stage3
+        several runs of the same samples on one page: who is better than whom, the models' answers to one image
 
 Reads the folder of an evaluated run (``metrics.json``, ``merged.jsonl``, ``error.jsonl``, ``*.png``)
 and writes ``report.html`` there. The file opens from disk and needs no network: images are small
 copies inside it, and its policy lets nothing but its own script run. ``--data_path``, by default the
 run's data file, is where relative image paths start; an image that is not found is shown as such.
 ``thumbnails.json`` keeps the small copies, so that a second report decodes no image again.
+
+With ``--runs`` (``inference.report.several_runs``) the file is ``report_of_<n>_runs.html`` in the first
+run's folder, or ``--output``. Runs are named by their folders. Samples that not every run answered are
+counted, and left out of the paired comparison. Exit status 2: the runs cannot be compared.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
-import hashlib
-import json
 import os
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from inference.common.json_lines import decode_line, read_lines
-from inference.common.redaction import redact
 from inference.common.storage import explain
 from inference.common.terminal import plain_output
-from inference.data.images import ImageError, ImageSource, add_image_root_argument, data_images
-from inference.data.replacement import SHOWN
-from inference.data.response import REASONING_STEPS, reasoning_steps
-from inference.data.vecbench import GROUPS, TASKS, canonical_task, content_id, group_of, image_of, images_in
-from inference.metrics.prediction_table import SOURCES, VERBALIZED
-from inference.metrics.results import Results, read_file
-from inference.report.tables import PAGE, TEMPLATES, plots_in, tables_html
+from inference.data.images import ImageSource, add_image_root_argument, data_images
+from inference.data.vecbench import images_in
+from inference.metrics.paired_comparison import ComparisonError
+from inference.metrics.results import read_file
+from inference.report.html import SampleBrowser, page_html
+from inference.report.run import (
+    ReportError,
+    answered_samples,
+    attach_images,
+    browser_data,
+    facts_line,
+    failed_samples,
+    read_failures,
+    read_metrics,
+)
+from inference.report.several_runs import make_runs_report, read_runs
+from inference.report.tables import plots_in, tables_html
 from inference.report.thumbnails import make_thumbnails
 from inference.runs.folder import RunChanged, read_run
 from inference.runs.shards import atomic_write
 
-SCRIPTS = ("sample.js", "page.js")  # in the order in which they run
-THUMBNAIL_BLOCK = 200  # small copies in one script element: the page decodes a block when it shows one of it
-MAX_SHOWN = 200  # characters of an image's path
-
-
-class ReportError(Exception):
-    """A run that cannot be reported on; the message says what is missing."""
-
-
-def read_metrics(folder: Path) -> dict[str, Any]:
-    """What evaluation wrote into metrics.json.
-
-    Raises:
-        ReportError: when it is not there or no JSON object.
-    """
-    path = folder / "metrics.json"
-    try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        again = f"evaluate the run first: python -m inference.evaluate --output_path {folder}"
-        raise ReportError(f"{path}: {error.strerror}; {again}") from None
-    except ValueError as error:
-        raise ReportError(f"{path}: expected the JSON that evaluation writes, {error}") from None
-    if not isinstance(metrics, dict):
-        raise ReportError(f"{path}: expected a JSON object, got {type(metrics).__name__}")
-    return metrics
-
-
-def read_failures(path: Path) -> list[dict[str, Any]]:
-    """The samples of error.jsonl; a line that is none is a failure, too."""
-    if not path.exists():
-        return []
-    return [
-        value if isinstance(value, dict) else {"error": problem or "expected an object", "line": number}
-        for number, value, problem in read_lines(path)
-    ]
-
-
-def _common(result: dict[str, Any]) -> dict[str, Any]:
-    """What a sample with and one without a response have: id, task, label, candidates, image, place in the data."""
-    labels, task, truth = result.get("candidates"), result.get("task"), result.get("ground_truth")
-    position = result.get("position")
-    return {
-        "id": str(result.get("sample_id") or result.get("id") or content_id(result)),
-        "position": position if isinstance(position, int) else sys.maxsize,
-        "task": canonical_task(task) if isinstance(task, str) else "(no task)",
-        "truth": truth if isinstance(truth, str) else "",
-        "candidates": [str(label) for label in labels] if isinstance(labels, list) else [],
-        "image": image_of(result),
-    }
-
-
-def _shown_votes(votes: dict[str, float], answer: str) -> dict[str, Any]:
-    """The labels that have votes with their shares, the largest first, and the answer's share."""
-    shares = sorted(votes.items(), key=lambda item: -item[1])
-    return {
-        "votes": [[label, round(share, 6)] for label, share in shares if share],
-        "voteShare": round(votes.get(answer, 0.0), 6),
-    }
-
-
-def answered_samples(results: Results) -> list[dict[str, Any]]:
-    """One object per response, read by the corrected protocol as ``prediction_table`` has it."""
-    columns = ("label", "confidence", "truth", "published_label", "well_formed", "replaced", "votes", "statements")
-    others = {name: results.table[column] for name, (_, column) in SOURCES.items() if name != VERBALIZED}
-    rows = zip(results.lines(), *(results.table[name] for name in columns), *others.values(), strict=True)
-    samples = []
-    for line, label, confidence, truth, published, well_formed, replaced, votes, statements, *values in rows:
-        result, _ = decode_line(line)
-        found = reasoning_steps(result["response"])
-        samples.append(
-            _common(result)
-            | {
-                "answer": label,
-                "published": published,
-                "correct": int(label == truth),
-                "confidence": None if confidence != confidence else float(confidence),
-                "others": {name: float(value) for name, value in zip(others, values, strict=True) if value == value},
-                "malformed": not well_formed,
-                "steps": [found.get(step) for step in REASONING_STEPS],
-                "response": result["response"],
-                "finish": str(result.get("finish_reason") or ""),
-            }
-            | ({} if votes is None else _shown_votes(votes, label))
-            | ({} if replaced is None else {"shown": _shown(result.get("image_shown") or SHOWN[replaced])})
-            | ({} if statements is None else {"statements": [s._asdict() for s in statements if s.verdict != "true"]})
-        )
-    return samples
-
-
-def failed_samples(failures: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One object per sample without a usable response."""
-    samples = []
-    for result in failures:
-        response = result.get("response")
-        text = response if isinstance(response, str) else ""
-        samples.append(_common(result) | {"error": str(result.get("error") or "no response"), "response": text})
-    return samples
-
-
-def _shown(reference: Any) -> str:
-    """An image's path or URL as the page names it."""
-    text = str(reference)
-    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
-
-
-def attach_images(samples: list[dict[str, Any]], found: dict[str, str | ImageError] | None) -> list[str]:
-    """Give each sample the index of its small copy, or why it has none; returns the copies."""
-    index: dict[str, int] = {}
-    for sample in samples:
-        reference = sample["image"]
-        result = found.get(reference) if found is not None and reference is not None else None
-        if isinstance(result, str):
-            sample["thumbnail"] = index.setdefault(result, len(index))
-        elif found is not None:
-            sample["problem"] = redact(str(result)) if result else "the record names no image"
-        if reference is not None:
-            sample["image"] = _shown(reference)
-    return list(index)
-
-
-def browser_data(samples: list[dict[str, Any]], n_total: int) -> dict[str, Any]:
-    """What the page's script reads: samples, and the tasks that it filters by, in VECBench's order."""
-    labels: dict[tuple[str, ...], int] = {}
-    for sample in samples:
-        sample["candidates"] = labels.setdefault(tuple(sample["candidates"]), len(labels))
-        del sample["position"]
-    names = dict.fromkeys(sample["task"] for sample in samples)
-    ordered = [name for name in TASKS if name in names] + [name for name in names if name not in TASKS]
-    return {
-        "samples": samples,
-        "candidates": list(labels),
-        "tasks": [{"name": name, "group": group_of(name)} for name in ordered],
-        "groups": [group for group in GROUPS if any(group_of(name) == group for name in ordered)],
-        "steps": REASONING_STEPS,
-        "total": n_total,
-        "thumbnailBlock": THUMBNAIL_BLOCK,
-    }
-
-
-def _source_hash(text: str) -> str:
-    """A Content-Security-Policy source: the SHA-256 of an inline element's text."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}"
-
-
-def page_html(
-    title: str, facts: str, metrics: dict[str, Any], plots: Iterable[dict[str, Any]], data: dict, small: list[str]
-) -> str:
-    """The whole file. Its policy names our own style and script by hash: nothing else runs, nothing is fetched."""
-    style = (PAGE / "page.css").read_text(encoding="utf-8")
-    script = "\n".join((PAGE / name).read_text(encoding="utf-8") for name in SCRIPTS)
-    page = TEMPLATES.get_template("page.html").render(
-        style_hash=_source_hash(style),
-        script_hash=_source_hash(script),
-        title=title,
-        facts=facts,
-        notices=[*metrics.get("notices", []), *metrics.get("doubts", [])],
-        tables=tables_html(metrics),
-        plots=list(plots),
-        data=data,
-        has_facts=any("statements" in sample for sample in data["samples"]),
-        thumbnails=[small[start : start + THUMBNAIL_BLOCK] for start in range(0, len(small), THUMBNAIL_BLOCK)],
-        style=style,
-        script=script,
-    )
-    return page.encode("utf-8", "replace").decode("utf-8")  # half a character of a name becomes a question mark
-
-
-def facts_line(folder: Path, metrics: dict[str, Any], models: list[str]) -> str:
-    """Who answered, how many samples, which run it was, when it was evaluated."""
-    parts = [f"Model: {', '.join(models)}"] if models else []
-    if counts := metrics.get("counts"):
-        parts.append("{read} samples read = {predicted} predicted + {failed} failed".format(**counts))
-    if run := metrics.get("run"):
-        parts.append(run["summary"])
-    day = time.strftime("%Y-%m-%d %H:%M", time.localtime((folder / "metrics.json").stat().st_mtime))
-    return " · ".join([*parts, f"evaluated {day}"])
+RESULTS = (("right", "right"), ("wrong", "wrong"), ("malformed", "malformed"))
+RESULTS_WITH_FACTS = (*RESULTS, ("false", "with a false statement"))
+FAILED = ("failed", "failed")
+ORDERS = (("worst", "worst calibrated"), ("most", "most confident"), ("least", "least confident"))
 
 
 def make_report(
@@ -243,9 +79,13 @@ def make_report(
         references = [sample["image"] for sample in samples if sample["image"] is not None]
         found = make_thumbnails(source, references, thumbnail_size, folder / "thumbnails.json", processes)
     small = attach_images(samples, found)
-    data = browser_data(samples, n_total)
+    has_facts = any("statements" in sample for sample in samples)
+    choices = [*(RESULTS_WITH_FACTS if has_facts else RESULTS), FAILED]
+    data = browser_data(samples, n_total, "the run has")
+    browser = SampleBrowser("sample.js", data, choices, ORDERS, "Result", "Confidence", small)
+    notices = [*metrics.get("notices", []), *metrics.get("doubts", [])]
     facts = facts_line(folder, metrics, results.models)
-    page = page_html(folder.resolve().name, facts, metrics, plots_in(folder), data, small)
+    page = page_html(folder.resolve().name, facts, notices, tables_html(metrics), plots_in(folder), browser)
     with atomic_write(folder / "report.html") as handle:
         handle.write(page)
     return folder / "report.html", len(samples)
@@ -254,7 +94,10 @@ def make_report(
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--output_path", type=Path, required=True, help="the folder of an evaluated run")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--output_path", type=Path, help="the folder of an evaluated run")
+    what.add_argument("--runs", type=Path, nargs="+", metavar="RUN", help="two or more, of the same samples")
+    add("--output", type=Path, metavar="FILE", help="of --runs; default: report_of_<n>_runs.html in the first one")
     add("--data_path", type=Path, help="the data file: relative image paths start in its folder; default: the run's")
     add_image_root_argument(parser)
     add("--thumbnail_size", type=int, default=128, help="pixels per side of the small copies (16 to 1024)")
@@ -270,13 +113,16 @@ def parse_args() -> argparse.Namespace:
         parser.error(f"expected --max_samples of at least 1, got {args.max_samples}")
     if args.data_path and not args.data_path.is_file():
         parser.error(f"--data_path: no such file: {args.data_path}")
+    if args.output and not args.runs:
+        parser.error("--output names the file of --runs; that of one run is report.html in its folder")
     return args
 
 
 def run_images(args: argparse.Namespace) -> ImageSource:
-    """The images of the data file that ``--data_path``, else ``run.json``, names; they start in its folder."""
+    """The images of the data file that ``--data_path``, else ``run.json``, of the first run names; they start in its
+    folder."""
     permissions = {"allow_url": args.allow_url, "allow_private_url": args.allow_private_url}
-    run = read_run(args.output_path) or {}
+    run = read_run(args.runs[0] if args.runs else args.output_path) or {}
     data_path = args.data_path or Path(run.get("files", {}).get("data_path", ""))
     if not data_path.is_file():
         print(f"no --data_path: relative image paths start in the working directory, {Path.cwd()}", file=sys.stderr)
@@ -289,12 +135,18 @@ def main() -> None:
     args = parse_args()
     start = time.monotonic()
     size = None if args.no_thumbnails else args.thumbnail_size
+    how = (size, args.processes, args.max_samples)
     try:
-        read_metrics(args.output_path)  # a folder that was not evaluated needs no word about images
-        source = run_images(args)
-        path, n_samples = make_report(args.output_path, source, size, args.processes, args.max_samples)
-    except (ReportError, RunChanged, OSError) as error:
-        sys.exit(f"no report: {explain(error)}")
+        if args.runs:
+            runs = read_runs(args.runs)  # a folder that was not evaluated needs no word about images
+            path = args.output or args.runs[0] / f"report_of_{len(runs)}_runs.html"
+            n_samples = make_runs_report(runs, path, run_images(args), *how)
+        else:
+            read_metrics(args.output_path)
+            path, n_samples = make_report(args.output_path, run_images(args), *how)
+    except (ReportError, ComparisonError, RunChanged, OSError) as error:
+        print(f"no report: {explain(error)}", file=sys.stderr)
+        sys.exit(2 if args.runs and not isinstance(error, OSError) else 1)
     seconds, megabytes = time.monotonic() - start, path.stat().st_size / 1e6
     print(f"report: {path}")
     print(f"{n_samples} samples, {megabytes:.1f} MB, made in {seconds:.1f} s", file=sys.stderr)

@@ -99,8 +99,9 @@ def interval_text(row: dict[str, Any], metric: str) -> str:
 
 
 def samples_address(row: dict[str, Any]) -> str:
-    """Where the report's browser shows the row's samples."""
-    choice = {"task": f"{row['kind']}:{row['name']}"} if row.get("kind") in ("task", "group") else {}
+    """Where the report's browser shows the row's samples: those of its task or group, which ``slice`` may name."""
+    own = f"{row['kind']}:{row['name']}" if row.get("kind") in ("task", "group") else ""
+    choice = {"task": of} if (of := row.get("slice", own)) else {}
     return "#" + urlencode({"view": "samples", **choice}, errors="replace")
 
 
@@ -120,6 +121,7 @@ class Table:
     title: str
     note: str
     rows: list[dict[str, Any]]
+    first: str = "Task or group"  # heading of the rows' names
 
     @property
     def metrics(self) -> list[str]:
@@ -183,7 +185,11 @@ def plots_in(folder: Path) -> Iterator[dict[str, Any]]:
     order = [*CAPTIONS]
     paths = sorted(folder.glob("*.png"), key=lambda p: (order.index(p.stem) if p.stem in order else len(order), p.name))
     for path in paths:
-        content = path.read_bytes()
-        if content.startswith(PNG_SIGNATURE):
-            address = f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
-            yield {"caption": caption_of(path), "address": address, "half": path.stem not in CAPTIONS}
+        if path.read_bytes().startswith(PNG_SIGNATURE):
+            yield plot_of(path, caption_of(path), half=path.stem not in CAPTIONS)
+
+
+def plot_of(path: Path, caption: str, half: bool = False) -> dict[str, Any]:
+    """A PNG as the page takes it."""
+    address = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+    return {"caption": caption, "address": address, "half": half}

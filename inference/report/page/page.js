@@ -9,7 +9,7 @@ const viewLinks = document.querySelectorAll(".views a");
 
 let state = { ...DEFAULTS };
 let matches = []; // indices into data.samples that pass the filters, in the chosen order
-let texts = null; // what the search looks in, made at the first search
+let unpacking = false; // whether a search waits for the texts that it looks in
 const groupOfTask = new Map(data.tasks.map((task) => [task.name, task.group]));
 
 function readAddress() {
@@ -34,61 +34,41 @@ function writeAddress() {
   for (const link of viewLinks) link.href = addressOf({ ...state, view: link.dataset.view });
 }
 
-function searchTexts() {
-  texts ??= data.samples.map((sample) =>
-    [sample.id, sample.task, sample.truth, sample.answer, sample.image, sample.response, sample.error]
-      .filter(Boolean).join("\n").toLowerCase());
-  return texts;
-}
-
-const RESULTS = {
-  right: (sample) => result(sample) === "right",
-  wrong: (sample) => result(sample) === "wrong",
-  failed: isFailed,
-  malformed: (sample) => sample.malformed,
-  false: hasFalseStatement,
-};
-
 function passes(sample) {
   const [kind, name] = [state.task.split(":", 1)[0], state.task.slice(state.task.indexOf(":") + 1)];
   if (kind === "task" && sample.task !== name) return false;
   if (kind === "group" && groupOfTask.get(sample.task) !== name) return false;
-  if (state.result && !RESULTS[state.result](sample)) return false;
+  if (state.result && !RESULTS.get(state.result)(sample)) return false;
   if (state.low === "" && state.high === "") return true;
-  const confidence = sample.confidence ?? NaN; // without one, outside any range
-  return confidence >= Number(state.low || 0) && confidence <= Number(state.high || 1);
+  const [low, high] = [Number(state.low || 0), Number(state.high || 1)];
+  return confidences(sample).some((confidence) => confidence >= low && confidence <= high);
 }
 
-const ORDERS = {
-  worst: (sample) => squaredGap(sample),
-  most: (sample) => sample.confidence,
-  least: (sample) => (sample.confidence === null ? null : -sample.confidence),
-};
-
 function findMatches() {
+  unpacking = false;
   matches = [...data.samples.keys()].filter((i) => passes(data.samples[i]));
   const words = state.q.toLowerCase().split(/\s+/).filter(Boolean);
   if (words.length) {
     const all = searchTexts();
-    matches = matches.filter((i) => words.every((word) => all[i].includes(word)));
+    unpacking = all === null; // the view comes again when they are there
+    matches = unpacking ? [] : matches.filter((i) => words.every((word) => all[i].includes(word)));
   }
   const order = ORDERS[state.sort];
   if (order) {
-    const keys = new Map(matches.map((i) => [i, (isFailed(data.samples[i]) ? null : order(data.samples[i])) ?? -Infinity]));
+    // Samples without a confidence come last.
+    const keyOf = (sample) => (confidences(sample).length ? order(sample) : -Infinity);
+    const keys = new Map(matches.map((i) => [i, keyOf(data.samples[i])]));
     const difference = (a, b) => (keys.get(b) === keys.get(a) ? a - b : keys.get(b) - keys.get(a));
     matches.sort(difference);
   }
 }
 
 function countText() {
-  const answered = matches.map((i) => data.samples[i]).filter((sample) => !isFailed(sample));
-  const stated = answered.filter((sample) => sample.confidence !== null);
-  const mean = (values) => percent(values.reduce((sum, value) => sum + value, 0) / values.length);
+  if (unpacking) return "unpacking the responses for the search …";
   let text = `${matches.length.toLocaleString("en")} of ${data.samples.length.toLocaleString("en")} samples`;
-  if (answered.length) text += ` · ${mean(answered.map((sample) => sample.correct))} % right`;
-  if (stated.length) text += ` · mean confidence ${mean(stated.map((sample) => sample.confidence))} %`;
+  text += metricsText(matches.map((i) => data.samples[i]));
   if (data.samples.length < data.total) {
-    text += ` · the run has ${data.total.toLocaleString("en")}; the first are here`;
+    text += ` · ${data.whose} ${data.total.toLocaleString("en")}; the first are here`;
   }
   return text;
 }
@@ -125,7 +105,7 @@ function showView() {
 function toggle(item, open = !item.querySelector(".details")) {
   const index = Number(item.dataset.index);
   item.querySelector(".details")?.remove();
-  if (open) item.append(details(data.samples[index]));
+  if (open) item.append(details(data.samples[index], index));
   item.querySelector(".row").setAttribute("aria-expanded", String(open));
   state.sample = open ? data.samples[index].id : "";
   writeAddress();
