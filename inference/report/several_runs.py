@@ -175,8 +175,9 @@ def verdicts(matrix: Sequence[tuple[str, list[Difference | float | None]]]) -> l
 
 
 def _points(value: float, metric: str, signed: bool = True) -> str:
-    text = number_text({metric: float(value)}, metric)
-    return f"+{text}" if signed and value > 0 and float(text) else text
+    """The number as in the tables; a difference with its sign, unless it is rounded to zero."""
+    text = number_text({metric: abs(float(value))}, metric)
+    return ("−" if value < 0 else "+") + text if signed and float(text) else text
 
 
 def tables_html(
@@ -194,6 +195,7 @@ def tables_html(
         runs=[(run.name, run.facts, len(run.results.table) - n_common) for run in runs],
         names=names,
         n_common=n_common,
+        differ=any(len(run.results.table) > n_common for run in runs),
         tables=list(tables_of_runs(runs)),
         interval_notes=". ".join(dict.fromkeys(notes)),
         pairs=[(short_name(m), COMPARED[m], m, matrix, verdicts(matrix)) for m, matrix in matrices],

@@ -1,6 +1,6 @@
-"""Runs for the tests of report.html: one of VECBench's size, and one that attacks whoever looks at it.
+"""Runs for the tests of reports: one of VECBench's size, three of a few samples, one that attacks whoever looks at it.
 
-Both are made up: labels, responses and images are random or hostile, and carry a notice.
+All are made up: labels, responses and images are random or hostile, and carry a notice.
 """
 
 import base64
@@ -80,6 +80,44 @@ def voted_results():
          "response": response(WORDS, "awe", 0.5 + number / 50), "other_responses": ["<answer>awe</answer>"]}
         for number in range(20)
     ]  # fmt: skip
+
+
+def three_stages(folder):
+    """(run folders, data file): 36 samples of three tasks; each stage says words of its own.
+
+    stage1 answers the first candidate; stage2 is right in 30 of the 36; stage3 in all but the first sample of each
+    task, where it is sure of the last candidate. The engine returned nothing for sample 5 of stage2, and stage1 never
+    had the last sample.
+    """
+    write_images(folder / "data" / "images", 12)
+    random = np.random.default_rng(0)
+    records = []
+    for task in ("FI-2", "EmoSet-8", "Artphoto-8"):
+        for i in range(12):
+            labels = list(TASKS[task].labels)
+            record = {"id": f"{task}-{i}", "image": f"images/{i}.png", "task": task, "candidates": labels}
+            records.append({**record, "ground_truth": str(random.choice(labels[:-1]))})
+    folders = []
+    for stage in ("stage1", "stage2", "stage3"):
+        results = []
+        for n, record in enumerate(records):
+            truth, labels = record["ground_truth"], record["candidates"]
+            answer, confidence = {
+                "stage1": (labels[0], 0.9),
+                "stage2": (labels[-1] if n % 6 == 0 else truth, 0.8),
+                "stage3": (labels[-1] if n % 12 == 0 else truth, 0.99),
+            }[stage]
+            known = {"sample_id": record["id"], "position": n, "model": f"model of {stage}"}
+            if (stage, n) == ("stage2", 5):
+                results.append({**record, **known, "error": "the engine returned nothing"})
+            elif (stage, n) != ("stage1", 35):
+                words = [stage, *random.choice(WORDS, 20), *(["zebra"] if (stage, n) == ("stage2", 30) else [])]
+                results.append({**record, **known, "response": response(words, answer, confidence)})
+        shard = write_jsonl(folder / f"{stage}.jsonl", results)
+        folders.append(folder / stage)
+        command = ("-m", "inference.evaluate", "--input_file", shard, "--output_dir", folders[-1], "--quiet")
+        run(*command, "--no_plots", "--n_resamples", "20")
+    return folders, write_jsonl(folder / "data" / "test.jsonl", records)
 
 
 def hostile(folder):

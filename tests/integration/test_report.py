@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import time
-import urllib.parse
-from contextlib import contextmanager
 
 import pytest
 
@@ -16,6 +14,7 @@ from inference.report import build
 from scripts.toy_world.text import reasoning_facts
 from tests.helpers import report_runs
 from tests.helpers.commands import read_jsonl, run, write_jsonl
+from tests.helpers.report_pages import count, opened, shown_ids
 from tests.helpers.toy_responses import misreading
 
 
@@ -50,33 +49,6 @@ def hostile_run(tmp_path_factory):
 def hostile_report(hostile_run):
     make(*hostile_run)
     return hostile_run[0] / "report.html"
-
-
-@contextmanager
-def opened(browser, path, address="", **context):
-    """The report in a page of its own; afterwards: no console error, and no request but for the file itself."""
-    context = browser.new_context(**context)
-    page = context.new_page()
-    requests, complaints = [], []
-    page.on("request", lambda request: requests.append(request.url))
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("dialog", lambda dialog: complaints.append(dialog.message))
-    page.goto(path.as_uri() + address)
-    yield page
-    page.wait_for_timeout(50)
-    fetched = {urllib.parse.urldefrag(url).url for url in requests if not url.startswith("data:")}
-    context.close()
-    assert complaints == []
-    assert fetched == {path.as_uri()}
-
-
-def count(page):
-    return page.locator("#count").inner_text()
-
-
-def shown_ids(page):
-    return page.locator(".row .where").evaluate_all("all => all.map(e => e.textContent.split(' · ').pop())")
 
 
 def answered(folder):

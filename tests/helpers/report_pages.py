@@ -1,0 +1,31 @@
+"""A report in a real browser."""
+
+import urllib.parse
+from contextlib import contextmanager
+
+
+@contextmanager
+def opened(browser, path, address="", **context):
+    """The report in a page of its own; afterwards: no console error, and no request but for the file itself."""
+    context = browser.new_context(**context)
+    page = context.new_page()
+    requests, complaints = [], []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("dialog", lambda dialog: complaints.append(dialog.message))
+    page.goto(path.as_uri() + address)
+    yield page
+    page.wait_for_timeout(50)
+    fetched = {urllib.parse.urldefrag(url).url for url in requests if not url.startswith("data:")}
+    context.close()
+    assert complaints == []
+    assert fetched == {path.as_uri()}
+
+
+def count(page):
+    return page.locator("#count").inner_text()
+
+
+def shown_ids(page):
+    return page.locator(".row .where").evaluate_all("all => all.map(e => e.textContent.split(' · ').pop())")
