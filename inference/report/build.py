@@ -138,9 +138,9 @@ def main() -> None:
     how = (size, args.processes, args.max_samples)
     try:
         if args.runs:
-            runs = read_runs(args.runs)  # a folder that was not evaluated needs no word about images
+            runs, aligned = read_runs(args.runs)  # wrong folders need no word about images
             path = args.output or args.runs[0] / f"report_of_{len(runs)}_runs.html"
-            n_samples = make_runs_report(runs, path, run_images(args), *how)
+            n_samples = make_runs_report(runs, aligned, path, run_images(args), *how)
         else:
             read_metrics(args.output_path)
             path, n_samples = make_report(args.output_path, run_images(args), *how)

@@ -102,11 +102,11 @@ def run_names(folders: Sequence[Path]) -> list[str]:
             parts[path] += 1
 
 
-def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """The runs, under the names of ``run_names``.
+def read_runs(folders: Sequence[Path]) -> tuple[list[Run], dict[str, Results]]:
+    """The runs, under the names of ``run_names``, and their ``aligned_runs``.
 
     Raises:
-        ComparisonError: fewer than two, one twice, or one that was not evaluated.
+        ComparisonError: fewer than two, one twice, one that was not evaluated, or runs of other data.
         ReportError: one without metrics.json.
     """
     if len(folders) < 2:
@@ -115,7 +115,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     for name, folder in zip(run_names(folders), folders, strict=True):
         metrics = read_metrics(folder)
         runs.append(Run(name, folder, metrics, read_evaluated(folder), read_failures(folder / "error.jsonl")))
-    return runs
+    return runs, aligned_runs({run.name: run.results for run in runs})
 
 
 # --- tables and plots ------------------------------------------------------------------------
@@ -222,7 +222,8 @@ def reliability_plots(runs: Sequence[Run]) -> list[dict[str, Any]]:
         for group, tables in parts.items():
             if any(len(table) for table in tables.values()):
                 (path,) = reliability_of_runs(tables, group, Path(folder) / "plot")
-                plots.append(plot_of(path, f"Reliability, {group}: accuracy of the answers in each bin of confidence"))
+                caption = f"Reliability, {group}: accuracy of the answers in each bin of confidence"
+                plots.append(plot_of(path, caption, "tall"))
     return plots
 
 
@@ -280,6 +281,7 @@ def _notices(runs: Sequence[Run]) -> list[str]:
 
 def make_runs_report(
     runs: Sequence[Run],
+    aligned: Mapping[str, Results],
     output: Path,
     source: ImageSource,
     thumbnail_size: int | None,
@@ -289,14 +291,12 @@ def make_runs_report(
     """Write the report of several runs to ``output``; returns the number of samples in it.
 
     Args:
-        runs: of ``read_runs``.
+        runs, aligned: of ``read_runs``.
         thumbnail_size, max_samples: as ``build.make_report``; small copies are kept in the first run's folder.
 
     Raises:
-        ComparisonError: when the runs cannot be compared.
         OSError: when a file cannot be read or written.
     """
-    aligned = aligned_runs({run.name: run.results for run in runs})
     n_pairs = len(runs) * (len(runs) - 1) // 2
     n_resamples = max(N_RESAMPLES, needed_resamples(n_pairs))
     found = pairwise_differences({name: of.table for name, of in aligned.items()}, n_resamples)

@@ -181,15 +181,15 @@ def caption_of(path: Path) -> str:
 
 
 def plots_in(folder: Path) -> Iterator[dict[str, Any]]:
-    """Caption, data URL and width of every PNG of the run's folder: known ones first, then by name."""
+    """Caption, data URL and size of every PNG of the run's folder: known ones first, then by name."""
     order = [*CAPTIONS]
     paths = sorted(folder.glob("*.png"), key=lambda p: (order.index(p.stem) if p.stem in order else len(order), p.name))
     for path in paths:
         if path.read_bytes().startswith(PNG_SIGNATURE):
-            yield plot_of(path, caption_of(path), half=path.stem not in CAPTIONS)
+            yield plot_of(path, caption_of(path), "wide" if path.stem in CAPTIONS else "half")
 
 
-def plot_of(path: Path, caption: str, half: bool = False) -> dict[str, Any]:
-    """A PNG as the page takes it."""
+def plot_of(path: Path, caption: str, size: str) -> dict[str, Any]:
+    """A PNG as the page takes it: "half" as wide as the page, "wide", or "tall", perhaps higher than the screen."""
     address = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
-    return {"caption": caption, "address": address, "half": half}
+    return {"caption": caption, "address": address, "size": size}

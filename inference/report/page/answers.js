@@ -2,8 +2,9 @@
 // What the list needs is in data; reasoning and responses are in packed blocks, unpacked when they are asked for.
 
 async function unpackedBlock(block) {
-  const packed = document.getElementById(`responses-${block}`).textContent;
-  const bytes = Uint8Array.from(atob(packed), (character) => character.charCodeAt(0));
+  const packed = atob(document.getElementById(`responses-${block}`).textContent);
+  const bytes = new Uint8Array(packed.length);
+  for (let i = 0; i < packed.length; i++) bytes[i] = packed.charCodeAt(i); // Uint8Array.from takes ten times as long
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
   return new Response(stream).json();
 }
