@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from inference.data.vecbench import TASKS
-from tests.helpers.commands import run, write_jsonl
+from tests.helpers.commands import read_jsonl, run, write_jsonl
 
 NOTICE = "made up for a test: random labels, random images"
 N_IMAGES = 1004  # eight samples share one, as tasks of one source do
@@ -69,6 +69,25 @@ def vecbench_sized(folder):
     command = ("-m", "inference.evaluate", "--input_file", shard, "--output_dir", folder / "run", "--quiet")
     run(*command, "--no_plots", "--n_resamples", "0")
     return folder / "run", data
+
+
+def further_runs(folder, number):
+    """Run folders: the samples of ``vecbench_sized(folder)``, answered otherwise, by better models each time."""
+    results, folders = read_jsonl(folder / "results.jsonl"), []
+    for i in range(number):
+        random = np.random.default_rng(i + 1)
+        rows = []
+        for result in results:
+            confidence = round(float(random.beta(4, 2)), 2)
+            right = random.random() < 0.5 + 0.04 * i
+            answer = result["ground_truth"] if right else random.choice(result["candidates"])
+            text = response([*random.choice(WORDS, 90)], answer, confidence)
+            rows.append({**result, "model": f"model {i}", "response": text} if "response" in result else result)
+        shard = write_jsonl(folder / f"results {i}.jsonl", rows)
+        folders.append(folder / f"run {i}")
+        command = ("-m", "inference.evaluate", "--input_file", shard, "--output_dir", folders[-1], "--quiet")
+        run(*command, "--no_plots", "--n_resamples", "0")
+    return folders
 
 
 def voted_results():

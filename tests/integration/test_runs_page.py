@@ -2,14 +2,16 @@
 
 import json
 import shutil
+import time
 
 import pytest
-from playwright.sync_api import expect
 
 from inference.metrics.paired_comparison import aligned_runs, pairwise_differences, read_evaluated
 from tests.helpers import report_runs
 from tests.helpers.commands import read_jsonl, run, write_jsonl
 from tests.helpers.report_pages import count, opened, shown_ids
+
+expect = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser").expect
 
 STAGES = ["stage1", "stage2", "stage3"]
 
@@ -186,11 +188,8 @@ def test_who_is_better_than_whom_is_what_the_paired_comparison_says(browser, sta
             "stage2 is better than stage1.",
             "stage3 is better than stage1.",
         ]
-        assert [line.rsplit(": ", 1)[1] for line in said.splitlines() if "left out of the paired" in line] == [
-            "1",
-            "1",
-            "2",
-        ]
+        left_out = [line for line in said.splitlines() if "left out of the paired" in line]
+        assert [line.rsplit(": ", 1)[1] for line in left_out] == ["1", "1", "2"]
 
 
 def test_the_reliability_plots_of_the_runs_are_in_one_picture(browser, page_of_stages):
@@ -200,6 +199,35 @@ def test_the_reliability_plots_of_the_runs_are_in_one_picture(browser, page_of_s
             "Overall", "ID VSA", "ID VER", "OOD VER",
         ]  # fmt: skip
         assert page.locator("figure img").evaluate_all("all => all.every(e => e.naturalWidth > 1500)")
+
+
+# Size
+
+
+@pytest.mark.long
+def test_ten_runs_of_the_benchmarks_size_open_and_react(browser, tmp_path):
+    """Size and times are printed; only what no one would wait for fails."""
+    first, data = report_runs.vecbench_sized(tmp_path)
+    folders = [first, *report_runs.further_runs(tmp_path, 9)]
+    done = make(folders, "--data_path", data)
+    print(done.stderr.splitlines()[-1])
+    path = first / "report_of_10_runs.html"
+    start = time.monotonic()
+    with opened(browser, path, "#view=samples") as page:
+        assert count(page).startswith("8,032 of 8,032 samples")
+        print(f"opened in {time.monotonic() - start:.2f} s")
+        assert time.monotonic() - start < 30
+        start = time.monotonic()
+        page.locator(".row").first.click()
+        expect(page.locator("section.whole")).to_have_count(10)
+        print(f"a sample opened in {time.monotonic() - start:.2f} s")
+        start = time.monotonic()
+        page.locator("#q").fill("zebra s-2003")
+        expect(page.locator("#count")).to_contain_text("1 of 8,032", timeout=120_000)
+        print(f"first search in {time.monotonic() - start:.2f} s")
+        page.get_by_role("button", name="Clear").click()
+        page.locator("#result").select_option("differ")
+        assert not count(page).startswith(("0 of", "8,032 of"))
 
 
 # Screens, and what cannot act
