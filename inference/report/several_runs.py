@@ -96,8 +96,8 @@ def run_names(folders: Sequence[Path]) -> list[str]:
     while True:
         names = ["/".join(path.parts[-n:]) for path, n in parts.items()]
         again = [path for path, name in zip(parts, names, strict=True) if names.count(name) > 1]
-        if not again:
-            return names
+        if not again:  # half a character of a name becomes a question mark, as on the page
+            return [name.encode("utf-8", "replace").decode("utf-8") for name in names]
         for path in again:
             parts[path] += 1
 

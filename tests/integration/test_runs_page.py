@@ -265,14 +265,21 @@ def test_hostile_runs_are_shown_as_text_and_never_run(browser, tmp_path):
 # The command
 
 
-def test_only_the_named_file_and_the_small_copies_are_written(stages, tmp_path):
+def test_only_the_named_file_is_written_and_a_page_of_the_first_samples_says_so(browser, stages, tmp_path):
     folders, _ = stages
     copies = [tmp_path / folder.name for folder in folders[:2]]
     for folder, copy in zip(folders, copies, strict=False):
         shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("*.html", "thumbnails.json"))
     before = {path for path in tmp_path.rglob("*")}
-    make(copies, "--output", tmp_path / "mine.html", "--no_thumbnails")
+    make(copies, "--output", tmp_path / "mine.html", "--no_thumbnails", "--max_samples", "3")
     assert {path for path in tmp_path.rglob("*")} - before == {tmp_path / "mine.html"}
+    with opened(browser, tmp_path / "mine.html", "#view=samples") as page:
+        assert count(page).startswith("3 of 3 samples")
+        assert count(page).endswith("the runs have 36; the first are here")
+        page.locator(".row").nth(2).click()
+        expect(page.locator("section.whole")).to_have_count(2)
+        page.evaluate("location.hash = 'view=tables'")
+        assert "over the 34 samples that every run answered" in page.locator("#tables").inner_text()
 
 
 def test_runs_that_cannot_be_compared_are_one_line_and_exit_status_2(stages, tmp_path):
