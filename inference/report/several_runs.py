@@ -232,8 +232,10 @@ def reliability_plots(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 def _samples_of(run: Run) -> dict[str, dict[str, Any]]:
     """id → sample; a response counts before a failure."""
-    samples = answered_samples(run.results) + failed_samples(run.results.failed + run.failures)
-    return {sample["id"]: sample for sample in reversed(samples)}
+    samples: dict[str, dict[str, Any]] = {}
+    for sample in answered_samples(run.results) + failed_samples(run.results.failed + run.failures):
+        samples.setdefault(sample["id"], sample)
+    return samples
 
 
 def common_samples(runs: Sequence[Run], max_samples: int) -> tuple[list[dict[str, Any]], list[list[dict]], int]:

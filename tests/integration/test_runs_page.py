@@ -251,6 +251,7 @@ def test_hostile_runs_are_shown_as_text_and_never_run(browser, tmp_path):
     path = tmp_path / "both.html"
     make([folder, again], "--data_path", data, "--processes", "1", "--output", path)
     with opened(browser, path, "#view=samples") as page:
+        assert count(page).startswith("10 of 10 samples")
         for row in page.locator(".row").all():
             row.click()
         expect(page.locator("section.whole")).to_have_count(2 * page.locator(".row").count())

@@ -4,6 +4,7 @@ import base64
 import json
 import zlib
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,16 @@ from inference.metrics.paired_comparison import (
     pairwise_differences,
 )
 from inference.metrics.prediction_table import prediction_table
-from inference.report.several_runs import RESPONSE_BLOCK, _points, packed, pair_matrix, run_names, verdicts
+from inference.report.several_runs import (
+    RESPONSE_BLOCK,
+    Run,
+    _points,
+    common_samples,
+    packed,
+    pair_matrix,
+    run_names,
+    verdicts,
+)
 from tests.helpers.results import STATED, THREE_TASKS, improved, results_in_memory, results_of
 
 
@@ -147,6 +157,23 @@ def test_runs_of_other_data_are_refused_by_their_names():
     other = [{**row, "sample_id": f"other-{row['sample_id']}"} for row in rows]
     with pytest.raises(ComparisonError, match="runs stage1 and stage2 have no sample in common"):
         aligned_runs({"stage1": results_in_memory(rows), "stage2": results_in_memory(other)})
+
+
+def test_samples_are_in_the_order_of_the_data_and_without_places_in_that_of_the_first_run():
+    rows = results_of(["FI-2"], 4)
+    failed = [{**rows[0], "error": "broken"}, {**rows[1], "error": "broken"}]
+    a = Run("A", Path("A"), {}, results_in_memory(rows[1:3]), failed)
+    b = Run("B", Path("B"), {}, results_in_memory(rows[::-1]), [])
+    samples, rest, n_total = common_samples([a, b], 3)
+    assert n_total == 4
+    assert [sample["id"] for sample in samples] == ["FI-2-1", "FI-2-2", "FI-2-0"]
+    assert ["error" in sample["answers"][0] for sample in samples] == [False, False, True]
+    assert [[answer["response"] for answer in both] for both in rest[:2]] == [
+        [row["response"]] * 2 for row in rows[1:3]
+    ]
+    placed = [{**row, "position": 10 - i} for i, row in enumerate(rows)]
+    samples, _, _ = common_samples([Run("A", Path("A"), {}, results_in_memory(placed), [])] * 2, 10)
+    assert [sample["id"] for sample in samples] == ["FI-2-3", "FI-2-2", "FI-2-1", "FI-2-0"]
 
 
 def test_packed_responses_come_out_as_they_went_in():
