@@ -31,16 +31,12 @@ from inference.metrics import corrected, emobserver, published, reasoning
 from inference.metrics.bootstrap import N_RESAMPLES
 from inference.metrics.calibration import N_BINS
 from inference.metrics.merged_files import write_merged, write_merged_with_confidence
-from inference.metrics.result_lines import foreign_results
+from inference.metrics.other_harnesses import unknown_harness
+from inference.metrics.result_lines import NotResults
 from inference.metrics.results import Results, read_file, read_shards
 from inference.runs import wandb_run
 from inference.runs.identity import file_sha256, trace
 from inference.runs.shards import atomic_write, error_of, to_line
-
-
-class NotResults(ValueError):
-    """A file that holds no result that can be evaluated."""
-
 
 DRAWING_PROCESSES = 2  # half of the time goes into the confusion matrices
 
@@ -60,11 +56,11 @@ def missing_samples(data_path: Path, known: set[str], limit: int | None = None) 
 
 
 def check_any_result(path: Path, results: Results) -> None:
-    """Raises NotResults when no line of a file can be evaluated, with what it looks like or its most frequent error."""
+    """Raises NotResults when no line of a file can be evaluated, with what is supported or its most frequent error."""
     if not len(results.table):
         errors = [result["error"] for result in results.failed]
-        why = foreign_results(results.failed[0]) if errors else "it is empty"
-        raise NotResults(f"{path}: {why or most_frequent_error(errors)}")
+        why = (unknown_harness(path) or most_frequent_error(errors)) if errors else "it is empty"
+        raise NotResults(f"{path}: {why}")
 
 
 def counts_text(results: Results, doubts: list[str], run: dict[str, Any] | None) -> str:
@@ -158,7 +154,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--output_path", type=Path, help="a run's folder: reads its shards, writes beside them")
-    source.add_argument("--input_file", type=Path, help="one JSON-lines file of results instead of shards")
+    source.add_argument(
+        "--input_file", type=Path, help="one file instead of shards: results, or what lmms-eval or VLMEvalKit wrote"
+    )
     parser.add_argument("--output_dir", type=Path, help="where to write (default: --output_path)")
     parser.add_argument(
         "--data_path", type=Path, help="the data file: samples that were never inferred then count as failed"
@@ -189,7 +187,7 @@ def main() -> None:
         drawn.append(pool.submit(_draw, function, *data))
 
     try:
-        results = read_file(args.input_file) if args.input_file else read_shards(args.output_path)
+        results = read_file(args.input_file, args.data_path) if args.input_file else read_shards(args.output_path)
         if args.input_file:
             check_any_result(args.input_file, results)
         run = trace(args.output_path) if args.output_path else None

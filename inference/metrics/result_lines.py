@@ -23,14 +23,9 @@ from inference.runs.shards import error_of
 
 PIECE_BYTES = 8 * 2**20
 
-# Keys of other evaluators' files of answers → what such a file is, and what a line of it lacks.
-OTHER_EVALUATORS = {
-    ("doc_id", "resps"): "samples that lmms-eval logged: target is ground_truth, filtered_resps[0] is response",
-    (
-        "index",
-        "prediction",
-    ): "predictions of VLMEvalKit: prediction is response, the text of the right option ground_truth",
-}
+
+class NotResults(ValueError):
+    """A file that holds no result that can be evaluated."""
 
 
 class Piece(NamedTuple):
@@ -73,17 +68,6 @@ def pieces_of(path: Path, size: int = PIECE_BYTES) -> Iterator[Piece]:
             end = min(handle.tell(), total)
             yield Piece(path, start, end)
             start = end
-
-
-def foreign_results(result: dict[str, Any]) -> str | None:
-    """What another evaluator's line is, and how to make it one that can be evaluated; None for any other line."""
-    for keys, kind in OTHER_EVALUATORS.items():
-        if result.keys() >= set(keys):
-            return (
-                "expected one JSON object per line with task, candidates, ground_truth and response, "
-                f"found {kind}; rename these and add task and candidates"
-            )
-    return None
 
 
 def check_result(result: Any, source: str, line_number: int) -> str | None:

@@ -11,7 +11,7 @@ and what is doubtful is in ``doubts``. The table holds the lines themselves, abo
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,11 +20,12 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from inference.common.json_lines import decode_line, refuse_other_formats
+from inference.common.json_lines import decode_line
 from inference.data.doubts import Doubts, task_doubt
 from inference.data.replacement import replacement_note
 from inference.data.vecbench import unique_id
-from inference.metrics.result_lines import check_result, pieces_of, read_lines, read_piece
+from inference.metrics.other_harnesses import harness_lines
+from inference.metrics.result_lines import PieceResult, check_result, pieces_of, read_lines, read_piece
 from inference.runs.shards import SHARD_PATTERN, is_result, shard_paths, to_line
 
 CUT_OFF = "the response was cut off at the limit of new tokens; raise max_new_tokens and infer anew (overwrite=true)"
@@ -87,33 +88,38 @@ class Results:
 Failure = tuple[Path, int, bytes]
 
 
-def _read(paths: list[Path]) -> tuple[Results, list[Failure]]:
-    """Whole files, piece by piece; in parallel when that pays."""
-    pieces = [piece for path in paths for piece in pieces_of(path)]
+def _joined(paths: list[Path], parts: Iterable[tuple[Path, PieceResult]]) -> tuple[Results, list[Failure]]:
+    """The parts of whole files, in the files' order."""
     results, failures, tables = Results(read_lines([]).table, files=paths), [], []
     notices, models = set(), set()
     next_line = dict.fromkeys(paths, 1)
-    parallel = sum(piece.end - piece.start for piece in pieces) > SMALL_BYTES
-    with ProcessPoolExecutor(os.cpu_count() if parallel else 1) as pool:  # starts no process before there is work
-        found = pool.map(read_piece, pieces) if parallel else map(read_piece, pieces)
-        bar = tqdm(found, total=len(pieces), desc="read", unit="piece", mininterval=1.0, disable=not parallel)
-        for piece, read in zip(pieces, bar, strict=True):
-            first = next_line[piece.path]
-            next_line[piece.path] += read.n_lines
-            failures += [(piece.path, first + number, line) for number, line in read.failed]
-            if len(read.table):
-                tables.append(read.table.assign(file=paths.index(piece.path)))
-                tables[-1]["line_number"] += first
-            notices |= read.notices
-            models |= read.models
-            for task, labels in read.candidates.items():
-                known = results.candidates.get(task, [])
-                results.candidates[task] = list(dict.fromkeys([*known, *labels]))
+    for path, read in parts:
+        first = next_line[path]
+        next_line[path] += read.n_lines
+        failures += [(path, first + number, line) for number, line in read.failed]
+        if len(read.table):
+            tables.append(read.table.assign(file=paths.index(path)))
+            tables[-1]["line_number"] += first
+        notices |= read.notices
+        models |= read.models
+        for task, labels in read.candidates.items():
+            known = results.candidates.get(task, [])
+            results.candidates[task] = list(dict.fromkeys([*known, *labels]))
     if tables:
         results.table = pd.concat(tables, ignore_index=True)
     replaced = replacement_note(set(results.table["replaced"]))
     results.notices, results.models = [*([replaced] if replaced else []), *sorted(notices)], sorted(models)
     return results, failures
+
+
+def _read(paths: list[Path]) -> tuple[Results, list[Failure]]:
+    """Whole files, piece by piece; in parallel when that pays."""
+    pieces = [piece for path in paths for piece in pieces_of(path)]
+    parallel = sum(piece.end - piece.start for piece in pieces) > SMALL_BYTES
+    with ProcessPoolExecutor(os.cpu_count() if parallel else 1) as pool:  # starts no process before there is work
+        found = pool.map(read_piece, pieces) if parallel else map(read_piece, pieces)
+        bar = tqdm(found, total=len(pieces), desc="read", unit="piece", mininterval=1.0, disable=not parallel)
+        return _joined(paths, ((piece.path, read) for piece, read in zip(pieces, bar, strict=True)))
 
 
 def _failed_result(path: Path, line_number: int, line: bytes) -> dict[str, Any]:
@@ -123,15 +129,23 @@ def _failed_result(path: Path, line_number: int, line: bytes) -> dict[str, Any]:
     return {**(result if isinstance(result, dict) else {"line": line_number}), "error": problem}
 
 
-def read_file(path: Path) -> Results:
-    """Every line of one JSON-lines file of results, in the file's order.
+def read_file(path: Path, data_path: Path | None = None) -> Results:
+    """Every line of one JSON-lines file of results, in the file's order; or of what another harness wrote.
+
+    Args:
+        data_path: the records that the rows of another harness are matched with (``harness_lines``).
 
     Raises:
-        OSError: when the file cannot be read, or is no JSON lines.
+        OSError: when a file cannot be read, or is no JSON lines.
+        NotResults: for a table, or a JSON array, that is none of a harness that is known.
     """
-    refuse_other_formats(path)
-    results, failures = _read([path])
-    doubts = Doubts()
+    lines_of_others = harness_lines(path, data_path)
+    if lines_of_others is None:
+        results, failures = _read([path])
+        doubts = Doubts()
+    else:
+        lines, doubts = lines_of_others
+        results, failures = _joined([path], [(path, read_lines(lines))])
     results.table = _each_sample_once(results.table, doubts)
     answered = set(results.table["sample_id"])
     failed: dict[Any, dict[str, Any]] = {}

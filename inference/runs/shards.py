@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from inference.common.storage import naming
-from inference.data.vecbench import read_lines
+from inference.data.vecbench import BrokenRecord, Record, read_lines
 
 
 class ShardBusy(RuntimeError):
@@ -29,6 +29,9 @@ class ShardBusy(RuntimeError):
 
 
 SHARD_PATTERN = "shard_*_of_*.jsonl"
+
+# Of a data file that holds results of another run.
+STALE = ("response", "error", "replace_images", "image_shown", "other_responses", "candidate_probabilities")
 
 
 @contextmanager
@@ -93,6 +96,15 @@ def shard_path(output_path: str | Path, index: int, n_shards: int) -> Path:
 
 def shard_paths(output_path: str | Path) -> list[Path]:
     return sorted(Path(output_path).glob(SHARD_PATTERN))
+
+
+def result_line(item: Record | BrokenRecord, **added) -> dict[str, Any]:
+    """The record's own keys, untouched, and what inference adds; stale results are replaced."""
+    kept = {key: value for key, value in item.raw.items() if key not in STALE}
+    if isinstance(item, Record):  # evaluation reads the label under this name only
+        kept["ground_truth"] = item.ground_truth
+    known = {key: value for key, value in added.items() if value is not None}
+    return {**kept, "sample_id": item.sample_id, "position": item.position, **known}
 
 
 def error_of(result: dict[str, Any]) -> Any:

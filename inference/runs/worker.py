@@ -33,25 +33,13 @@ from inference.engines.base import Engine, EngineSettings, Output, Request, chec
 from inference.engines.load import load_engine
 from inference.runs.folder import REFUSE, open_shard
 from inference.runs.settings import describe_run
-from inference.runs.shards import ShardWriter, finished_samples
+from inference.runs.shards import ShardWriter, finished_samples, result_line
 
 log = logging.getLogger("inference")
-
-# Of a data file that holds results of another run.
-STALE = ("response", "error", "replace_images", "image_shown", "other_responses", "candidate_probabilities")
 
 
 class HopelessData(ValueError):
     """A data file that no answer could be right for, or that cannot be inferred as it is asked for."""
-
-
-def result_line(item: Record | BrokenRecord, **added) -> dict:
-    """The record's own keys, untouched, and what inference adds; stale results are replaced."""
-    kept = {key: value for key, value in item.raw.items() if key not in STALE}
-    if isinstance(item, Record):  # evaluation reads the label under this name only
-        kept["ground_truth"] = item.ground_truth
-    known = {key: value for key, value in added.items() if value is not None}
-    return {**kept, "sample_id": item.sample_id, "position": item.position, **known}
 
 
 def check_labels_of(data_path: str, limit: int | None) -> None:

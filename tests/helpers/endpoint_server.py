@@ -20,7 +20,7 @@ LABELS = ("awe", "fear", "anger", "sadness")
 
 def answer_to(request):
     """A well-formed response that depends on the text, the image and the seed, with characters of several bytes."""
-    digest = hashlib.sha256(json.dumps([request["messages"], request["seed"]]).encode()).digest()
+    digest = hashlib.sha256(json.dumps([request["messages"], request.get("seed")]).encode()).digest()
     parts = "".join(
         f"<{step}>{'naïve 😀 '[: 2 + digest[0] % 7]}{digest.hex()}</{step}>"
         for step in ("element", "human", "context", "interaction", "analysis")

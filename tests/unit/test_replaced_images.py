@@ -15,7 +15,8 @@ from inference.engines.base import EngineSettings
 from inference.metrics.result_lines import read_lines
 from inference.metrics.results import read_file
 from inference.runs.settings import decisive_settings
-from inference.runs.worker import HopelessData, replaced_images, result_line
+from inference.runs.shards import result_line
+from inference.runs.worker import HopelessData, replaced_images
 from scripts.toy_world.report import replacement_text, toy_predictions, toy_table
 from scripts.toy_world.world import posterior
 from tests.helpers.commands import write_jsonl

@@ -21,7 +21,7 @@ from inference.data.vecbench import (
     parse_record,
     read_records,
 )
-from inference.runs.worker import result_line
+from inference.runs.shards import result_line
 from tests.corpora.bad_records import IMAGE, a_record
 
 
