@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from inference.data.doubts import record_doubts
 from inference.data.images import ImageError, ImageSource, PixelBudget, data_images
 from inference.data.prompts import chat_messages
 from inference.data.vecbench import (
@@ -90,6 +91,10 @@ def docs(_: Dataset) -> Dataset:
         )
     if not items:
         _stop(f"{data_path()}: expected VECBench records, found none")
+    for notice in sorted({str(item.raw["notice"]) for item in items if item.raw.get("notice")}):
+        print(f"vecbench: NOTE: {notice}", file=sys.stderr)
+    for doubt in record_doubts(items)[0].lines():
+        print(f"vecbench: CHECK: {doubt}", file=sys.stderr)
     columns = ("sample_id", "position", "line_number", "ground_truth")
     table = {name: [getattr(item, name) for item in items] for name in columns}
     return Dataset.from_dict({**table, "record": [to_line(item.raw) for item in items]})
@@ -127,33 +132,29 @@ def messages(doc: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def scores(doc: dict[str, Any], responses: list[str]) -> dict[str, Any]:
-    """metric/row → what its aggregation needs of this sample; None in the rows that it is not part of.
+    """metric/row → what its aggregation needs of this sample, for each row that it is part of.
 
     Under ``FAILED`` stands the record itself, with ``error`` where the model gave no response: lmms-eval logs these
     values, but not its documents, and ``inference.evaluate`` reads the samples by it.
     """
-    record, values = record_of(doc), dict.fromkeys(f"{metric}/{row}" for metric in METRICS for row in ROWS)
-    (response,) = responses
+    record, (response,) = record_of(doc), responses
     if response.startswith(NO_RESPONSE):
-        return {**values, FAILED: result_line(record, error=response)}
+        return {FAILED: result_line(record, error=response)}
     prediction = prediction_table([result_line(record, response=response)]).iloc[0]
     correct = int(prediction["label"] == prediction["truth"])
     stated = None if np.isnan(prediction["confidence"]) else float(prediction["confidence"])
-    for row in {record.task, group_of(record.task), OVERALL} & {*ROWS}:
-        # lmms-eval gives numbers a standard error, which is right for a mean alone.
-        values |= {f"{metric}/{row}": correct if metric == "accuracy" else [stated, correct] for metric in METRICS}
-    return {**values, FAILED: result_line(record)}
+    # lmms-eval gives numbers a standard error, which is right for a mean alone.
+    values = {metric: correct if metric == "accuracy" else [stated, correct] for metric in METRICS}
+    rows = [row for row in (record.task, group_of(record.task), OVERALL) if row in ROWS]
+    return {FAILED: result_line(record), **{f"{metric}/{row}": values[metric] for metric in METRICS for row in rows}}
 
 
 def aggregate(metric: str, values: list[Any]) -> float | None:
     """The metric of a row's samples, a fraction; None where it is not defined."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return None
-    weights = np.ones((1, len(known)))
+    weights = np.ones((1, len(values)))
     if metric == "accuracy":
-        return float(share(np.array(known, dtype=float), weights)[0])
-    confidence, correct = np.array(known, dtype=float).T
+        return float(share(np.array(values, dtype=float), weights)[0])
+    confidence, correct = np.array(values, dtype=float).T
     value = float(confidence_metrics(tally_of(confidence, correct, weights))[metric][0])
     return value if np.isfinite(value) else None
 

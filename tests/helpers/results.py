@@ -34,8 +34,8 @@ def results_of(tasks, n, seed=0, images=None):
     for task in tasks:
         labels = TASKS[task].labels
         for i in range(n):
-            truth = random.choice(labels)
-            said = truth if random.random() < 2 / 3 else random.choice(labels)
+            truth = str(random.choice(labels))
+            said = truth if random.random() < 2 / 3 else str(random.choice(labels))
             text = f"<answer>{said}</answer><confidence>{random.choice(STATED)}</confidence>"
             image = f"{task}/{i}.jpg" if images is None else images(task, i)
             rows.append({"task": task, "ground_truth": truth, "candidates": list(labels), "image": image,

@@ -233,17 +233,24 @@ def test_lines_without_sample_id_all_count_and_get_ids_of_their_own(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("row", "kind"),
+    ("row", "said"),
     [
-        ({"doc_id": 0, "doc": {}, "target": "awe", "resps": [["awe"]], "filtered_resps": ["awe"]}, "lmms-eval"),
-        ({"index": 0, "question": "?", "A": "awe", "answer": "A", "prediction": "A"}, "VLMEvalKit"),
+        (
+            {"sample": 0, "model_output": "awe"},
+            "supported are JSON lines with task, candidates, ground_truth and response;",
+        ),
+        ({"doc_id": 0, "target": "awe", "filtered_resps": "awe"}, "or --data_path with the records (3 of 3 alike)"),
+        (
+            {"index": 0, "question": "?", "A": "awe", "answer": "A", "prediction": "A"},
+            "field 'task': expected a task in",
+        ),
     ],
 )
-def test_a_file_of_another_evaluator_is_named_in_one_line(tmp_path, row, kind):
+def test_a_file_of_another_harness_that_cannot_be_evaluated_ends_with_one_line(tmp_path, row, said):
     done, out = evaluate(tmp_path, [row] * 3, check=False)
     assert done.returncode == 2 and not out.exists()
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"cannot evaluate: {tmp_path / 'in.jsonl'}: expected") and kind in line
+    assert line.startswith(f"cannot evaluate: {tmp_path / 'in.jsonl'}: ") and said in line
 
 
 def test_a_file_without_one_good_line_ends_with_its_most_frequent_error(tmp_path):
