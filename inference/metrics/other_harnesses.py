@@ -196,7 +196,8 @@ def _task(row: Row, path: Path) -> str | None:
     return next((name for name in TASKS if path.stem.lower().endswith(f"_{name}".lower())), None)
 
 
-def _vlmevalkit_result(row: Row, n_rows: int, order: int, path: Path, records: Records, fail: Fail) -> Row:
+def _vlmevalkit_result(row: Row, place: int | None, path: Path, records: Records, fail: Fail) -> Row:
+    """``place`` is that of the row's record, None where ``index`` is its id."""
     row = {key: value for key, value in row.items() if value not in (None, "") and value == value}  # NaN is empty, too
     options = {letter: str(row[letter]) for letter in string.ascii_uppercase if letter in row}
     answer = row.get("answer")
@@ -205,9 +206,7 @@ def _vlmevalkit_result(row: Row, n_rows: int, order: int, path: Path, records: R
     if not isinstance(prediction, str):
         fail("prediction", f"the model's text, got {'nothing' if prediction is None else describe(prediction)}")
     if records.path is not None:
-        item = records.by_id.get(str(row.get("index")))
-        if item is None and n_rows == len(records.items):
-            item = records.items[order]
+        item = records.by_id.get(str(row.get("index"))) if place is None else records.items[place]
         if item is None:
             fail("index", f"the id of a record of {records.path}, got {describe(row.get('index'))}")
         known = result_line(records.checked(item, "answer", label, fail))
@@ -217,7 +216,8 @@ def _vlmevalkit_result(row: Row, n_rows: int, order: int, path: Path, records: R
         task = _task(row, path)
         if task is None:
             fail("task", "a task in this column, in category or at the end of the file's name, or --data_path")
-        known = {"sample_id": str(row.get("index")), "task": task, "ground_truth": label}
+        known = {"sample_id": str(row["index"])} if "index" in row else {}
+        known |= {"task": task, "ground_truth": label}
         known |= {"candidates": list(options.values())}
         known |= {"image": row["image_path"]} if isinstance(row.get("image_path"), str) else {}
     if isinstance(row.get("thinking"), str):  # SPLIT_THINK takes it out of the prediction
@@ -237,7 +237,7 @@ def harness_lines(path: Path, data_path: Path | None) -> tuple[list[bytes], Doub
 
     Args:
         data_path: VECBench records that the rows are matched with: lmms-eval's by ``doc_id``, the position in the
-            file; VLMEvalKit's by ``index``, an id, or where none of that id is there and the file has as many rows as
+            file; VLMEvalKit's by ``index``, an id, or where no row has a record's id and there are as many rows as
             records, by the row's place. Without it they must bring labels and candidates along.
 
     Raises:
@@ -248,6 +248,8 @@ def harness_lines(path: Path, data_path: Path | None) -> tuple[list[bytes], Doub
     if rows is None:
         return None
     records, doubts, lines = Records(data_path), Doubts(), []
+    ids = {str(row.get("index")) for _, row, _ in rows if isinstance(row, dict)}
+    in_order = len(rows) == len(records.items) and not ids & records.by_id.keys()
     for order, (number, row, problem) in enumerate(rows):
 
         def fail(field: str, expected: str, number: int = number) -> NoReturn:
@@ -259,12 +261,13 @@ def harness_lines(path: Path, data_path: Path | None) -> tuple[list[bytes], Doub
             elif row.keys() >= LMMS_EVAL:
                 result = _lmms_eval_result(row, records, fail)
             elif row.keys() >= VLMEVALKIT:
-                result = _vlmevalkit_result(row, len(rows), order, path, records, fail)
+                result = _vlmevalkit_result(row, order if in_order else None, path, records, fail)
             else:
                 fail("(line)", f"the keys {' and '.join(sorted(LMMS_EVAL))}, or {' and '.join(sorted(VLMEVALKIT))}")
         except RecordError as error:
             result = {"line": number, "error": str(error)}
         if "<answer>" not in result.get("response", "<answer>").lower():
             doubts.add(NO_ANSWER_TAG, f"line {number}")
+        lines += [b""] * (number - 1 - len(lines))  # a table's header, empty lines: each line keeps its number
         lines.append(to_line(result).encode())
     return lines, doubts

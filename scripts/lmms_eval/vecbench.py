@@ -45,11 +45,14 @@ def _stop(why: str) -> None:
     sys.exit(f"vecbench: {why}")  # no Exception: lmms-eval would try five times, and show a traceback
 
 
+def _setting(name: str) -> str:
+    return os.environ.get(name, "")
+
+
 @cache
 def data_path() -> Path:
     """The data file that the environment names."""
-    path = os.environ.get("data_path")  # noqa: SIM112
-    if not path:
+    if not (path := _setting("data_path")):
         _stop("set data_path to a JSON-lines file of VECBench records")
     return Path(path)
 
@@ -57,8 +60,8 @@ def data_path() -> Path:
 @cache
 def source() -> ImageSource:
     """Where the images of the data file lie, and within which pixel budget they are shown."""
-    bounds = {name: os.environ[name] for name in ("min_pixels", "max_pixels") if os.environ.get(name)}
-    roots = [root for root in os.environ.get("image_root", "").split(":") if root]  # noqa: SIM112
+    bounds = {name: value for name in ("min_pixels", "max_pixels") if (value := _setting(name))}
+    roots = [root for root in _setting("image_root").split(":") if root]
     try:
         budget = PixelBudget(**{name: int(value) for name, value in bounds.items()})
     except ValueError as error:

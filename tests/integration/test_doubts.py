@@ -237,7 +237,7 @@ def test_lines_without_sample_id_all_count_and_get_ids_of_their_own(tmp_path):
     [
         (
             {"sample": 0, "model_output": "awe"},
-            "supported are JSON lines with task, candidates, ground_truth and response;",
+            "supported are JSON lines with task, candidates, ground_truth and",
         ),
         ({"doc_id": 0, "target": "awe", "filtered_resps": "awe"}, "or --data_path with the records (3 of 3 alike)"),
         (

@@ -209,6 +209,17 @@ def test_predictions_are_matched_with_records_by_id_or_in_order(tmp_path):
     assert failed[0]["error"].endswith(f"line 2, field 'index': expected the id of a record of {data}, got '1'")
 
 
+def test_rows_are_numbered_as_a_spreadsheet_does(tmp_path):
+    rows = [predicted(result, n) for n, result in enumerate(own_results(["EmoSet-8"], 3))]
+    rows[1]["answer"] = ""
+    read = read_file(write_predictions(tmp_path / "m_EmoSet-8.tsv", rows))
+    assert read.table["line_number"].tolist() == [2, 4]
+    assert (
+        read.failed[0]["error"]
+        == f"{tmp_path / 'm_EmoSet-8.tsv'}, line 3, field 'ground_truth': expected a label, got None"
+    )
+
+
 def test_a_prediction_that_failed_or_is_empty_is_an_error(tmp_path):
     results = own_results(["EmoSet-8"], 3)
     rows = [predicted(result, n) for n, result in enumerate(results)]
