@@ -5,7 +5,7 @@
 #   bash scripts/test.sh              these and tests/integration: every engine and framework for real
 #   bash scripts/test.sh faults       faults tried: kills, full disks, torn files, endpoints that misbehave
 #   bash scripts/test.sh security     hostile checkpoints, archives, names and texts; secrets
-#   bash scripts/test.sh long         the long runs: building VEC-CoT, the whole toy training, simulated intervals
+#   bash scripts/test.sh long         the long runs: building VEC-CoT, the toy training, lmms-eval, simulated intervals
 #   bash scripts/test.sh paper        on the paper's versions, in .venv-paper: main job, engines, the three stages, tables
 #   bash scripts/test.sh -k resume    further words go to pytest: bash scripts/test.sh quick -k resume
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh script`

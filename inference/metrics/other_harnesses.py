@@ -52,21 +52,38 @@ Fail = Callable[[str, str], NoReturn]
 
 
 class Records:
-    """The records of a data file by id and by position; none without a file."""
+    """The records of a data file, and which one a row of a harness answers.
 
-    def __init__(self, data_path: Path | None):
+    lmms-eval's ``doc_id`` is the position in the file. VLMEvalKit's ``index`` is an id; where no row has a record's id
+    and there are as many rows as records, each answers the record at its own place.
+    """
+
+    def __init__(self, data_path: Path, rows: list[Any]):
         self.path = data_path
-        self.items: list[Record | BrokenRecord] = [] if data_path is None else list(read_records(data_path))
+        self.items = list(read_records(data_path))
         self.by_id = {item.sample_id: item for item in self.items}
+        ids = {str(row.get("index")) for row in rows if isinstance(row, dict)}
+        self.in_order = len(rows) == len(self.items) and not ids & self.by_id.keys()
 
-    def checked(self, item: Record | BrokenRecord, field: str, label: Any, fail: Fail) -> Record:
-        """The record, once its label is the one that the harness has; ``fail`` otherwise."""
-        if isinstance(item, BrokenRecord):
-            fail("(record)", f"a usable record: {item.error}")
-        if isinstance(label, str) and label.strip() and normal_label(label) != normal_label(item.ground_truth):
-            place = f"line {item.line_number} of {self.path}"
-            fail(field, f"{item.ground_truth!r}, the label of {place}, got {describe(label)}")
+    def of(self, row: Row, place: int, fail: Fail) -> Record | BrokenRecord:
+        if row.keys() >= LMMS_EVAL:
+            number = row["doc_id"]
+            if type(number) is not int or not 0 <= number < len(self.items):
+                fail("doc_id", f"the number of a record, from 0, of {self.path}, got {describe(number)}")
+            return self.items[number]
+        item = self.items[place] if self.in_order else self.by_id.get(str(row["index"]))
+        if item is None:
+            fail("index", f"the id of a record of {self.path}, got {describe(row['index'])}")
         return item
+
+
+def _checked(item: Record | BrokenRecord, field: str, label: Any, fail: Fail) -> Row:
+    """What a result holds of the record, once its label is the one that the harness has."""
+    if isinstance(item, BrokenRecord):
+        fail("(record)", f"a usable one: {item.error}")
+    if isinstance(label, str) and label.strip() and normal_label(label) != normal_label(item.ground_truth):
+        fail(field, f"{item.ground_truth!r}, the label of the record in line {item.line_number}, got {describe(label)}")
+    return result_line(item)
 
 
 def _table_rows(path: Path) -> list[Row]:
@@ -171,20 +188,17 @@ def _answered(known: Row, texts: list[str]) -> Row:
     return {**known, "response": texts[0], **({"other_responses": others} if others else {})}
 
 
-def _lmms_eval_result(row: Row, records: Records, fail: Fail) -> Row:
-    doc_id = row["doc_id"]
-    if records.path is not None:
-        if type(doc_id) is not int or not 0 <= doc_id < len(records.items):
-            fail("doc_id", f"the number of a record, from 0, of {records.path}, got {describe(doc_id)}")
-        known = result_line(records.checked(records.items[doc_id], "target", row.get("target"), fail))
-    else:
-        inside = (value for value in row.values() if isinstance(value, dict) and value.keys() >= RECORD)
-        known = next(inside, None)
-        if known is None:
-            fail(
-                "doc_id", "the sample's record beside it, as scripts/lmms_eval logs it, or --data_path with the records"
-            )
-    return _answered({key: value for key, value in known.items() if key != "error"}, _responses(row, fail))
+def _logged_record(row: Row) -> Row | None:
+    """The record that ``scripts/lmms_eval`` logs among the metrics."""
+    inside = next((value for value in row.values() if isinstance(value, dict) and value.keys() >= RECORD), None)
+    return None if inside is None else {key: value for key, value in inside.items() if key != "error"}
+
+
+def _lmms_eval_result(row: Row, item: Record | BrokenRecord | None, fail: Fail) -> Row:
+    known = _logged_record(row) if item is None else _checked(item, "target", row.get("target"), fail)
+    if known is None:
+        fail("doc_id", "its record in the line, as scripts/lmms_eval logs it, or --data_path with the records")
+    return _answered(known, _responses(row, fail))
 
 
 def _task(row: Row, path: Path) -> str | None:
@@ -196,8 +210,7 @@ def _task(row: Row, path: Path) -> str | None:
     return next((name for name in TASKS if path.stem.lower().endswith(f"_{name}".lower())), None)
 
 
-def _vlmevalkit_result(row: Row, place: int | None, path: Path, records: Records, fail: Fail) -> Row:
-    """``place`` is that of the row's record, None where ``index`` is its id."""
+def _vlmevalkit_result(row: Row, item: Record | BrokenRecord | None, path: Path, fail: Fail) -> Row:
     row = {key: value for key, value in row.items() if value not in (None, "") and value == value}  # NaN is empty, too
     options = {letter: str(row[letter]) for letter in string.ascii_uppercase if letter in row}
     answer = row.get("answer")
@@ -205,11 +218,8 @@ def _vlmevalkit_result(row: Row, place: int | None, path: Path, records: Records
     prediction = row.get("prediction")
     if not isinstance(prediction, str):
         fail("prediction", f"the model's text, got {'nothing' if prediction is None else describe(prediction)}")
-    if records.path is not None:
-        item = records.by_id.get(str(row.get("index"))) if place is None else records.items[place]
-        if item is None:
-            fail("index", f"the id of a record of {records.path}, got {describe(row.get('index'))}")
-        known = result_line(records.checked(item, "answer", label, fail))
+    if item is not None:
+        known = _checked(item, "answer", label, fail)
     else:
         if not options:
             fail("A", "the labels in the columns A, B, C …, or --data_path with the records")
@@ -236,9 +246,8 @@ def harness_lines(path: Path, data_path: Path | None) -> tuple[list[bytes], Doub
     """The rows of another harness's file, each as a line of results or an error record; None for any other file.
 
     Args:
-        data_path: VECBench records that the rows are matched with: lmms-eval's by ``doc_id``, the position in the
-            file; VLMEvalKit's by ``index``, an id, or where no row has a record's id and there are as many rows as
-            records, by the row's place. Without it they must bring labels and candidates along.
+        data_path: VECBench records that the rows are matched with (``Records``). Without it they must bring labels and
+            candidates along.
 
     Raises:
         OSError: when a file cannot be read, or is no JSON lines.
@@ -247,10 +256,10 @@ def harness_lines(path: Path, data_path: Path | None) -> tuple[list[bytes], Doub
     rows = _rows(path)
     if rows is None:
         return None
-    records, doubts, lines = Records(data_path), Doubts(), []
-    ids = {str(row.get("index")) for _, row, _ in rows if isinstance(row, dict)}
-    in_order = len(rows) == len(records.items) and not ids & records.by_id.keys()
-    for order, (number, row, problem) in enumerate(rows):
+    records = None if data_path is None else Records(data_path, [row for _, row, _ in rows])
+    doubts, lines = Doubts(), []
+    for place, (number, row, problem) in enumerate(rows):
+        item, known = None, {"line": number}  # known: of an error record
 
         def fail(field: str, expected: str, number: int = number) -> NoReturn:
             raise RecordError(str(path), number, field, expected)
@@ -258,14 +267,19 @@ def harness_lines(path: Path, data_path: Path | None) -> tuple[list[bytes], Doub
         try:
             if problem is not None or not isinstance(row, dict):
                 fail("(line)", (problem or f"a JSON object, got {describe(row)}").removeprefix("expected "))
-            elif row.keys() >= LMMS_EVAL:
-                result = _lmms_eval_result(row, records, fail)
-            elif row.keys() >= VLMEVALKIT:
-                result = _vlmevalkit_result(row, order if in_order else None, path, records, fail)
-            else:
+            if not (row.keys() >= LMMS_EVAL or row.keys() >= VLMEVALKIT):
                 fail("(line)", f"the keys {' and '.join(sorted(LMMS_EVAL))}, or {' and '.join(sorted(VLMEVALKIT))}")
+            if (logged := _logged_record(row)) is not None:
+                known = logged
+            elif records is not None:
+                item = records.of(row, place, fail)
+                known = result_line(item)
+            if row.keys() >= LMMS_EVAL:
+                result = _lmms_eval_result(row, item, fail)
+            else:
+                result = _vlmevalkit_result(row, item, path, fail)
         except RecordError as error:
-            result = {"line": number, "error": str(error)}
+            result = {**known, "error": str(error)}
         if "<answer>" not in result.get("response", "<answer>").lower():
             doubts.add(NO_ANSWER_TAG, f"line {number}")
         lines += [b""] * (number - 1 - len(lines))  # a table's header, empty lines: each line keeps its number

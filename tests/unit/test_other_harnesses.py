@@ -5,6 +5,8 @@ from zipfile import ZipFile
 
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from inference.metrics.other_harnesses import NO_ANSWER_TAG, unknown_harness
 from inference.metrics.result_lines import NotResults
@@ -51,6 +53,8 @@ def test_samples_with_their_records_are_the_results_of_the_same_responses(tmp_pa
     assert read.table["sample_id"].tolist() == expected["sample_id"].tolist()
     written = [json.loads(line) for line in read.lines()]
     assert written == results  # merged.jsonl is a file of ours
+    other = write_jsonl(tmp_path / "other.jsonl", [a_record()])  # what was logged is what was asked
+    assert [json.loads(line) for line in read_file(tmp_path / "samples.jsonl", other).lines()] == results
 
 
 @pytest.mark.parametrize(
@@ -90,12 +94,13 @@ def test_samples_of_another_task_folder_are_matched_by_position(tmp_path):
     errors = [result["error"] for result in read.failed]
     source, truth = tmp_path / "samples.jsonl", results[3]["ground_truth"]
     assert errors == [
-        f"{source}, line 4, field 'target': expected {truth!r}, the label of line 4 of {data}, got 'surprise'",
+        f"{source}, line 4, field 'target': expected {truth!r}, the label of the record in line 4, got 'surprise'",
         f"{source}, line 6, field 'doc_id': expected the number of a record, from 0, of {data}, got 100",
         FAILED,
         f"{source}, line 8, field 'filtered_resps': expected the model's text, or a list of texts, got 0.5",
     ]
-    assert read.failed[2]["sample_id"] == "r6"  # and so is not counted as never inferred, too
+    named = {result.get("sample_id") for result in read.failed}
+    assert named == {"r3", None, "r6", "r7"}  # which are not counted as never inferred, too
 
 
 def test_samples_without_records_are_errors_that_say_what_helps(tmp_path):
@@ -229,6 +234,29 @@ def test_a_prediction_that_failed_or_is_empty_is_an_error(tmp_path):
     errors = [result["error"] for result in read.failed]
     assert errors[0] == "Failed to obtain answer via API."
     assert errors[1].endswith("line 3, field 'prediction': expected the model's text, got nothing")
+
+
+# --- any values ------------------------------------------------------------------------------
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["", "awe", "A", "EmoSet-8", "\ud800"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["task", "a"]), inner, max_size=2),
+    max_leaves=5,
+)
+NAMES = ("target", "resps", "failed", "answer", "A", "B", "category", "task", "thinking", "image_path")
+GOOD_RECORD = {"task": "EmoSet-8", "candidates": ["awe"], "ground_truth": "awe"}
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(NAMES), VALUES | st.just(GOOD_RECORD)), min_size=1, max_size=4), VALUES)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_each_row_of_any_values_is_a_row_or_an_error(tmp_path, rows, value):
+    data = write_jsonl(tmp_path / "data.jsonl", [{**a_record(), "id": "0"}, {"task": 7}])
+    for keys in (("doc_id", "filtered_resps"), ("index", "prediction")):
+        path = write_jsonl(tmp_path / "in.jsonl", [{keys[0]: n, keys[1]: value, **row} for n, row in enumerate(rows)])
+        for records in (None, data):
+            read = read_file(path, records)
+            assert len(read.table) + len(read.failed) == len(rows)
+            assert all(isinstance(result["error"], str) for result in read.failed)
 
 
 # --- neither ---------------------------------------------------------------------------------
