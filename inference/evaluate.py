@@ -1,7 +1,9 @@
 """Evaluate a run: result shards in, tables, plots and metrics.json out. Needs no torch, no vLLM.
 
     python -m inference.evaluate --output_path infer_results/my_run [--data_path input_data/test_8k.jsonl]
-    python -m inference.evaluate --input_file results.jsonl --output_dir somewhere
+    python -m inference.evaluate --input_file results.jsonl --output_dir somewhere [--data_path …]
+
+The file may be of another harness: samples that lmms-eval logged, predictions of VLMEvalKit.
 
 Writes into the run's folder: ``merged.jsonl`` (every response), ``error.jsonl`` (every sample
 without one, and why), ``merged_conf.jsonl`` (with prediction, confidence, correctness),
@@ -159,7 +161,10 @@ def main() -> None:
     )
     parser.add_argument("--output_dir", type=Path, help="where to write (default: --output_path)")
     parser.add_argument(
-        "--data_path", type=Path, help="the data file: samples that were never inferred then count as failed"
+        "--data_path",
+        type=Path,
+        help="the data file: samples that were never inferred then count as failed; the rows of another harness are "
+        "matched with its records",
     )
     parser.add_argument("--limit", type=int, help="as given to inference: only so many records of --data_path count")
     parser.add_argument("--n_resamples", type=int, default=N_RESAMPLES, help="of the bootstrap intervals; 0: none")
