@@ -57,7 +57,9 @@ def test_both_engines_give_the_same_greedy_text_and_count_the_same_tokens(checkp
     texts = [[result["response"].rstrip("\ufffd") for result in side] for side in (ours, theirs)]
     assert len(ours) == 3 and texts[0] == texts[1]
     means = [[result["mean_log_probability"] for result in side] for side in (ours, theirs)]
-    assert len(set(means[0])) > 1 and means[0] == pytest.approx(means[1], abs=1e-3)
+    # Gemma 3's image tokens see each other both ways; vLLM's attention on CPU has one way only.
+    near = 1e-2 if family == "gemma3" else 1e-3
+    assert len(set(means[0])) > 1 and means[0] == pytest.approx(means[1], abs=near)
     counted = [[(result["image_tokens"], result["prompt_tokens"]) for result in side] for side in (ours, theirs)]
     assert counted[0] == counted[1] and all(tokens > 0 for tokens, _ in counted[0])
     if image_unit(str(checkpoints(family))) > 1:
