@@ -69,6 +69,12 @@ class EngineSettings:
     )  # fmt: skip
     min_pixels: int = setting(PixelBudget.min_pixels, "of an image; default: 256 image tokens", decisive=True)
     max_pixels: int = setting(PixelBudget.max_pixels, "of an image; default: 576 image tokens", decisive=True)
+    thinking: str = setting(
+        "",
+        "of a chat template that can switch it; empty: as the template has it",
+        decisive=True,
+        choices=("", "on", "off"),
+    )
     replace_images: str = setting(
         "", "what the model sees in place of each image; empty: the image", decisive=True, choices=("", *SHOWN)
     )
@@ -237,6 +243,11 @@ def load_processor(settings: EngineSettings):
             f"{settings.checkpoint}: its processor ({type(processor).__name__}) writes no image token into a prompt: "
             "expected a model that takes images and text"
         )
+    template = getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None)
+    if settings.thinking and "enable_thinking" not in str(template):
+        raise ValueError(
+            f"{settings.checkpoint}: thinking={settings.thinking}, but its chat template has no such switch"
+        )
     return processor
 
 
@@ -249,14 +260,22 @@ def image_marks(processor) -> dict[str, int]:
     return {token: prompt.count(token) for token in sorted(tokens)}
 
 
-def render_prompt(processor, request: Request) -> str:
+def template_options(settings: EngineSettings) -> dict[str, Any]:
+    """Variables of the chat template: ``enable_thinking``, as Qwen3, GLM-4.5V and others call it."""
+    return {"enable_thinking": settings.thinking == "on"} if settings.thinking else {}
+
+
+def render_prompt(processor, request: Request, options: dict[str, Any]) -> str:
     """The request's turns through the checkpoint's chat template, ready for the assistant's answer.
+
+    Args:
+        options: ``template_options``.
 
     Raises:
         ValueError: when a record's text spells out an image or video token. The engine would
             be promised more images than it gets, and vLLM ends with all its requests then.
     """
-    prompt = processor.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True)
+    prompt = processor.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True, **options)
     marks = image_marks(processor)
     if any(prompt.count(token) != expected for token, expected in marks.items()):
         promised, expected = sum(map(prompt.count, marks)), sum(marks.values())
@@ -264,12 +283,12 @@ def render_prompt(processor, request: Request) -> str:
     return prompt
 
 
-def scored_prompts(processor, request: Request, response: str) -> dict[str, str]:
+def scored_prompts(processor, request: Request, response: str, options: dict[str, Any]) -> dict[str, str]:
     """candidate → the prompt with the response up to its answer and the candidate there; empty for what has no place.
 
     That is a response without an answer, and one that spells out an image or video token (``render_prompt``).
     """
-    prompt = render_prompt(processor, request)
+    prompt = render_prompt(processor, request, options)
     texts = candidate_texts(response, request.candidates)
     tokens = (processor.image_token, processor.video_token)
     if any(token in text for text in texts.values() for token in tokens):

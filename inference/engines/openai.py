@@ -37,7 +37,15 @@ from PIL import Image
 from inference.common.json_lines import decode_line, describe, one_line
 from inference.common.redaction import redact
 from inference.data.response import tag_text
-from inference.engines.base import IDLE_SECONDS, EngineSettings, Output, Request, sample_seed, take_ready
+from inference.engines.base import (
+    IDLE_SECONDS,
+    EngineSettings,
+    Output,
+    Request,
+    sample_seed,
+    take_ready,
+    template_options,
+)
 from inference.engines.token_probabilities import response_log_probabilities, texts_of_bytes
 
 log = logging.getLogger("inference")
@@ -171,6 +179,8 @@ class OpenAIEngine:
         self.settings = settings
         self.concurrency = settings.max_num_seqs or CONCURRENCY
         self.more = {"logprobs": True} if settings.logprobs else {}
+        # How a vLLM or SGLang server takes variables of the chat template.
+        self.extra = {"chat_template_kwargs": template_options(settings)} if settings.thinking else None
         self.use_proxies = True
         try:
             self._http_client()
@@ -269,6 +279,7 @@ class OpenAIEngine:
                 temperature=self.settings.temperature,
                 max_tokens=self.settings.max_new_tokens,
                 seed=sample_seed(self.settings.seed, sample_id, index),
+                extra_body=self.extra,
                 **more,
             )
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:

@@ -39,6 +39,7 @@ from inference.engines.base import (
     sample_seed,
     scored_prompts,
     take_ready,
+    template_options,
 )
 from inference.engines.devices import use_indices
 from inference.engines.root_cause import VLLM_OUT_OF_MEMORY, OwnLog, engine_cause, with_advice
@@ -121,6 +122,7 @@ class VllmEngine:
         self.adapter = LoRARequest(Path(settings.adapter).name, 1, settings.adapter) if settings.adapter else None
         self.processor = load_processor(settings)
         self.image_token_id = self.processor.image_token_id
+        self.options_of_template = template_options(settings)
         self.answering: dict[str, Request] = {}  # by sample id, while candidates are to be scored afterwards
         self.scoring: dict[str, tuple[str, Scoring]] = {}  # by request id: the candidate that it is about
         try:
@@ -195,7 +197,10 @@ class VllmEngine:
         Raises:
             ValueError: when the prompt is not one for one image.
         """
-        prompt = {"prompt": render_prompt(self.processor, request), "multi_modal_data": {"image": request.image}}
+        prompt = {
+            "prompt": render_prompt(self.processor, request, self.options_of_template),
+            "multi_modal_data": {"image": request.image},
+        }
         return prompt, self.sampling(request.sample_id)
 
     def run(self, requests: Iterable[Request | None]) -> Iterator[Output]:
@@ -256,7 +261,7 @@ class VllmEngine:
 
     def _score(self, request: Request, output: Output) -> bool:
         """Ask for the score of each candidate in the response; True when there is nothing to wait for."""
-        prompts = scored_prompts(self.processor, request, output.response)
+        prompts = scored_prompts(self.processor, request, output.response, self.options_of_template)
         scoring = Scoring(output, dict.fromkeys(prompts), 0)
         for number, (candidate, prompt) in enumerate(prompts.items()):
             name = f"{output.sample_id} candidate {number} {uuid.uuid4().hex}"  # like no sample's

@@ -70,7 +70,11 @@ def decisive_settings(settings: EngineSettings) -> dict[str, Any]:
     engine = settings.actor_engine if settings.engine == "ray" else settings.engine
     decisive = (field.name for field in fields(settings) if field.metadata["decisive"])
     values = {"engine": engine, **{name: getattr(settings, name) for name in decisive}}
-    for name in ("replace_images", "candidate_probabilities"):  # not named where they are off: older runs can go on
+    for name in (
+        "replace_images",
+        "candidate_probabilities",
+        "thinking",
+    ):  # not named where they are off: older runs can go on
         if not values[name]:
             del values[name]
     return values

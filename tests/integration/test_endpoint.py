@@ -107,6 +107,17 @@ class NoLogprobs(Proxy):
         self.reply(told, status)
 
 
+class Switches(Proxy):
+    """Notes the chat template's variables that it was asked with."""
+
+    seen = []
+
+    def do_POST(self):
+        body = self.read_body()
+        self.seen.append(json.loads(body).get("chat_template_kwargs"))
+        self.reply(*self.pass_on(body))
+
+
 def ask(data, output, port, *more, key=KEY, check=True):
     return run(
         "-m", "inference.inference_vllm", "--engine", "openai", "--base_url", f"http://127.0.0.1:{port}/v1",
@@ -193,6 +204,16 @@ def test_an_endpoint_without_log_probabilities_costs_nothing_but_the_figures(
     assert not any(set(LOG_PROBABILITIES) & set(result) for result in served.values())
     # Remembered: only what was already under way asks again.
     assert (NoLogprobs.refused == 0) if quiet else (1 <= NoLogprobs.refused <= 6)
+
+
+def test_thinking_is_switched_by_a_variable_of_the_server_s_chat_template(server, toy_data, tmp_path):
+    Switches.target = server
+    with ThreadingHTTPServer(("127.0.0.1", 0), Switches) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        for name, more in (("off", ["--thinking", "off"]), ("as it is", [])):
+            ask(toy_data, tmp_path / name, proxy.server_port, "--limit", "1", *more)
+        proxy.shutdown()
+    assert Switches.seen == [{"enable_thinking": False}, None]
 
 
 def test_faults_are_retried_with_bounded_concurrency_and_nothing_is_lost(server, offline, toy_data, tmp_path):

@@ -6,7 +6,14 @@ import pytest
 from PIL import Image
 
 from inference.data.images import PixelBudget
-from inference.engines.base import EngineSettings, image_unit
+from inference.engines.base import (
+    EngineSettings,
+    Request,
+    image_unit,
+    load_processor,
+    render_prompt,
+    template_options,
+)
 from inference.runs.shards import read_results, shard_path
 from tests.helpers.commands import TOY_CHECKPOINT, run, write_jsonl
 from tests.helpers.families import FAMILIES, build
@@ -78,6 +85,25 @@ def test_the_unit_of_the_budget_is_the_checkpoint_s(checkpoints):
     assert PixelBudget(4096, 65536, 1).fit(30, 20) == (30, 20)  # the processor makes of it what it likes
     width, height = PixelBudget(4096, 65536, 1).fit(3000, 2000)
     assert width * height <= 65536 and width / height == pytest.approx(1.5, rel=0.01)
+
+
+def test_thinking_is_switched_by_the_chat_template_and_refused_where_it_has_no_switch(checkpoints):
+    folder = checkpoints("qwen3_vl")
+    template = folder / "chat_template.jinja"
+    text = template.read_text()
+    request = Request("1", [{"role": "user", "content": [{"type": "image"}]}], Image.new("RGB", (64, 64)))
+    try:
+        template.write_text(text + "{%- if not enable_thinking | default(true) -%}<think></think>{%- endif -%}")
+        ends = {}
+        for thinking in ("", "on", "off"):
+            settings = EngineSettings(str(folder), thinking=thinking)
+            prompt = render_prompt(load_processor(settings), request, template_options(settings))
+            ends[thinking] = prompt.endswith("<think></think>")
+        assert ends == {"": False, "on": False, "off": True}
+    finally:
+        template.write_text(text)
+    with pytest.raises(ValueError, match="thinking=off, but its chat template has no such switch"):
+        load_processor(EngineSettings(str(folder), thinking="off"))
 
 
 def test_a_model_without_images_is_one_line(checkpoints, tmp_path, data):
