@@ -110,7 +110,7 @@ class NoLogprobs(Proxy):
 class Switches(Proxy):
     """Notes the chat template's variables that it was asked with."""
 
-    seen = []
+    seen: ClassVar[list] = []
 
     def do_POST(self):
         body = self.read_body()
