@@ -36,6 +36,8 @@ PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")
 TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 VERL_SHARDS = "model_world_size_*_rank_*.pt"
+# In the names of a quantised layer's tensors, as AWQ, GPTQ, FP8, compressed-tensors and bitsandbytes save them.
+QUANTISED = ("scale", "qweight", "packed", "quant_state", "absmax", "SCB")
 LFS_POINTER = b"version https://git-lfs"
 
 
@@ -194,6 +196,30 @@ def check_weights(folder: Path) -> None:
         raise CheckpointRefused(f"{folder}: no weights: expected {SAFETENSORS}, or its shards and index")
     if whole and not any((folder / name).is_file() for name in (SAFETENSORS, f"{SAFETENSORS}.index.json")):
         raise CheckpointRefused(f"{folder / SAFETENSORS}.index.json: no such file beside {whole[0].name}: {AGAIN}")
+    check_quantised(folder, {name for path in whole for name in tensor_shapes(path)})
+
+
+def quantisation(folder: Path) -> str:
+    """The method by which the folder's weights are quantised, as config.json names it; empty for none."""
+    path = folder / "config.json"
+    said = read_json(path).get("quantization_config") if path.is_file() else None
+    return str(said.get("quant_method")) if isinstance(said, dict) else ""
+
+
+def check_quantised(folder: Path, tensors: set[str]) -> None:
+    """Nothing for weights that are as config.json has them: of quantised ones, scales are among the tensors.
+
+    Without them vLLM would compute with whatever is in its memory, and transformers as if nothing were said.
+
+    Raises:
+        CheckpointRefused: naming the field.
+    """
+    method = quantisation(folder)
+    if method and tensors and not any(mark in name for name in tensors for mark in QUANTISED):
+        raise CheckpointRefused(
+            f"{folder / 'config.json'}, field 'quantization_config': says {method}, but none of its {len(tensors)} "
+            "tensors holds scales or packed weights: do config.json and weights belong together?"
+        )
 
 
 def check_processor(folder: Path) -> None:

@@ -84,13 +84,16 @@ class TransformersEngine:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = torch.float32 if self.device == "cpu" and settings.dtype == "auto" else settings.dtype
         disable_progress_bar()  # transformers 5 draws one for every load, among what the caller prints
-        self.model, loading = AutoModelForImageTextToText.from_pretrained(
-            settings.checkpoint,
-            dtype=dtype,
-            trust_remote_code=settings.trust_remote_code,
-            use_safetensors=None if settings.allow_pickle else True,  # None: whichever is there
-            output_loading_info=True,
-        )
+        try:
+            self.model, loading = AutoModelForImageTextToText.from_pretrained(
+                settings.checkpoint,
+                dtype=dtype,
+                trust_remote_code=settings.trust_remote_code,
+                use_safetensors=None if settings.allow_pickle else True,  # None: whichever is there
+                output_loading_info=True,
+            )
+        except ImportError as error:  # a quantisation that needs a package of its own
+            raise CheckpointRefused(f"{settings.checkpoint}: {' '.join(str(error).split())}") from None
         if missing := sorted(loading["missing_keys"]):  # transformers fills them with random numbers, and goes on
             raise CheckpointRefused(
                 f"{settings.checkpoint}: its weights lack {len(missing)} tensors of the model that config.json names, "

@@ -26,6 +26,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from inference.engines.adapters import room_for_rank
 from inference.engines.base import (
     IDLE_SECONDS,
@@ -41,6 +43,7 @@ from inference.engines.base import (
     take_ready,
     template_options,
 )
+from inference.engines.checkpoints import quantisation
 from inference.engines.devices import use_indices
 from inference.engines.root_cause import VLLM_OUT_OF_MEMORY, OwnLog, engine_cause, with_advice
 from inference.engines.token_probabilities import (
@@ -82,7 +85,9 @@ def prepare_cpu() -> None:
 
 def cpu_options(settings: EngineSettings, max_num_seqs: int) -> dict[str, Any]:
     """The engine's options on CPU, by what the installed version can do there."""
-    dtype = "float32" if settings.dtype == "auto" else settings.dtype
+    dtype = settings.dtype
+    if dtype == "auto" and not quantisation(Path(settings.checkpoint)):  # quantised weights are computed in 16 bits
+        dtype = "float32"
     # A seeded request whose prompt is prefilled in two parts ends the engine ("CPU Generator does not use offset").
     if installed_version() >= CURRENT:
         tokens, more = max(4096, settings.max_model_len), {"enable_chunked_prefill": False}
@@ -127,6 +132,8 @@ class VllmEngine:
         self.scoring: dict[str, tuple[str, Scoring]] = {}  # by request id: the candidate that it is about
         try:
             self.llm = LLM(**self.options(on_cpu))
+        except ValidationError as error:  # of several lines; what vLLM said is in it
+            raise ValueError("; ".join(item["msg"].removeprefix("Value error, ") for item in error.errors())) from error
         except (ValueError, OSError):
             raise  # a setting or a file; its own line says which
         except Exception as error:

@@ -313,3 +313,15 @@ def test_where_a_configuration_was_loaded_from_is_no_value_of_the_model(model):
     config["_name_or_path"] = config["text_config"]["_name_or_path"] = "/somewhere/else"
     (model / "config.json").write_text(json.dumps(config))
     check_checkpoint(model)
+
+
+@pytest.mark.parametrize("method", ["fp8", "compressed-tensors", "awq", "made-up"])
+def test_weights_that_are_not_quantised_as_config_json_has_it_are_refused(tmp_path, method):
+    """vLLM would compute with scales that nothing was read into, transformers as if nothing were said."""
+    folder = shutil.copytree(TOY_CHECKPOINT, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": method}}))
+    with pytest.raises(
+        CheckpointRefused, match=rf"config.json, field 'quantization_config': says {method}, but none of"
+    ):
+        check_checkpoint(folder)
