@@ -174,7 +174,7 @@ SETTINGS = st.fixed_dictionaries(
     {
         "rule": st.sampled_from(sorted(WEIGHTS)),
         "clip": st.sampled_from([0.0, 0.01, 0.2]),
-        "weight": st.none() | st.floats(0, 4),
+        "weight": st.none() | st.just(0.0) | st.floats(1e-3, 4),
         "correctness_weight": st.floats(0, 3),
     }
 )
