@@ -22,18 +22,29 @@ from inference.metrics.reasoning import changes, changes_text, evaluate
 from scripts.toy_world.report import toy_predictions
 from scripts.toy_world.world import NOTICE
 
+SCENE = ["task", "truth", "posterior"]  # what the same sample has in common in all runs
+
 
 def common_samples(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """The tables with the samples that are scored in all of them, in the first one's order.
 
     Raises:
-        ValueError: when there is none.
+        ValueError: when there is none, or one id names different scenes.
     """
     scored = {name: table[table["statements"].notna()].set_index("sample_id") for name, table in tables.items()}
     first, *others = scored.values()
     common = first.index[[all(name in other.index for other in others) for name in first.index]]
     if common.empty:
         raise ValueError(f"{', '.join(tables)}: expected runs of the same data, they have no scored sample in common")
+    for name, table in scored.items():
+        other = [
+            tuple(a) != tuple(b)
+            for a, b in zip(first.loc[common, SCENE].values, table.loc[common, SCENE].values, strict=True)
+        ]
+        if any(other):
+            raise ValueError(
+                f"{name}: sample {common[other.index(True)]} is another scene than in {next(iter(tables))}"
+            )
     return {name: table.loc[common].reset_index() for name, table in scored.items()}
 
 

@@ -5,6 +5,7 @@ import math
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -208,3 +209,15 @@ def test_the_toy_report_has_the_share_of_responses_with_a_false_statement(tmp_pa
     shown = toy_table(toy_predictions(folder / "merged.jsonl"))["false_responses"]
     assert shown["FI-2"] == false[(table["task"] == "FI-2").to_numpy()].mean()
     assert shown["all"] == false.mean()
+
+
+def test_runs_of_other_scenes_under_the_same_ids_are_not_compared():
+    table = pd.DataFrame(
+        {"sample_id": ["1", "2"], "task": "FI-2", "truth": ["positive", "negative"], "statements": [(), ()],
+         "posterior": [{"positive": 0.9}, {"positive": 0.2}]}
+    )  # fmt: skip
+    same = command.common_samples({"before": table, "after": table.iloc[::-1]})
+    assert list(same["after"]["sample_id"]) == ["1", "2"]
+    other = table.assign(posterior=[{"positive": 0.9}, {"positive": 0.3}])
+    with pytest.raises(ValueError, match="after: sample 2 is another scene than in before"):
+        command.common_samples({"before": table, "after": other})
