@@ -53,11 +53,11 @@ class EngineSettings:
     """
 
     checkpoint: str = setting("", "model folder or hub name (vllm, transformers)")
-    adapter: str = setting("", "folder of a LoRA adapter, loaded beside the checkpoint (vllm, transformers)")
     model_name: str = setting(
         "", "name in the results, and the model an endpoint is asked for; default: the checkpoint's", decisive=True
     )
     engine: str = setting("vllm", "what runs the model", choices=("vllm", "transformers", "openai", "ray"))
+    adapter: str = setting("", "folder of a LoRA adapter, loaded beside the checkpoint (vllm, transformers)")
     temperature: float = setting(0.7, "0 is greedy decoding", decisive=True)
     max_new_tokens: int = setting(2048, "of a response", decisive=True)
     seed: int = setting(0, "of sampling; each sample has its own, made from this one", decisive=True)
