@@ -28,7 +28,7 @@ def save_adapter(folder, targets=LANGUAGE, rank=4, **more):
     with torch.no_grad():
         for name, values in model.named_parameters():
             if "lora_B" in name:
-                values.normal_(std=0.02)
+                values.normal_(std=0.1)
     model.save_pretrained(folder)
     return folder
 

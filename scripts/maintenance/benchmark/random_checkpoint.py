@@ -152,8 +152,7 @@ def write_processor(shape_name: str, ranks: Path | None, folder: Path) -> None:
     """Tokenizer, chat template and image processor: the toy model's own files, or Qwen's numbers in them."""
     names = ["chat_template.jinja", "preprocessor_config.json", "video_preprocessor_config.json"]
     if shape_name == "toy":
-        names += ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
-        names += ["vocab.json", "merges.txt", "generation_config.json"]
+        names = [path.name for path in TOY_CHECKPOINT.glob("*.j*") if path.name != "config.json"]
     for name in names:
         shutil.copy(TOY_CHECKPOINT / name, folder / name)
     (folder / "notice.txt").write_text(f"{NOTICE}\n")
