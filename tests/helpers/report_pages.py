@@ -3,6 +3,10 @@
 import urllib.parse
 from contextlib import contextmanager
 
+# Width of an image in pixels, once it is decoded. Not wait_for_function: it evaluates a text in the page, which its
+# policy may forbid, and does so only when the condition is not met at once.
+DECODED_WIDTH = "image => image.decode().then(() => image.naturalWidth)"
+
 
 @contextmanager
 def opened(browser, path, address="", **context):

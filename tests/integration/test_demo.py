@@ -18,6 +18,7 @@ from inference.demo import HEADERS, LOOPBACK, MAX_QUEUE, build_app
 from inference.engines.base import EngineFailed
 from inference.predictor import Prediction
 from tests.helpers.commands import REPO, free_port, run, serving, wait_until
+from tests.helpers.report_pages import DECODED_WIDTH
 
 HOSTILE = "<script>window.ran = true</script>"
 
@@ -88,8 +89,9 @@ def own_labels(page, labels):
 
 
 def is_previewed(page):
-    page.wait_for_function("document.getElementById('preview').naturalWidth > 0")
-    return page.locator("#preview").is_visible()
+    preview = page.locator("#preview")
+    preview.wait_for()  # to be visible
+    return preview.evaluate(DECODED_WIDTH) > 0
 
 
 @pytest.fixture(scope="module")

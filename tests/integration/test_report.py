@@ -14,7 +14,7 @@ from inference.report import build
 from scripts.toy_world.text import reasoning_facts
 from tests.helpers import report_runs
 from tests.helpers.commands import read_jsonl, run, write_jsonl
-from tests.helpers.report_pages import count, opened, shown_ids
+from tests.helpers.report_pages import DECODED_WIDTH, count, opened, shown_ids
 from tests.helpers.toy_responses import misreading
 
 
@@ -66,7 +66,7 @@ def test_every_sample_of_a_benchmark_sized_run_is_there(browser, big_run, big_re
         assert shown_ids(page)[:3] == ["s-0", "s-1", "s-2"]
         assert page.locator("#page").inner_text() == "Page 1 of 161"
         assert page.locator(".row img").evaluate_all("all => all.every(e => e.src.startsWith('data:image/'))")
-        page.wait_for_function("[...document.querySelectorAll('.row img')].every(e => e.naturalWidth === 48)")
+        assert {image.evaluate(DECODED_WIDTH) for image in page.locator(".row img").all()} == {48}
 
 
 def test_a_filter_leaves_the_samples_that_evaluation_says(browser, big_run, big_report):
@@ -109,7 +109,7 @@ def test_the_worst_calibrated_sample_comes_first_and_those_without_a_confidence_
         shown = [gaps[name] for name in shown_ids(page)]
         assert shown == sorted(gaps.values(), reverse=True)[:50]
         page.evaluate("location.hash = 'view=samples&sort=worst&page=161'")
-        page.wait_for_function("document.getElementById('page').textContent === 'Page 161 of 161'")
+        page.locator("#page", has_text="Page 161 of 161").wait_for()
         assert not set(shown_ids(page)) & set(gaps)
 
 
@@ -357,7 +357,7 @@ def test_an_image_that_cannot_be_shown_says_why_and_all_others_are_there(browser
             row.click()
             assert reason in page.locator(".details dl.facts").inner_text(), name
         page.locator("#q").fill("embedded")
-        page.wait_for_function("document.querySelector('.row img').naturalWidth === 30")
+        assert page.locator(".row", has_text=" · embedded").locator("img").evaluate(DECODED_WIDTH) == 30
 
 
 def test_a_response_without_steps_or_confidence_says_so(browser, hostile_report):
