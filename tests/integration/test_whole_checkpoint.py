@@ -125,8 +125,8 @@ def test_a_pickle_that_was_cut_off_is_named_where_pickles_are_allowed(model):
     ("removed", "named"),
     [
         (["config.json"], "config.json"),
-        (["preprocessor_config.json"], "preprocessor_config.json"),
-        (["tokenizer.json", "vocab.json"], "tokenizer.json"),
+        (["preprocessor_config.json", "processor_config.json"], "preprocessor_config.json"),
+        (["tokenizer.json"], "tokenizer.json"),
         (["chat_template.jinja"], "chat_template.jinja"),
     ],
 )
