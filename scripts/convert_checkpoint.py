@@ -57,6 +57,8 @@ def spell_config(config: dict[str, Any]) -> None:
     text = config.get("text_config", config)
     by_5 = int(str(config.get("transformers_version", "4")).partition(".")[0]) >= 5
     spell_positions(text)
+    if "architectures" in config:  # 4's Qwen2.5-VL looks up there what its text model has, too
+        text.setdefault("architectures", config["architectures"])
     said = [level[TIE] for level in ((config, text) if by_5 else (text, config)) if TIE in level]
     if said:  # the writer's own place first
         config[TIE] = text[TIE] = said[0]

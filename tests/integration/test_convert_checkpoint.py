@@ -155,3 +155,10 @@ def test_positions_per_type_of_layer_are_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"text_config": {"rope_parameters": parameters}}))
     with pytest.raises(ValueError, match="which transformers 4 cannot spell"):
         spell_for_both(tmp_path)
+
+
+def test_a_text_model_has_the_architecture_that_generation_4_looks_for_there():
+    """vLLM 0.10 and 0.11 refuse a Qwen2.5-VL without it."""
+    config = {"architectures": ["A"], "text_config": {"rope_theta": 1e4}, "transformers_version": "5.9.0"}
+    spell_config(config)
+    assert config["text_config"]["architectures"] == ["A"] == BOTH["text_config"]["architectures"]
