@@ -21,7 +21,11 @@ def command(checkpoint, data, output, engine):
 
 @pytest.mark.parametrize(
     ("kind", "engine"),
-    [("int", "vllm"), pytest.param("float", "vllm", marks=pytest.mark.long), ("float", "transformers")],
+    [
+        ("int", "vllm"),
+        pytest.param("float", "vllm", marks=pytest.mark.long),
+        pytest.param("float", "transformers", marks=pytest.mark.long),
+    ],
     ids=["int8 by vllm", "fp8 by vllm", "fp8 by transformers"],
 )
 def test_eight_bits_answer_nearly_as_sixteen_do(toy_data, tmp_path, kind, engine):
