@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from urllib.parse import quote
 
 import httpx
 import psutil
@@ -355,8 +356,9 @@ def test_everything_comes_with_the_policy_that_keeps_the_page_to_its_server(demo
     "path",
     [
         "README.md", "static/page.html", "static/%2e%2e/page.html", "static/..%2f..%2fdemo.py", "static//etc/passwd",
-        "examples/%2e%2e/%2e%2e/test.jsonl", f"examples/{REPO}/README.md",
+        "examples/%2e%2e/%2e%2e/test.jsonl", f"examples/{quote(str(REPO))}/README.md",
     ],
+    ids=lambda path: path.replace(quote(str(REPO)), "REPOSITORY"),
 )  # fmt: skip
 def test_the_server_serves_no_other_file_of_the_machine(demo, path):
     status, _ = demo.get(path)
