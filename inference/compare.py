@@ -25,7 +25,7 @@ from pathlib import Path
 from inference.common.terminal import plain_output
 from inference.data.replacement import SHOWN
 from inference.metrics import emobserver
-from inference.metrics.corrected import apart_note
+from inference.metrics.corrected_tables import apart_note
 from inference.metrics.image_reliance import image_reliance, reliance_text, reliance_tsv
 from inference.metrics.paired_comparison import (
     COMPARED,

@@ -29,7 +29,7 @@ from inference.common.storage import explain
 from inference.common.terminal import plain_output
 from inference.data.doubts import most_frequent_error
 from inference.data.vecbench import read_records
-from inference.metrics import corrected, emobserver, published, reasoning
+from inference.metrics import corrected, corrected_tables, emobserver, published, reasoning
 from inference.metrics.bootstrap import N_RESAMPLES
 from inference.metrics.calibration import N_BINS
 from inference.metrics.merged_files import write_merged, write_merged_with_confidence
@@ -79,7 +79,7 @@ def metric_log(head: str, published_table: str, tsv: str, corrected_table: str) 
     """The text of metric.log and metric_conf.log: published protocol first, corrected below."""
     return (
         f"{head}\n\nPublished protocol\n{published_table}\nTab-separated, for a spreadsheet\n{tsv}\n"
-        f"Corrected protocol\n{corrected_table}\n{corrected.NOTES}\n"
+        f"Corrected protocol\n{corrected_table}\n{corrected_tables.NOTES}\n"
     )
 
 
@@ -111,7 +111,7 @@ def evaluate(
     as_emobserver = emobserver.evaluate(table, n_resamples)
     as_facts = reasoning.evaluate(table, n_resamples)
     if draw is not None and len(as_corrected.sources) > 1:
-        draw("draw_sources", corrected.source_points(as_corrected.sources), output_dir, note)
+        draw("draw_sources", corrected_tables.source_points(as_corrected.sources), output_dir, note)
 
     write_merged(results, output_dir)
     write_merged_with_confidence(results, output_dir)

@@ -32,7 +32,7 @@ from inference.common.terminal import plain_output
 from inference.metrics import calibration, ranking
 from inference.metrics.bootstrap import drawn_together
 from inference.metrics.calibration import Tally
-from inference.metrics.corrected import apart_note
+from inference.metrics.corrected_tables import apart_note
 from inference.metrics.prediction_table import OVERALL, correctness, group_slices
 from inference.metrics.recalibration import (
     METHODS,

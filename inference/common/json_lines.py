@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 MAX_DEPTH = 100  # levels of lists and objects; far deeper ones end json's own recursion, somewhere later
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -33,6 +33,15 @@ OTHER_FORMATS = {
     b"\xfe\xff": ("UTF-16 text", "iconv -f UTF-16 -t UTF-8 converts it"),
     b"version https://git-lfs": ("a Git LFS pointer", "git lfs pull fetches the file"),
 }
+
+
+def refuse(field: str, expected: str) -> NoReturn:
+    """What a check calls that has no file and line to name.
+
+    Raises:
+        ValueError: naming the field and what was expected there.
+    """
+    raise ValueError(f"field '{field}': expected {expected}")
 
 
 class NotJsonLines(OSError):

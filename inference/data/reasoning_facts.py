@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, NoReturn
 
-from inference.common.json_lines import describe
+from inference.common.json_lines import describe, refuse
 from inference.data.response import REASONING_STEPS, UNKNOWN, named_labels, normal_label, reasoning_steps
 
 FIELD = "reasoning_facts"
@@ -47,10 +47,6 @@ class Statement(NamedTuple):
     true: tuple[str, ...]
 
 
-def _refuse(field: str, expected: str) -> NoReturn:
-    raise ValueError(f"field '{field}': expected {expected}")
-
-
 def _names(fact: dict[str, Any], name: str, where: str, fail: Callable[[str, str], NoReturn]) -> tuple[str, ...]:
     names = fact.get(name)
     if not isinstance(names, list) or not all(isinstance(text, str) and normal_label(text) for text in names):
@@ -58,7 +54,7 @@ def _names(fact: dict[str, Any], name: str, where: str, fail: Callable[[str, str
     return tuple(names)
 
 
-def read_facts(raw: dict[str, Any], fail: Callable[[str, str], NoReturn] = _refuse) -> tuple[Fact, ...] | None:
+def read_facts(raw: dict[str, Any], fail: Callable[[str, str], NoReturn] = refuse) -> tuple[Fact, ...] | None:
     """The facts of a record or result; None without the field. ``fail(field, expected)`` must raise."""
     rows = raw.get(FIELD)
     if rows is None:

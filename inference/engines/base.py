@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -198,27 +197,34 @@ def sample_seed(seed: int, sample_id: str, index: int = 0) -> int:
     return (int.from_bytes(digest[:4], "big") >> 1) + index
 
 
-def image_processor_settings(checkpoint: str) -> dict[str, Any]:
-    """What the checkpoint's files say of its image processor; empty without such files, as for an endpoint's model."""
+def image_processor_file(checkpoint: str) -> Path | None:
+    """The file that says how images are processed; None for an endpoint's model, or one that is not in the cache."""
     for name in PROCESSOR_FILES:  # transformers 5 saves the second alone
         path = Path(checkpoint) / name if Path(checkpoint).is_dir() else cached_hub_file(checkpoint, name)
-        if path is None or not path.is_file():
-            continue
-        with suppress(OSError, ValueError):
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if "image_processor" in content or name == PROCESSOR_FILES[0]:
-                return content.get("image_processor", content)
-    return {}
+        if path is not None and path.is_file():
+            return path
+    return None
+
+
+def image_processor_settings(path: Path) -> dict[str, Any]:
+    """What an ``image_processor_file`` says of images.
+
+    Raises:
+        OSError, ValueError: when it cannot be read, or is not JSON.
+    """
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return content.get("image_processor", content)
 
 
 @lru_cache(maxsize=8)
 def image_unit(checkpoint: str) -> int:
     """``PixelBudget.unit``: patch size × merge size of a Qwen-VL model, 1 of one that sizes images itself."""
-    settings = image_processor_settings(checkpoint)
+    path = image_processor_file(checkpoint)
+    if path is None:
+        return FACTOR
+    settings = image_processor_settings(path)
     patch, merge = settings.get("patch_size"), settings.get("merge_size")
-    if isinstance(patch, int) and isinstance(merge, int):
-        return patch * merge
-    return 1 if settings else FACTOR
+    return patch * merge if isinstance(patch, int) and isinstance(merge, int) else 1
 
 
 def pixel_options(settings: EngineSettings) -> dict[str, int]:
@@ -265,17 +271,15 @@ def template_options(settings: EngineSettings) -> dict[str, Any]:
     return {"enable_thinking": settings.thinking == "on"} if settings.thinking else {}
 
 
-def render_prompt(processor, request: Request, options: dict[str, Any]) -> str:
+def render_prompt(processor, request: Request, settings: EngineSettings) -> str:
     """The request's turns through the checkpoint's chat template, ready for the assistant's answer.
-
-    Args:
-        options: ``template_options``.
 
     Raises:
         ValueError: when a record's text spells out an image or video token. The engine would
             be promised more images than it gets, and vLLM ends with all its requests then.
     """
-    prompt = processor.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True, **options)
+    options = {"tokenize": False, "add_generation_prompt": True, **template_options(settings)}
+    prompt = processor.apply_chat_template(request.messages, **options)
     marks = image_marks(processor)
     if any(prompt.count(token) != expected for token, expected in marks.items()):
         promised, expected = sum(map(prompt.count, marks)), sum(marks.values())
@@ -283,15 +287,14 @@ def render_prompt(processor, request: Request, options: dict[str, Any]) -> str:
     return prompt
 
 
-def scored_prompts(processor, request: Request, response: str, options: dict[str, Any]) -> dict[str, str]:
+def scored_prompts(processor, request: Request, response: str, settings: EngineSettings) -> dict[str, str]:
     """candidate → the prompt with the response up to its answer and the candidate there; empty for what has no place.
 
     That is a response without an answer, and one that spells out an image or video token (``render_prompt``).
     """
-    prompt = render_prompt(processor, request, options)
+    prompt = render_prompt(processor, request, settings)
     texts = candidate_texts(response, request.candidates)
-    tokens = (processor.image_token, processor.video_token)
-    if any(token in text for text in texts.values() for token in tokens):
+    if any(token in text for text in texts.values() for token in image_marks(processor)):
         return {}
     return {candidate: prompt + text for candidate, text in texts.items()}
 
@@ -314,18 +317,16 @@ def toy_limits(checkpoint: str) -> dict[str, int]:
     if checkpoint_notice(checkpoint) is None:
         return {}
     folder, limits = Path(checkpoint), {}
-    pixels = folder / "preprocessor_config.json"
-    if not pixels.is_file() and (folder / "processor_config.json").is_file():  # transformers 5 saves no other
-        pixels = folder / "processor_config.json"
+    pixels = image_processor_file(checkpoint) or folder / PROCESSOR_FILES[0]
     for path, names in (
         (pixels, ("min_pixels", "max_pixels")),
         (folder / "generation_config.json", ("max_new_tokens",)),
     ):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if path.name == "processor_config.json":
-                size = content["image_processor"]["size"]
-                content = {"min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"]}
+            content = image_processor_settings(path)
+            if path.name == PROCESSOR_FILES[1]:  # transformers 5 calls areas edges
+                areas = (content["size"][edge] for edge in ("shortest_edge", "longest_edge"))
+                content = dict(zip(names, areas, strict=True))
             limits.update({name: int(content[name]) for name in names})
         except (OSError, ValueError, KeyError, TypeError) as error:
             problem = f"{type(error).__name__}: {error}"

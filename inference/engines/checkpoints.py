@@ -176,6 +176,7 @@ def check_weights(folder: Path) -> None:
     pickled = pickled_weights(folder)
     for path in pickled:
         check_pickle(path)
+    tensors = {path.name: tensor_shapes(path).keys() for path in sorted(folder.glob("*.safetensors"))}
     for index in (folder / f"{SAFETENSORS}.index.json", folder / "pytorch_model.bin.index.json"):
         if not index.is_file() or (index.suffixes[0] == ".bin" and not pickled):
             continue
@@ -186,17 +187,17 @@ def check_weights(folder: Path) -> None:
             if not (folder / shard).is_file():
                 raise CheckpointRefused(f"{folder / shard}: no such file, but {index.name} names it: {AGAIN}")
             expected = {name for name, file in shards.items() if file == shard}
-            if shard.endswith(".safetensors") and (missing := expected - tensor_shapes(folder / shard).keys()):
+            if shard.endswith(".safetensors") and (missing := expected - tensors[shard]):
                 raise CheckpointRefused(
                     f"{folder / shard}: lacks {len(missing)} tensors that {index.name} expects in it, "
                     f"{min(missing)} among them: {AGAIN}"
                 )
-    whole = [path for path in sorted(folder.glob("*.safetensors")) if tensor_shapes(path)]
+    whole = [name for name, inside in tensors.items() if inside]
     if not whole and not pickled:
         raise CheckpointRefused(f"{folder}: no weights: expected {SAFETENSORS}, or its shards and index")
     if whole and not any((folder / name).is_file() for name in (SAFETENSORS, f"{SAFETENSORS}.index.json")):
-        raise CheckpointRefused(f"{folder / SAFETENSORS}.index.json: no such file beside {whole[0].name}: {AGAIN}")
-    check_quantised(folder, {name for path in whole for name in tensor_shapes(path)})
+        raise CheckpointRefused(f"{folder / SAFETENSORS}.index.json: no such file beside {whole[0]}: {AGAIN}")
+    check_quantised(folder, set().union(*tensors.values()))
 
 
 def quantisation(folder: Path) -> str:

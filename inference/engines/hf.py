@@ -27,7 +27,6 @@ from inference.engines.base import (
     sample_seed,
     scored_prompts,
     take_ready,
-    template_options,
 )
 from inference.engines.checkpoints import CheckpointRefused
 from inference.engines.root_cause import TRANSFORMERS_OUT_OF_MEMORY, with_advice
@@ -159,7 +158,7 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def _generate(self, batch: list[Request]) -> list[Output]:
-        prompts = [render_prompt(self.processor, request, template_options(self.settings)) for request in batch]
+        prompts = [render_prompt(self.processor, request, self.settings) for request in batch]
         images = [[request.image] for request in batch]  # a list per prompt: some processors take no other
         inputs = self.processor(text=prompts, images=images, padding=True, return_tensors="pt").to(self.device)
         lengths = inputs["attention_mask"].sum(dim=1).tolist()
@@ -200,10 +199,8 @@ class TransformersEngine:
         if not self.settings.candidate_probabilities:
             return None
         scores = {}
-        for candidate, prompt in scored_prompts(
-            self.processor, request, response, template_options(self.settings)
-        ).items():
-            inputs = self.processor(text=[prompt], images=[request.image], return_tensors="pt").to(self.device)
+        for candidate, prompt in scored_prompts(self.processor, request, response, self.settings).items():
+            inputs = self.processor(text=[prompt], images=[[request.image]], return_tensors="pt").to(self.device)
             tokens = inputs["input_ids"][0, -candidate_tail(candidate) :]
             # The logits of a place are about the token after it.
             logits = self.model(**inputs, logits_to_keep=len(tokens) + 1, use_cache=False).logits[

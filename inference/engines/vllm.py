@@ -41,7 +41,6 @@ from inference.engines.base import (
     sample_seed,
     scored_prompts,
     take_ready,
-    template_options,
 )
 from inference.engines.checkpoints import quantisation
 from inference.engines.devices import use_indices
@@ -127,7 +126,6 @@ class VllmEngine:
         self.adapter = LoRARequest(Path(settings.adapter).name, 1, settings.adapter) if settings.adapter else None
         self.processor = load_processor(settings)
         self.image_token_id = self.processor.image_token_id
-        self.options_of_template = template_options(settings)
         self.answering: dict[str, Request] = {}  # by sample id, while candidates are to be scored afterwards
         self.scoring: dict[str, tuple[str, Scoring]] = {}  # by request id: the candidate that it is about
         try:
@@ -205,7 +203,7 @@ class VllmEngine:
             ValueError: when the prompt is not one for one image.
         """
         prompt = {
-            "prompt": render_prompt(self.processor, request, self.options_of_template),
+            "prompt": render_prompt(self.processor, request, self.settings),
             "multi_modal_data": {"image": request.image},
         }
         return prompt, self.sampling(request.sample_id)
@@ -268,7 +266,7 @@ class VllmEngine:
 
     def _score(self, request: Request, output: Output) -> bool:
         """Ask for the score of each candidate in the response; True when there is nothing to wait for."""
-        prompts = scored_prompts(self.processor, request, output.response, self.options_of_template)
+        prompts = scored_prompts(self.processor, request, output.response, self.settings)
         scoring = Scoring(output, dict.fromkeys(prompts), 0)
         for number, (candidate, prompt) in enumerate(prompts.items()):
             name = f"{output.sample_id} candidate {number} {uuid.uuid4().hex}"  # like no sample's

@@ -245,6 +245,12 @@ def interval(estimate: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np
     return np.where(defined, low, np.nan), np.where(defined, high, np.nan)
 
 
+def interval_around(point: float, resampled: np.ndarray) -> tuple[float, float]:
+    """(low, high) of ``interval`` of one metric's resamples, always with the estimate; NaN where it is not defined."""
+    low, high = (float(bound) for bound in interval(resampled))
+    return min(low, point), max(high, point)
+
+
 def two_sided_p(differences: np.ndarray) -> np.ndarray:
     """p-value of "no difference" from resampled differences, axis 0.
 

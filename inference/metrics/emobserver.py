@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from inference.data.vecbench import GROUPS, TASKS, group_of
-from inference.metrics.bootstrap import LEVEL, Cells, interval, resampled
+from inference.metrics.bootstrap import LEVEL, Cells, interval_around, resampled
 from inference.metrics.classification import share
 from inference.metrics.corrected import slices
 from inference.metrics.rows import Row, aligned_table, metric_text
@@ -73,8 +73,7 @@ def rows_of(table: pd.DataFrame, n_resamples: int = 0, seed: int = 0) -> list[Ro
         if name in point:
             row.metrics["accuracy"] = value = point[name]
         if name in drawn:
-            low, high = (float(bound) for bound in interval(drawn[name]))
-            row.intervals["accuracy"] = min(low, value), max(high, value)
+            row.intervals["accuracy"] = interval_around(value, drawn[name])
         rows.append(row)
     return rows
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from inference.metrics.bootstrap import LEVEL, Cells, interval, resampled
+from inference.metrics.bootstrap import LEVEL, Cells, interval_around, resampled
 from inference.metrics.classification import share
 from inference.metrics.corrected import slices
 from inference.metrics.rows import METRICS, NOT_AVAILABLE, aligned_table
@@ -95,9 +95,8 @@ def image_reliance(tables: Mapping[str, pd.DataFrame], n_resamples: int = 2000, 
         if np.isfinite(value):
             # A difference of equal runs is none; an accuracy of 0 out of 30 is not 0 for sure.
             values = (drawn if metric.startswith(GAP) else drawn_with_opposites)[row, name, metric]
-            low, high = (float(bound) for bound in interval(values))
             kind, n = sizes[row]
-            bounds = min(low, value), max(high, value)
+            bounds = interval_around(value, values)
             found.append(Reliance(row, kind, name, metric, value, *bounds, n[metric.removeprefix(GAP)]))
     return found
 

@@ -15,11 +15,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from inference.common.json_lines import refuse
 from inference.data.doubts import label_doubt
 from inference.data.reasoning_facts import Statement, read_facts, statements
 from inference.data.replacement import SHOWN
@@ -67,15 +68,11 @@ def _probability(log_probability: Any) -> float:
         return 0.0
 
 
-def _refuse(field: str, expected: str) -> NoReturn:
-    raise ValueError(f"field '{field}': expected {expected}")
-
-
 def _candidate_distribution(result: dict[str, Any]) -> dict[str, float] | None:
     """label → probability as the answer, where the engine gave a probability for each candidate."""
     stated = result.get("candidate_probabilities")
     try:
-        return None if stated is None else vote_shares({DISTRIBUTION: stated}, result["candidates"], _refuse)
+        return None if stated is None else vote_shares({DISTRIBUTION: stated}, result["candidates"], refuse)
     except ValueError:  # of another tool, perhaps: as missing as any other confidence that is none
         return None
 
@@ -161,7 +158,7 @@ def prediction_table(results: Iterable[dict[str, Any]]) -> pd.DataFrame:
             result.get("finish_reason") == "length", *reading,
             _probability(result.get("answer_log_probability")), _probability(result.get("mean_log_probability")),
             (distribution or {}).get(reading.label, math.nan), distribution,
-            *_votes(result, reading), vote_shares(result, candidates, _refuse), _replaced(result),
+            *_votes(result, reading), vote_shares(result, candidates, refuse), _replaced(result),
             reading.emobserver_label == truth, _statements(result, reading.label),
         ))  # fmt: skip
     columns = zip(*rows, strict=True) if rows else ((),) * len(COLUMNS)

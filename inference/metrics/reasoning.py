@@ -19,7 +19,7 @@ import pandas as pd
 
 from inference.data.reasoning_facts import VERDICTS
 from inference.data.response import REASONING_STEPS
-from inference.metrics.bootstrap import LEVEL, Cells, interval, resampled
+from inference.metrics.bootstrap import LEVEL, Cells, interval_around, resampled
 from inference.metrics.classification import share
 from inference.metrics.prediction_table import OVERALL, correctness, group_slices, task_slices
 from inference.metrics.rows import Row, aligned_table, percent
@@ -95,8 +95,7 @@ def dependence(part: pd.DataFrame, false: np.ndarray, n_resamples: int = 0, seed
         row.metrics[name] = value
         column = OUTCOMES[name.partition("_if_")[0].removesuffix(DIFFERENCE)]
         if name in drawn and _fewest(false, part[column]) >= MIN_RESPONSES:
-            low, high = (float(bound) for bound in interval(drawn[name]))
-            row.intervals[name] = min(low, value), max(high, value)
+            row.intervals[name] = interval_around(value, drawn[name])
     return row
 
 
@@ -162,8 +161,7 @@ def changes(tables: Mapping[str, pd.DataFrame], n_resamples: int, seed: int = 0)
             column = OUTCOMES[metric.removesuffix(DIFFERENCE)]
             sides = [_fewest(has_false_statement(parts[run]) == 1, parts[run][column]) for run in runs]
             if min(sides) >= MIN_RESPONSES:
-                low, high = (float(bound) for bound in interval(drawn[runs, metric]))
-                row.intervals[metric] = min(low, value), max(high, value)
+                row.intervals[metric] = interval_around(value, drawn[runs, metric])
     return list(rows.values())
 
 

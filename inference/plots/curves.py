@@ -22,7 +22,8 @@ import pandas as pd
 from inference.common.storage import explain
 from inference.common.terminal import plain_output
 from inference.metrics.bootstrap import N_RESAMPLES
-from inference.metrics.corrected import calibration_curves, rows_by_source, source_points
+from inference.metrics.corrected import calibration_curves, rows_by_source
+from inference.metrics.corrected_tables import source_points
 from inference.metrics.prediction_table import available_sources
 from inference.metrics.published import threshold_analysis
 from inference.metrics.results import read_run
@@ -146,7 +147,7 @@ def draw_all(
 def draw_sources(
     points: Sequence[tuple], output_dir: Path, note: str = "", formats: Sequence[str] = ("png",)
 ) -> list[Path]:
-    """``confidence_sources``: the confidences of one run side by side (``corrected.source_points``)."""
+    """``confidence_sources``: the confidences of one run side by side (``corrected_tables.source_points``)."""
     better = {metric: "higher" if metric.startswith("ROC") else "lower" for _, metric, *_ in points}
     path = output_dir / "confidence_sources"
     return confidence_sources(points, path, "all samples (%)", formats, note, better)

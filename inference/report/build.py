@@ -42,7 +42,6 @@ from inference.report.run import (
 )
 from inference.report.several_runs import make_runs_report, read_runs
 from inference.report.tables import plots_in, tables_html
-from inference.report.thumbnails import make_thumbnails
 from inference.runs.folder import RunChanged, read_run
 from inference.runs.shards import atomic_write
 
@@ -74,11 +73,7 @@ def make_report(
     results.table = results.table.head(max_samples)
     samples = answered_samples(results) + failed_samples(failures[:max_samples])
     samples = sorted(samples, key=lambda sample: sample["position"])[:max_samples]
-    found = None
-    if thumbnail_size is not None:
-        references = [sample["image"] for sample in samples if sample["image"] is not None]
-        found = make_thumbnails(source, references, thumbnail_size, folder / "thumbnails.json", processes)
-    small = attach_images(samples, found)
+    small = attach_images(samples, source, thumbnail_size, folder / "thumbnails.json", processes)
     has_facts = any("statements" in sample for sample in samples)
     choices = [*(RESULTS_WITH_FACTS if has_facts else RESULTS), FAILED]
     data = browser_data(samples, n_total, "the run has")

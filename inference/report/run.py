@@ -10,13 +10,14 @@ from typing import Any
 
 from inference.common.json_lines import decode_line, read_lines
 from inference.common.redaction import redact
-from inference.data.images import ImageError
+from inference.data.images import ImageSource
 from inference.data.replacement import SHOWN
 from inference.data.response import REASONING_STEPS, reasoning_steps
 from inference.data.vecbench import GROUPS, TASKS, canonical_task, content_id, group_of, image_of
 from inference.metrics.prediction_table import SOURCES, VERBALIZED
 from inference.metrics.results import Results
 from inference.report.html import THUMBNAIL_BLOCK
+from inference.report.thumbnails import make_thumbnails
 
 MAX_SHOWN = 200  # characters of an image's path
 
@@ -122,8 +123,22 @@ def _shown(reference: Any) -> str:
     return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
 
 
-def attach_images(samples: list[dict[str, Any]], found: dict[str, str | ImageError] | None) -> list[str]:
-    """Give each sample the index of its small copy, or why it has none; returns the copies."""
+def attach_images(
+    samples: list[dict[str, Any]], source: ImageSource, size: int | None, kept: Path, processes: int
+) -> list[str]:
+    """Give each sample the index of its image's small copy, or why it has none; returns the copies, as data URLs.
+
+    Args:
+        size: pixels per side; None leaves images out.
+        kept, processes: as ``make_thumbnails``.
+
+    Raises:
+        OSError: when ``kept`` cannot be written.
+    """
+    found = None
+    if size is not None:
+        references = [sample["image"] for sample in samples if sample["image"] is not None]
+        found = make_thumbnails(source, references, size, kept, processes)
     index: dict[str, int] = {}
     for sample in samples:
         reference = sample["image"]

@@ -3,7 +3,7 @@
 ``python -m inference.report --runs A B C`` (``inference.report.build``) makes it: the tables of the single reports with
 a line per run, paired differences of every two runs, reliability diagrams in one plot, and a browser in which the
 answers to one image are beside each other. Ten runs of VECBench have 80,000 responses: they are kept in packed blocks
-(zlib, base64), of which the page unpacks one when a sample of it is opened, and all at the first search.
+(zlib, base64). Opening a sample unpacks its block; the first search unpacks all.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from inference.data.images import ImageSource
 from inference.metrics.bootstrap import ALPHA, LEVEL
-from inference.metrics.corrected import apart_note
+from inference.metrics.corrected_tables import apart_note
 from inference.metrics.paired_comparison import (
     COMPARED,
     PAIRWISE,
@@ -45,7 +45,6 @@ from inference.report.run import (
     read_metrics,
 )
 from inference.report.tables import TEMPLATES, TITLES, Table, number_text, plot_of, tables_of
-from inference.report.thumbnails import make_thumbnails
 from inference.runs.shards import atomic_write
 
 N_RESAMPLES = 2000  # at least; more where the correction for many pairs needs them
@@ -303,11 +302,7 @@ def make_runs_report(
     n_resamples = max(N_RESAMPLES, needed_resamples(n_pairs))
     found = pairwise_differences({name: of.table for name, of in aligned.items()}, n_resamples)
     samples, rest, n_total = common_samples(runs, max_samples)
-    images = None
-    if thumbnail_size is not None:
-        references = [sample["image"] for sample in samples if sample["image"] is not None]
-        images = make_thumbnails(source, references, thumbnail_size, runs[0].folder / "thumbnails.json", processes)
-    small = attach_images(samples, images)
+    small = attach_images(samples, source, thumbnail_size, runs[0].folder / "thumbnails.json", processes)
     names = [run.name for run in runs]
     only = [(f"only:{name}", f"only {name} right") for name in names]
     but = [(f"not:{name}", f"all but {name} right") for name in names]

@@ -64,20 +64,17 @@ def check_share(parser: argparse.ArgumentParser, index: int, n_shards: int) -> N
         parser.error(f"expected 0 <= --index < --n_shards, got {index} and {n_shards}")
 
 
+# Settings that older runs do not have; not named where they are off, so that those can go on.
+LATER = ("replace_images", "candidate_probabilities", "thinking")
+
+
 def decisive_settings(settings: EngineSettings) -> dict[str, Any]:
     """name → value of what decides about responses: with another value, old and new ones make no common table."""
     # The same engine behind Ray gives the same responses.
     engine = settings.actor_engine if settings.engine == "ray" else settings.engine
     decisive = (field.name for field in fields(settings) if field.metadata["decisive"])
     values = {"engine": engine, **{name: getattr(settings, name) for name in decisive}}
-    for name in (
-        "replace_images",
-        "candidate_probabilities",
-        "thinking",
-    ):  # not named where they are off: older runs can go on
-        if not values[name]:
-            del values[name]
-    return values
+    return {name: value for name, value in values.items() if value or name not in LATER}
 
 
 def describe_run(settings: EngineSettings, data_path: str, output_path: str) -> Description:

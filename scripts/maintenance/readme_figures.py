@@ -18,7 +18,8 @@ from inference.common.json_lines import read_lines
 from inference.common.terminal import plain_output
 from inference.data.response import read_response, reasoning_steps
 from inference.data.vecbench import GROUPS, TASKS
-from inference.metrics.corrected import rows_by_source, source_points
+from inference.metrics.corrected import rows_by_source
+from inference.metrics.corrected_tables import source_points
 from inference.metrics.results import read_run
 from inference.plots.confidence import reliability_diagram
 from inference.plots.curves import draw_sources

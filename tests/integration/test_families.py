@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from PIL import Image
 
 from inference.data.images import PixelBudget
@@ -12,8 +13,8 @@ from inference.engines.base import (
     image_unit,
     load_processor,
     render_prompt,
-    template_options,
 )
+from inference.engines.load import load_engine
 from inference.runs.shards import read_results, shard_path
 from tests.helpers.commands import TOY_CHECKPOINT, run, write_jsonl
 from tests.helpers.families import FAMILIES, build
@@ -87,6 +88,17 @@ def test_the_unit_of_the_budget_is_the_checkpoint_s(checkpoints):
     assert width * height <= 65536 and width / height == pytest.approx(1.5, rel=0.01)
 
 
+@pytest.mark.parametrize("family", ["idefics3", "gemma3"])
+def test_candidates_are_scored_by_a_model_without_videos(checkpoints, family):
+    settings = EngineSettings(str(checkpoints(family)), engine="transformers", candidate_probabilities=True)
+    engine = load_engine(settings)
+    content = [{"type": "image"}, {"type": "text", "text": "Which emotion?"}]
+    request = Request("1", [{"role": "user", "content": content}], Image.new("RGB", (64, 64)), ["awe", "fear"])
+    with torch.inference_mode():
+        found = engine._candidate_probabilities(request, "<answer>awe</answer>")
+    assert found.keys() == {"awe", "fear"} and sum(found.values()) == pytest.approx(1, abs=1e-5)
+
+
 def test_thinking_is_switched_by_the_chat_template_and_refused_where_it_has_no_switch(checkpoints):
     folder = checkpoints("qwen3_vl")
     template = folder / "chat_template.jinja"
@@ -97,7 +109,7 @@ def test_thinking_is_switched_by_the_chat_template_and_refused_where_it_has_no_s
         ends = {}
         for thinking in ("", "on", "off"):
             settings = EngineSettings(str(folder), thinking=thinking)
-            prompt = render_prompt(load_processor(settings), request, template_options(settings))
+            prompt = render_prompt(load_processor(settings), request, settings)
             ends[thinking] = prompt.endswith("<think></think>")
         assert ends == {"": False, "on": False, "off": True}
     finally:
