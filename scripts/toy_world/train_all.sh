@@ -110,7 +110,11 @@ for name in $evaluated; do
 done
 say "All three stages"
 "$python" -m scripts.toy_world.stages --work "$work"
-"$python" -m scripts.toy_world.reasoning "$work"/results/{scaffold,cold_start,emocaliber}
+runs=()
+for name in scaffold cold_start emocaliber; do
+  if [[ -e "$work/results/$name/merged.jsonl" ]]; then runs+=("$work/results/$name"); fi
+done
+"$python" -m scripts.toy_world.reasoning "${runs[@]}"
 if [[ "$ship" == true ]]; then
   "$python" -m scripts.toy_world.export_checkpoint --model "$models/emocaliber" \
     --output_dir "$repo/scripts/toy_world/checkpoint"
