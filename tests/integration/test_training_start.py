@@ -223,6 +223,7 @@ torch.distributed.init_process_group("gloo")
 counted = torch.ones(1)
 torch.distributed.all_reduce(counted)
 print(f"rank {torch.distributed.get_rank()} of {int(counted)}\\n", end="")  # in one piece: both write to one pipe
+torch.distributed.destroy_process_group()  # a process that leaves a group open can abort at its exit
 """
 
 
