@@ -28,6 +28,7 @@ from tests.helpers.commands import (
 )
 
 N_SAMPLES = 720
+SHARE = 0.05  # of the card's memory: enough for the toy model, and several tests can be run at once
 KEPT = "What was finished is kept: start the same command again."
 
 
@@ -54,7 +55,8 @@ def many(toy_data):
 def worker(data, output, *more):
     return [
         sys.executable, "-m", "inference.inference_vllm", "--data_path", data, "--output_path", output, "--checkpoint",
-        TOY_CHECKPOINT, "--max_new_tokens", "192", "--max_num_seqs", "32", *TOY_PIXELS, *more,
+        TOY_CHECKPOINT, "--max_new_tokens", "192", "--max_num_seqs", "32", *TOY_PIXELS,
+        "--gpu_memory_utilization", str(SHARE), *more,
     ]  # fmt: skip
 
 
@@ -95,7 +97,7 @@ time.sleep(600)
 def test_memory_that_another_process_holds_is_said_with_the_setting_to_lower(many, tmp_path):
     holder = use_memory(0.6)
     try:
-        status, said = Started(worker(many, tmp_path / "run"), tmp_path).end()
+        status, said = Started(worker(many, tmp_path / "run", "--gpu_memory_utilization", "0.9"), tmp_path).end()
     finally:
         holder.kill()
         holder.wait()
