@@ -21,7 +21,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from inference.common.work_ahead import ready_first
 from inference.engines.adapters import room_for_rank
 from inference.engines.base import (
     IDLE_SECONDS,
@@ -73,9 +71,6 @@ SCORED = SamplingParams(
     temperature=0, max_tokens=1, prompt_logprobs=0, output_kind=RequestOutputKind.FINAL_ONLY, detokenize=False
 )
 QUEUE_AHEAD = 32  # requests beyond a full batch, so that a finished one is replaced at once
-# Threads that turn images into what the model takes, and how many requests they have ready. In the thread that steps
-# the engine that is 14 ms per image of the published size, a third of its time at 24 requests/s.
-RENDER_THREADS, RENDERED_AHEAD = 4, 64
 
 
 def prepare_cpu() -> None:
@@ -101,8 +96,6 @@ def cpu_options(settings: EngineSettings, max_num_seqs: int) -> dict[str, Any]:
         # responses to one prompt, or tasks that share images.
         tokens, more = max_num_seqs * settings.max_model_len, {"enable_prefix_caching": False}
     return {"dtype": dtype, "enforce_eager": True, "max_num_batched_tokens": tokens, **more}
-
-Prepared = tuple[dict[str, Any], SamplingParams]
 
 
 @dataclass
@@ -130,7 +123,6 @@ class VllmEngine:
         self.log = OwnLog()
         self.max_num_seqs = settings.max_num_seqs or (CPU_MAX_NUM_SEQS if on_cpu else GPU_MAX_NUM_SEQS)
         self.queue_ahead = QUEUE_AHEAD
-        self.render_threads = self.threads_to_render(on_cpu)
         self.adapter = LoRARequest(Path(settings.adapter).name, 1, settings.adapter) if settings.adapter else None
         self.processor = load_processor(settings)
         self.image_token_id = self.processor.image_token_id
@@ -163,22 +155,8 @@ class VllmEngine:
             "load_format": "auto" if settings.allow_pickle else "safetensors",
             "logprobs_mode": "raw_logprobs",  # before temperature, whatever this version's default is
             "disable_log_stats": True,
-            **self.render_options(),
             **self.adapter_options(),
         }
-
-    def threads_to_render(self, on_cpu: bool) -> int:
-        """How many threads prepare requests; 0: they are prepared between the engine's steps.
-
-        On CPU the model needs all cores, and vLLM's processing of images sets the process's number of threads, which
-        the model computes with. Candidates are scored with the image of their response, which vLLM's cache keeps.
-        """
-        return 0 if on_cpu or self.settings.candidate_probabilities or installed_version() < CURRENT else RENDER_THREADS
-
-    def render_options(self) -> dict[str, Any]:
-        """vLLM's cache of processed images belongs to one thread."""
-        threads = self.render_threads
-        return {"renderer_num_workers": threads, "mm_processor_cache_gb": 0} if threads else {}
 
     def adapter_options(self) -> dict[str, Any]:
         """Room for the one adapter, if there is one."""
@@ -218,7 +196,7 @@ class VllmEngine:
             detokenize=False,
         )
 
-    def prepare(self, request: Request) -> Prepared:
+    def prepare(self, request: Request) -> tuple[dict[str, Any], SamplingParams]:
         """(prompt with image, sampling) as vLLM takes them.
 
         Raises:
@@ -238,18 +216,15 @@ class VllmEngine:
         Raises:
             EngineFailed: from vLLM's own exception, when the engine itself dies; what was yielded remains valid.
         """
-        with ThreadPoolExecutor(max(1, self.render_threads), thread_name_prefix="render") as pool:
-            yield from self._run(self._prepared(requests, pool))
-
-    def _run(self, waiting: Iterator[tuple[Request, Callable[[], Prepared]] | None]) -> Iterator[Output]:
         engine = self.llm.llm_engine
+        waiting = iter(requests)
         more = True
         while more or engine.has_unfinished_requests():
             room = self.max_num_seqs + self.queue_ahead - engine.get_num_unfinished_requests()
             if more and room > 0:
                 ready, more = take_ready(waiting, -(-room // self.settings.n_responses))
-                for request, prepared in ready:
-                    refusal = self._refusal(request.sample_id, prepared)
+                for request in ready:
+                    refusal = self._refusal(request.sample_id, partial(self.prepare, request))
                     if refusal is not None:
                         yield Output(request.sample_id, error=f"vLLM refused the request: {refusal}")
                         continue
@@ -267,25 +242,7 @@ class VllmEngine:
                 if result.finished and (output := self._finish(result)) is not None:
                     yield output
 
-    def _prepared(
-        self, requests: Iterable[Request | None], pool: Executor
-    ) -> Iterator[tuple[Request, Callable[[], Prepared]] | None]:
-        """Requests, each with the call that returns what vLLM takes, or raises what it says against it."""
-        if not self.render_threads:
-            for request in requests:
-                yield request and (request, partial(self.prepare, request))
-            return
-        submitted = (request and (request, pool.submit(self.rendered, request)) for request in requests)
-        for item in ready_first(submitted, RENDERED_AHEAD):
-            yield item and (item[0], item[1].result)
-
-    def rendered(self, request: Request) -> Prepared:
-        """What ``prepare`` returns, the image already processed."""
-        prompt, sampling = self.prepare(request)
-        [processed] = self.llm.renderer.render_cmpl([prompt])
-        return processed, sampling
-
-    def _refusal(self, name: str, prepare: Callable[[], Prepared]) -> str | None:
+    def _refusal(self, name: str, prepare: Callable[[], tuple[dict[str, Any], SamplingParams]]) -> str | None:
         """Give vLLM what is prepared as the request of that name; returns what it says against it, None if it takes it.
 
         Raises:

@@ -35,7 +35,7 @@ class MeasuredEngine(VllmEngine):
         self.arguments = variant.arguments
         self.adding = 0.0  # seconds spent on adding requests, image processing included
         super().__init__(settings)
-        self.default_queue_ahead, self.default_render_threads = self.queue_ahead, self.render_threads
+        self.default_queue_ahead = self.queue_ahead
         add = self.llm.llm_engine.add_request
 
         def timed_add(*args: Any, **kwargs: Any) -> Any:
@@ -63,7 +63,6 @@ class MeasuredEngine(VllmEngine):
         """Run as this variant says from now on."""
         self.variant = variant
         self.queue_ahead = self.default_queue_ahead if variant.queue_ahead is None else variant.queue_ahead
-        self.render_threads = self.default_render_threads if variant.render_ahead else 0
         self.adding = 0.0
 
 

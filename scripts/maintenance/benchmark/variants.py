@@ -8,7 +8,6 @@ A variant is "default" or settings joined by "+". By its name, a setting is
     queue_ahead, images_ahead     requests and decoded images that wait for the engine
     image_workers                 threads that decode
     seeds, log_probabilities      false: without the samples' seeds, or the tokens' log-probabilities
-    render_ahead                  false: images are processed between the engine's steps, not in threads
     questions                     per image, neighbours in the data
     engines                       on one card, each with its part of the memory and the records
     a field of EngineSettings     as in the options of inference.inference_vllm
@@ -43,7 +42,6 @@ class Variant:
     questions: int = 1
     seeds: bool = True
     log_probabilities: bool = True
-    render_ahead: bool = True
     queue_ahead: int | None = None
     image_workers: int = 4
     images_ahead: int = 64
@@ -74,7 +72,7 @@ def parse_variant(text: str) -> Variant:
             raise ValueError(f"variant {text!r}: expected NAME=VALUE, got {part!r}")
         decoded = _decoded(value)
         if name in RUN_SETTINGS:
-            expected = bool if name in ("seeds", "log_probabilities", "render_ahead") else int
+            expected = bool if name in ("seeds", "log_probabilities") else int
             if type(decoded) is not expected or (expected is int and decoded < (name != "queue_ahead")):
                 wanted = "true or false" if expected is bool else "a whole number"
                 raise ValueError(f"variant {text!r}: expected {wanted} for {name}, got {value!r}")
