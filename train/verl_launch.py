@@ -7,10 +7,12 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from inference.common.paths import REPOSITORY
+from inference.engines.checkpoint_config import read_json
 from inference.runs.wandb_run import why_not
 from train.attention import attention
 from train.cus_reward import deliberate_error_threshold
@@ -43,6 +45,7 @@ class Verl:
     )
     NAMES = re.compile(r"trainer\.(project|experiment)_name")
     ATTENTION = "actor_rollout_ref.model.override_config.attn_implementation"
+    MODEL_TYPE = "actor_rollout_ref.model.override_config.model_type"
     # vLLM's cache of image inputs is switched off by its size from 0.11 on; 0.24 knows no other way.
     CACHE_OFF, CACHE_SIZE = "disable_mm_preprocessor_cache=True", "mm_processor_cache_gb=0"
     # These do not decide what is learned: places, logging, how a batch is spread over devices and memory.
@@ -127,6 +130,21 @@ class Verl:
             key, equals, value = word.partition("=")
             if key.lstrip("+") == self.ATTENTION:
                 self.overrides[i] = key + equals + attention(value, "flash_attention_2")
+        self.overrides[:0] = self._model_type()
+
+    def _model_type(self) -> list[str]:
+        """The override that makes verl take the model for what it is, where transformers names it otherwise.
+
+        verl chooses its forward pass by the configuration's model_type. transformers 4.57.0 and 4.57.1 answer with the
+        nested text model's, if the file has one: Qwen2.5-VL becomes qwen2_5_vl_text, which verl runs as a model of text
+        alone, without the images and without a word. Later ones of 4.57 set the same value again.
+        """
+        path = Path(self.model) / "config.json"
+        config = read_json(path) if path.is_file() else {}
+        nested = (config.get("text_config") or {}).get("model_type")
+        if nested and nested != config["model_type"] and version("transformers").startswith("4.57."):
+            return [f"++{self.MODEL_TYPE}={config['model_type']}"]
+        return []
 
     def newest(self) -> Path | None:
         """The checkpoint's folder that verl will go on from, None without one.

@@ -348,6 +348,9 @@ def test_without_a_home_folder_stage_3_still_asks_for_wandbs_key(stand_ins, prom
 
 
 READS = '    reward_fn_config = config.{}get("custom_reward_function") or {{}}\n'
+NEEDED = (
+    "trainer.default_local_dir=/o", "data.train_files=/d", "data.val_files=/v", "custom_reward_function.path=/r.py",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("level", ["", "reward."], ids=["0.4 to 0.7.0", "0.7.1 to 0.9"])
@@ -379,16 +382,32 @@ def test_a_vision_tower_that_is_to_be_frozen_is_refused_where_verl_would_train_i
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text(text)
-    words = [
-        "actor_rollout_ref.model.path=/m", "trainer.default_local_dir=/o", "data.train_files=/d", "data.val_files=/v",
-        "custom_reward_function.path=/r.py", "actor_rollout_ref.actor.freeze_vision_tower=True",
-    ]  # fmt: skip
+    words = ["actor_rollout_ref.model.path=/m", *NEEDED, "actor_rollout_ref.actor.freeze_vision_tower=True"]
     if obeys:
         Verl(words, tmp_path)
     else:
         with pytest.raises(ValueError, match=r"freeze_vision_tower: the verl in .* would train the vision tower"):
             Verl(words, tmp_path)
     Verl([*words, "actor_rollout_ref.actor.freeze_vision_tower=False"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("transformers", "nested", "named"),
+    [("4.57.0", True, ["qwen2_5_vl"]), ("4.57.0", False, []), ("5.9.0", True, [])],
+)
+def test_verl_gets_the_model_s_type_where_transformers_would_answer_with_its_text_model_s(
+    monkeypatch, tmp_path, transformers, nested, named
+):
+    """verl would take the model for one of text alone, and train it without the images."""
+    text = {"text_config": {"model_type": "qwen2_5_vl_text"}} if nested else {}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2_5_vl", **text}))
+    (tmp_path / "trainer" / "ppo").mkdir(parents=True)
+    (tmp_path / "trainer" / "ppo" / "reward.py").write_text(READS.format(""))
+    monkeypatch.setattr("train.verl_launch.version", lambda _: transformers)
+    training = Verl([f"actor_rollout_ref.model.path={tmp_path}", *NEEDED], tmp_path)
+    training.choose()
+    key = "actor_rollout_ref.model.override_config.model_type"
+    assert [value for name, value in training.values().items() if name == key] == named
 
 
 def test_without_a_reward_s_path_the_copy_in_verl_must_be_there(stand_ins, prompts, tmp_path):
