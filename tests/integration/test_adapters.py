@@ -56,16 +56,17 @@ def infer(data, output, *more, check=True):
     return {result["sample_id"]: result.get("response") for result in read_results(shard_path(output, 0, 1))}, done
 
 
-@pytest.mark.parametrize("engine", ["vllm", "transformers"])
-def test_responses_with_an_adapter_are_those_of_the_merged_model(adapter, merged, toy_data, tmp_path, engine):
-    options = ["--engine", engine, "--limit", "12"]
-    apart, _ = infer(toy_data, tmp_path / "apart", "--checkpoint", TOY_CHECKPOINT, "--adapter", adapter, *options)
-    together, _ = infer(toy_data, tmp_path / "merged", "--checkpoint", merged, *options)
-    assert len(apart) == 12 and None not in apart.values()
-    assert apart == together
-    if engine == "transformers":
-        base, _ = infer(toy_data, tmp_path / "base", "--checkpoint", TOY_CHECKPOINT, *options)
-        assert sum(apart[name] != base[name] for name in apart) >= 6
+def test_responses_with_an_adapter_are_those_of_the_merged_model(adapter, merged, toy_data, tmp_path):
+    def responses(name, engine, *more):
+        return infer(toy_data, tmp_path / name, "--engine", engine, "--limit", "12", *more)[0]
+
+    together = responses("merged", "transformers", "--checkpoint", merged)
+    assert len(together) == 12 and None not in together.values()
+    apart = ["--checkpoint", TOY_CHECKPOINT, "--adapter", adapter]
+    assert responses("apart", "transformers", *apart) == together
+    assert responses("apart, vLLM", "vllm", *apart) == together
+    base = responses("base", "transformers", "--checkpoint", TOY_CHECKPOINT)
+    assert sum(together[name] != base[name] for name in base) >= 6
 
 
 def test_the_main_job_names_the_adapter_and_its_hash_and_refuses_another_one_under_way(adapter, toy_data, tmp_path):

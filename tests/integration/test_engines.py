@@ -129,7 +129,7 @@ def test_candidate_probabilities_are_what_the_models_own_loss_says(greedy, toy_d
     assert max(expected) < 0.999  # not all or nothing
 
 
-@pytest.mark.parametrize("engine", ["vllm", "transformers"])
+@pytest.mark.parametrize("engine", [pytest.param("vllm", marks=pytest.mark.long), "transformers"])
 def test_a_response_without_an_answer_has_no_candidate_probabilities(toy_data, tmp_path, engine):
     more = ["--engine", engine, "--limit", "2", "--candidate_probabilities", "--max_new_tokens", "5", *TOY_PIXELS]
     run(*infer_command(toy_data, tmp_path, *more))
@@ -154,8 +154,8 @@ def test_responses_of_the_toy_checkpoint_are_well_formed(greedy):
 
 
 def test_another_records_image_is_answered_as_if_it_were_the_records_own(toy_data, tmp_path):
-    """By vLLM in its place, and by transformers from a data file that names it."""
-    greedy = ["--temperature", "0", "--limit", "6", *TOY_PIXELS]
+    """In its place, and from a data file that names it."""
+    greedy = ["--engine", "transformers", "--temperature", "0", "--limit", "6", *TOY_PIXELS]
     run(*infer_command(toy_data, tmp_path / "other", "--replace_images", "other", *greedy))
     other = responses(tmp_path / "other")
     assert len(other) == 6 and {result["replace_images"] for result in other.values()} == {"other"}
@@ -166,7 +166,7 @@ def test_another_records_image_is_answered_as_if_it_were_the_records_own(toy_dat
         assert shown != item["image"]
         item["image"] = str(toy_data.parent / shown)
     data = write_jsonl(tmp_path / "swapped.jsonl", rows)
-    swapped = infer_command(data, tmp_path / "swapped", "--engine", "transformers", *greedy)
+    swapped = infer_command(data, tmp_path / "swapped", *greedy)
     run(*swapped, "--image_root", toy_data.parent)
     for key, result in responses(tmp_path / "swapped").items():
         assert result["response"] == other[key]["response"]
@@ -318,6 +318,7 @@ def photographs(tmp_path_factory):
     return folder / "test.jsonl"
 
 
+@pytest.mark.long
 def test_many_responses_to_photographs_end_no_engine(photographs, tmp_path):
     """Their prompts are long enough for vLLM to share cached blocks, which its attention on CPU does not take.
 

@@ -13,6 +13,7 @@ from inference.data.response import REASONING_STEPS
 from scripts.toy_world.follow import Follower
 from scripts.training_curves import training_curves
 from tests.helpers.commands import REPO, TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run, train_shortly, write_jsonl
+from tests.helpers.forked import run_template
 from tests.helpers.verl_process import ADAPTER, read_rows
 from train.cus_reward import compute_score
 
@@ -33,7 +34,7 @@ dist.destroy_process_group()
 
 def step3(dataset, **settings):
     environment = {**os.environ, "python": sys.executable, "dataset": str(dataset), **settings}
-    return run("bash", REPO / "train" / "step3_example.sh", env=environment, check=False)
+    return run_template(REPO / "train" / "step3_example.sh", environment=environment, check=False)
 
 
 def test_verls_own_data_set_reads_every_row_with_its_image(short_training, tmp_path):
@@ -80,7 +81,7 @@ def test_training_changes_the_weights_and_merging_loses_none(short_training):
         assert any(not after[name].equal(before[name]) for name in before if part in name), part
 
 
-@pytest.mark.parametrize("engine", ["transformers", "vllm"])
+@pytest.mark.parametrize("engine", ["transformers", pytest.param("vllm", marks=pytest.mark.long)])
 def test_the_merged_folder_loads_as_it_is(short_training, toy_data, tmp_path, engine):
     """Processor and chat template included, by the engines that people use."""
     work, _ = short_training

@@ -93,7 +93,7 @@ def test_the_text_names_answer_confidence_and_all_five_steps_and_that_it_is_a_to
         assert re.search(rf"^  {step} +{re.escape(expected['reasoning'][step][:40])}", done.stdout, re.MULTILINE)
 
 
-@pytest.mark.parametrize("engine", ["transformers", "vllm"])
+@pytest.mark.parametrize("engine", ["transformers", pytest.param("vllm", marks=pytest.mark.long)])
 def test_several_responses_give_their_agreement_on_labels_of_ones_own(images, engine, tmp_path):
     """The seed comes from the pixels: a copy elsewhere is answered alike. stdout is JSON only, whatever vLLM logs."""
     copy = shutil.copy(images[1], tmp_path / "copy.png")

@@ -30,16 +30,16 @@ def command(checkpoint, data, output, engine):
 )
 def test_eight_bits_answer_nearly_as_sixteen_do(toy_data, tmp_path, kind, engine):
     labels = []
-    for checkpoint in (quantised(tmp_path / "model", kind), TOY_CHECKPOINT):
+    for checkpoint, by in ((quantised(tmp_path / "model", kind), engine), (TOY_CHECKPOINT, "transformers")):
         output = tmp_path / checkpoint.name
-        run(*command(checkpoint, toy_data, output, engine))
+        run(*command(checkpoint, toy_data, output, by))
         results = list(read_results(shard_path(output, 0, 1)))
         labels.append({r["sample_id"]: read_response(r["response"], r["candidates"]).label for r in results})
     assert len(labels[0]) == 12 and "unknown" not in labels[0].values()
     assert sum(labels[0][name] == labels[1][name] for name in labels[0]) >= 9
 
 
-@pytest.mark.parametrize("engine", ["vllm", "transformers"])
+@pytest.mark.parametrize("engine", [pytest.param("vllm", marks=pytest.mark.long), "transformers"])
 def test_a_method_that_the_machine_cannot_run_is_one_line(toy_data, tmp_path, engine):
     folder = shutil.copytree(TOY_CHECKPOINT, tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())

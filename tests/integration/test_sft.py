@@ -120,7 +120,7 @@ for name in ("learning_rate", "per_device_train_batch_size", "gradient_accumulat
 """
 
 
-@pytest.mark.parametrize(("stage", "learning_rate"), [(1, 1e-5), (2, 4e-6)])
+@pytest.mark.parametrize(("stage", "learning_rate"), [(1, 1e-5), pytest.param(2, 4e-6, marks=pytest.mark.long)])
 def test_ms_swifts_own_arguments_take_every_option_of_the_gpu_template(short_training, tmp_path, stage, learning_rate):
     """As for 8 GPUs, but for the model (the toy one) and bfloat16, which asks for a device."""
     from accelerate.commands.config.config_args import load_config_from_file

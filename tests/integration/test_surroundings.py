@@ -91,7 +91,7 @@ def test_an_evaluation_is_printed_on_a_terminal_of_any_encoding(results, tmp_pat
 
 def test_a_prediction_is_printed_on_a_terminal_that_lacks_its_characters(toy_data):
     images = sorted((toy_data.parent / "images").rglob("*.png"))[:1]
-    words = ["-m", "inference.predict", *images, "--labels", f"{AWE_ZH},naïve {SMILE}"]
+    words = ["-m", "inference.predict", *images, "--engine", "transformers", "--labels", f"{AWE_ZH},naïve {SMILE}"]
     surroundings = {**os.environ, **TERMINALS["latin-1"]}
     as_text = run(*words, env=surroundings, encoding="latin-1")
     assert "confidence" in as_text.stdout and "█" not in as_text.stdout

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.commands import REPO, TOY_CHECKPOINT, read_jsonl, run, write_jsonl
+from tests.helpers.forked import run_template
 from train.data import BadData, check_parquet
 from train.verl_launch import Verl
 
@@ -76,7 +77,8 @@ def template(stage, stand_ins, check=True, options=(), **settings):
         "split_dataset_ratio": 0, "swift_path": stand_ins, "verl_path": stand_ins, "logger": '["console"]', **settings,
     }  # fmt: skip
     environment = {**os.environ, **{name: str(value) for name, value in named.items()}}
-    return run("bash", REPO / "train" / f"step{stage}_example.sh", *options, env=environment, check=check)
+    script = REPO / "train" / f"step{stage}_example.sh"
+    return run_template(script, *options, environment=environment, check=check)
 
 
 def swift(stand_ins, dataset, output, check=True, **settings):

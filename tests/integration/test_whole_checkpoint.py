@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from inference.engines.checkpoints import CheckpointRefused, check_checkpoint
 from tests.helpers.commands import REPO, TOY_CHECKPOINT, run, write_jsonl
+from tests.helpers.forked import run_template
 
 WEIGHTS = "model.safetensors"
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 16595981968\n"
@@ -259,7 +260,7 @@ def test_training_ends_with_it_before_it_starts(template, cut_off, records, tmp_
     environment = settings(
         model=cut_off, dataset=records, validation=records, output_dir=tmp_path / "output", logger='["console"]'
     )
-    done = run("bash", REPO / "train" / template, env=environment, check=False)
+    done = run_template(REPO / "train" / template, environment=environment, check=False)
     assert done.returncode == 2
     assert f"{cut_off / WEIGHTS}: not a whole safetensors file" in done.stderr.splitlines()[-1]
     assert not (tmp_path / "output").exists()
