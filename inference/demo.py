@@ -90,6 +90,7 @@ def build_app(predictor: Predictor, hosts: tuple[str, ...], examples: Path = EXA
         examples: folder of images to try, shown if it exists.
     """
     engine = CapacityLimiter(1)
+    asked = 0  # requests that have the model or wait for it
     scenes = {path.relative_to(examples).as_posix(): path for path in sorted(examples.glob("*/*.png"))[:MAX_EXAMPLES]}
 
     def page(status: int = 200, task: str = DEFAULT_TASK, labels: str = "", **answer) -> Response:
@@ -125,12 +126,16 @@ def build_app(predictor: Predictor, hosts: tuple[str, ...], examples: Path = EXA
             raise HTTPException(400, f"expected task to be one of {', '.join(TASKS)}, {OWN_LABELS}") from None
         except ValueError as error:
             return page(task=task, labels=labels, problem=f"Labels: {error}")
-        if engine.statistics().tasks_waiting >= MAX_QUEUE:
+        nonlocal asked  # counted here: a request that has passed is not in the limiter's queue before the next turn
+        if asked > MAX_QUEUE:
             raise HTTPException(503, f"{MAX_QUEUE} requests wait for the model already: try again in a moment.")
+        asked += 1
         try:  # one at a time: the engine is one
             prediction = await to_thread.run_sync(predict_upload, predictor, name, content, candidates, limiter=engine)
         except EngineFailed as error:
             raise HTTPException(500, redact(str(error))) from None
+        finally:
+            asked -= 1
         return page(task=task, labels=labels, prediction=prediction)
 
     return Starlette(
