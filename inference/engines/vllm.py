@@ -149,7 +149,10 @@ class VllmEngine:
             "max_model_len": settings.max_model_len,
             "max_num_seqs": self.max_num_seqs,
             "gpu_memory_utilization": settings.gpu_memory_utilization,
-            "limit_mm_per_prompt": {"image": 1, **({"video": 0} if hasattr(self.processor, "video_token") else {})},
+            "limit_mm_per_prompt": {
+                "image": settings.max_images,
+                **({"video": 0} if hasattr(self.processor, "video_token") else {}),
+            },
             "mm_processor_kwargs": pixel_options(settings),
             "trust_remote_code": settings.trust_remote_code,
             "load_format": "auto" if settings.allow_pickle else "safetensors",
@@ -197,14 +200,14 @@ class VllmEngine:
         )
 
     def prepare(self, request: Request) -> tuple[dict[str, Any], SamplingParams]:
-        """(prompt with image, sampling) as vLLM takes them.
+        """(prompt with images, sampling) as vLLM takes them.
 
         Raises:
-            ValueError: when the prompt is not one for one image.
+            ValueError: when the prompt is not one for so many images.
         """
         prompt = {
             "prompt": render_prompt(self.processor, request, self.settings),
-            "multi_modal_data": {"image": request.image},
+            "multi_modal_data": {"image": list(request.images)},
         }
         return prompt, self.sampling(request.sample_id)
 
@@ -270,7 +273,7 @@ class VllmEngine:
         scoring = Scoring(output, dict.fromkeys(prompts), 0)
         for number, (candidate, prompt) in enumerate(prompts.items()):
             name = f"{output.sample_id} candidate {number} {uuid.uuid4().hex}"  # like no sample's
-            prompt = {"prompt": prompt, "multi_modal_data": {"image": request.image}}
+            prompt = {"prompt": prompt, "multi_modal_data": {"image": list(request.images)}}
             if self._refusal(name, lambda asked=prompt: (asked, SCORED)) is not None:
                 continue  # longer than the model's context, by a few tokens: the response has no probabilities
             self.scoring[name] = candidate, scoring
