@@ -37,18 +37,19 @@ def checkpoints(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Three records with images of other shapes and colours."""
+    """Three records with images of other shapes and colours, and one with two of them."""
     folder, rows = tmp_path_factory.mktemp("data"), []
     for i, size in enumerate([(300, 200), (97, 64), (64, 150)]):
         Image.linear_gradient("L").resize(size).convert("RGB").save(folder / f"{i}.png")
         row = {"id": str(i), "image": f"{i}.png", "ground_truth": "awe", "candidates": ["awe", "fear"], "task": "FI-8"}
         rows.append(row)
+    rows.append({**rows[0], "id": "pair", "image": ["0.png", "2.png"]})
     return write_jsonl(folder / "data.jsonl", rows)
 
 
 def infer(checkpoint, data, output, engine, *more):
     run("-m", "inference.inference_vllm", "--engine", engine, "--checkpoint", checkpoint, "--data_path", data,
-        "--output_path", output, "--temperature", "0", "--max_new_tokens", "12", *more)  # fmt: skip
+        "--output_path", output, "--temperature", "0", "--max_new_tokens", "12", "--max_images", 2, *more)  # fmt: skip
     return list(read_results(shard_path(output, 0, 1)))
 
 
@@ -63,7 +64,7 @@ def test_both_engines_give_the_same_greedy_text_and_count_the_same_tokens(checkp
     ours, theirs = (sorted(side, key=lambda result: result["sample_id"]) for side in (ours, theirs))
     # Cut off inside a character, one leaves it out where the other writes its replacement.
     texts = [[result["response"].rstrip("\ufffd") for result in side] for side in (ours, theirs)]
-    assert len(ours) == 3 and texts[0] == texts[1]
+    assert len(ours) == 4 and texts[0] == texts[1]
     means = [[result["mean_log_probability"] for result in side] for side in (ours, theirs)]
     # Gemma 3's image tokens see each other both ways; vLLM's attention on CPU has one way only.
     near = 1e-2 if family == "gemma3" else 1e-3
@@ -74,7 +75,8 @@ def test_both_engines_give_the_same_greedy_text_and_count_the_same_tokens(checkp
         settings = EngineSettings(str(checkpoints(family)), min_pixels=16384, max_pixels=65536)
         sizes = map(settings.budget.fit, (300, 97, 64), (200, 64, 150))
         unit = settings.budget.unit
-        assert [tokens for tokens, _ in counted[0]] == [width * height // unit**2 for width, height in sizes]
+        expected = [width * height // unit**2 for width, height in sizes]
+        assert [tokens for tokens, _ in counted[0]] == [*expected, expected[0] + expected[2]]
 
 
 def test_the_unit_of_the_budget_is_the_checkpoint_s(checkpoints):
@@ -93,7 +95,7 @@ def test_candidates_are_scored_by_a_model_without_videos(checkpoints, family):
     settings = EngineSettings(str(checkpoints(family)), engine="transformers", candidate_probabilities=True)
     engine = load_engine(settings)
     content = [{"type": "image"}, {"type": "text", "text": "Which emotion?"}]
-    request = Request("1", [{"role": "user", "content": content}], Image.new("RGB", (64, 64)), ["awe", "fear"])
+    request = Request("1", [{"role": "user", "content": content}], [Image.new("RGB", (64, 64))], ["awe", "fear"])
     with torch.inference_mode():
         found = engine._candidate_probabilities(request, "<answer>awe</answer>")
     assert found.keys() == {"awe", "fear"} and sum(found.values()) == pytest.approx(1, abs=1e-5)
@@ -103,7 +105,7 @@ def test_thinking_is_switched_by_the_chat_template_and_refused_where_it_has_no_s
     folder = checkpoints("qwen3_vl")
     template = folder / "chat_template.jinja"
     text = template.read_text()
-    request = Request("1", [{"role": "user", "content": [{"type": "image"}]}], Image.new("RGB", (64, 64)))
+    request = Request("1", [{"role": "user", "content": [{"type": "image"}]}], [Image.new("RGB", (64, 64))])
     try:
         template.write_text(text + "{%- if not enable_thinking | default(true) -%}<think></think>{%- endif -%}")
         ends = {}
