@@ -313,6 +313,28 @@ def render_prompt(processor, request: Request, settings: EngineSettings) -> str:
     return prompt
 
 
+def check_images_one_by_one(processor, settings: EngineSettings) -> None:
+    """Nothing for a model that is shown each of several images as it would be alone, as vLLM does with every model.
+
+    LLaVA-OneVision, for instance, cuts an image into tiles only when it is the only one.
+
+    Raises:
+        ValueError: for a processor that makes other than twice the image tokens of two equal images.
+    """
+    image, counts = Image.new("RGB", settings.budget.fit(640, 480)), []
+    for n in (1, 2):
+        request = Request("", [{"role": "user", "content": [{"type": "image"}] * n}], [image] * n)
+        prompt = render_prompt(processor, request, settings)
+        inputs = processor(text=[prompt], images=[[image] * n], return_tensors="pt")
+        counts.append(int((inputs["input_ids"] == processor.image_token_id).sum()))
+    if counts[1] != 2 * counts[0]:
+        raise ValueError(
+            f"{settings.checkpoint}: max_images={settings.max_images}, but its processor makes {counts[0]} image "
+            f"tokens of one image and {counts[1]} of two, where vLLM would make {2 * counts[0]}: take engine=transformers "
+            "(--actor_engine transformers with ray), or leave it at 1"
+        )
+
+
 def scored_prompts(processor, request: Request, response: str, settings: EngineSettings) -> dict[str, str]:
     """candidate → the prompt with the response up to its answer and the candidate there; empty for what has no place.
 

@@ -35,6 +35,7 @@ from inference.engines.base import (
     EngineSettings,
     Output,
     Request,
+    check_images_one_by_one,
     load_processor,
     pixel_options,
     render_prompt,
@@ -125,6 +126,8 @@ class VllmEngine:
         self.queue_ahead = QUEUE_AHEAD
         self.adapter = LoRARequest(Path(settings.adapter).name, 1, settings.adapter) if settings.adapter else None
         self.processor = load_processor(settings)
+        if settings.max_images > 1:
+            check_images_one_by_one(self.processor, settings)
         self.image_token_id = self.processor.image_token_id
         self.answering: dict[str, Request] = {}  # by sample id, while candidates are to be scored afterwards
         self.scoring: dict[str, tuple[str, Scoring]] = {}  # by request id: the candidate that it is about
