@@ -330,8 +330,8 @@ def check_images_one_by_one(processor, settings: EngineSettings) -> None:
     if counts[1] != 2 * counts[0]:
         raise ValueError(
             f"{settings.checkpoint}: max_images={settings.max_images}, but its processor makes {counts[0]} image "
-            f"tokens of one image and {counts[1]} of two, where vLLM would make {2 * counts[0]}: take engine=transformers "
-            "(--actor_engine transformers with ray), or leave it at 1"
+            f"tokens of one image and {counts[1]} of two, where vLLM would make {2 * counts[0]}: "
+            "take engine=transformers (--actor_engine transformers with ray), or leave it at 1"
         )
 
 
