@@ -226,7 +226,8 @@ class Bench:
             "validation": self.data / "stage3_validation.parquet", "output_dir": out / "stage3", "n_gpu": 1,
             "batch_size": 16, "mini_batch_size": 16, "micro_batch_size": 16, "rollouts": 4, "learning_rate": 1e-4,
             "max_prompt_length": 144, "max_response_length": 80, "gpu_memory_utilization": 0.15,
-            "logger": '["console"]', "max_steps": self.steps, "save_freq": self.steps, "test_freq": 1000, "overwrite": "true",
+            "logger": '["console"]',
+            "max_steps": self.steps, "save_freq": self.steps, "test_freq": 1000, "overwrite": "true",
         }  # fmt: skip
         infer = {
             "python": sys.executable, "checkpoint": out / "merged", "data_path": self.data / "test.jsonl",
