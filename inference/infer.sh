@@ -21,7 +21,7 @@ engine="${engine:-vllm}"
 # Settings that are set become options; the others have the defaults of inference_vllm, the published ones.
 options=()
 for name in data_path output_path checkpoint adapter model_name engine base_url ray_address n_actors temperature \
-  max_new_tokens seed n_responses replace_images min_pixels max_pixels limit parent_pid; do
+  max_new_tokens seed n_responses max_images replace_images min_pixels max_pixels limit parent_pid; do
   if [[ -n "${!name:-}" ]]; then options+=("--$name" "${!name}"); fi
 done
 IFS=: read -r -d '' -a roots < <(printf '%s\0' "${image_root:-}") || true # more folders, separated by colons

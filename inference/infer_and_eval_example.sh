@@ -32,6 +32,7 @@ output_path="${output_path:-}"                                       # empty: in
 project_name="${project_name:-}"                                     # wandb project; empty: off
 temperature="${temperature:-0.7}"                                    # 0 is greedy decoding
 n_responses="${n_responses:-1}"                                      # to each record, for self-consistency
+max_images="${max_images:-1}"                                        # that a record may have
 replace_images="${replace_images:-}"                                 # grey, noise or other: what the model sees in place of each image
 n_gpu="${n_gpu:-}"                                                   # empty: all there are, or 1 CPU worker
 image_root="${image_root:-}"                                         # more folders that images may lie in, separated by colons

@@ -67,7 +67,7 @@ def main() -> None:
         end_with(args.parent_pid)
     try:
         if args.prepare_only or not args.parent_pid:  # once per job
-            check_labels_of(args.data_path, args.limit)
+            check_labels_of(args.data_path, args.limit, settings.max_images)
         if args.prepare_only:
             without_torch()
             check_model(settings)

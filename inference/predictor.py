@@ -169,7 +169,7 @@ def stdout_to_stderr() -> Iterator[None]:
 def _request(image: Image.Image, candidates: list[str]) -> Request:
     # The id, hence the seed, comes from pixels and labels: a sampled answer is the same wherever the file lies.
     known = f"{image.size}{candidates}".encode("utf-8", "surrogatepass") + image.tobytes()
-    return Request(hashlib.sha256(known).hexdigest(), recognition_messages(candidates), image, candidates)
+    return Request(hashlib.sha256(known).hexdigest(), recognition_messages(candidates), [image], candidates)
 
 
 def check_candidates(labels: Sequence[str]) -> list[str]:
@@ -202,7 +202,7 @@ def split_labels(text: str) -> list[str]:
 
 def add_predictor_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``add_settings`` with the defaults of a single image, and the recalibration."""
-    add_settings(parser, without=["replace_images"])
+    add_settings(parser, without=["replace_images", "max_images"])
     parser.add_argument("--recalibration", metavar="FILE", help="show the confidence through this fitted map, too")
     # None: not given; then the checkpoint decides, in load_predictor.
     parser.set_defaults(

@@ -1,11 +1,11 @@
 """Decode images in threads, a bounded number ahead of the engine.
 
     with ImageLoader(source, workers=4, ahead=64) as loader:
-        for loaded in loader.load(records): ...   # (record, PIL.Image or ImageError), or None: none is ready
+        for loaded in loader.load(records): ...   # (record, its PIL images or ImageError), or None: none is ready
 
-At most ``ahead`` decoded images wait at any time, each within the pixel budget; the engine
+The images of at most ``ahead`` records wait at any time, each within the pixel budget; the engine
 generates while the next ones are being decoded (Pillow decodes outside Python's lock).
-Records in a row with the same image share one decoded copy: several samples of one image cost one decoding.
+Records in a row with the same images share one decoded copy: several samples of one image cost one decoding.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from inference.data.images import ImageError, ImageSource
 from inference.data.replacement import ReplacedImages
 from inference.data.vecbench import Record
 
-Loaded = tuple[Record, Image.Image | ImageError]
+Loaded = tuple[Record, list[Image.Image] | ImageError]
 
 # How long None is held back while an image may be about to come: an engine that starts with a handful
 # of requests, a millisecond before the others are there, makes many small steps instead of few large ones.
@@ -32,7 +32,7 @@ class ImageLoader:
     """A pool of decoding threads in front of an ``ImageSource``.
 
     Args:
-        ahead: images that are decoded or being decoded and not yet taken.
+        ahead: records whose images are decoded or being decoded and not yet taken.
         in_order: deliver in the records' order and wait for each. Otherwise what is ready comes
             first, so that one slow image (a photo of 100 megapixels, a slow server) delays no other.
         replaced: what is delivered in place of the records' own images.
@@ -59,26 +59,37 @@ class ImageLoader:
         self.pool.shutdown(wait=True, cancel_futures=True)
 
     def load(self, records: Iterable[Record]) -> Iterator[Loaded | None]:
-        """Each record once, with its image or with what is wrong with it; None when none is ready.
+        """Each record once, with its images or with what is wrong with one; None when none is ready.
 
         Decoding starts with this call, before the first one is asked for. With ``in_order`` None never comes.
         """
         submitted = self._submit(records)
         return self._deliver(deque(islice(submitted, self.ahead)), submitted)
 
-    def _submit(self, records: Iterable[Record]) -> Iterator[tuple[Record, Future[Image.Image]]]:
-        last: tuple[Record, Future[Image.Image]] | None = None
+    def _images(self, record: Record) -> list[Image.Image]:
+        if self.replaced is not None:
+            return [self.replaced.load(record)]
+        images = []
+        for number, reference in enumerate(record.images, 1):
+            try:
+                images.append(self.source.load(reference))
+            except ImageError as error:
+                if len(record.images) == 1:
+                    raise
+                raise ImageError(f"{error} (image {number} of {len(record.images)})") from None
+        return images
+
+    def _submit(self, records: Iterable[Record]) -> Iterator[tuple[Record, Future[list[Image.Image]]]]:
+        last: tuple[Record, Future[list[Image.Image]]] | None = None
         for record in records:
-            if self.replaced is not None:
-                last = (record, self.pool.submit(self.replaced.load, record))
-            elif last is None or last[0].image != record.image:
-                last = (record, self.pool.submit(self.source.load, record.image))
+            if last is None or self.replaced is not None or last[0].images != record.images:
+                last = (record, self.pool.submit(self._images, record))
             yield record, last[1]
 
     def _deliver(
         self,
-        queue: deque[tuple[Record, Future[Image.Image]]],
-        submitted: Iterator[tuple[Record, Future[Image.Image]]],
+        queue: deque[tuple[Record, Future[list[Image.Image]]]],
+        submitted: Iterator[tuple[Record, Future[list[Image.Image]]]],
     ) -> Iterator[Loaded | None]:
         waited = False
         while queue:
@@ -94,8 +105,8 @@ class ImageLoader:
             record, future = queue[place]
             del queue[place]
             try:
-                image: Image.Image | ImageError = future.result()
+                images: list[Image.Image] | ImageError = future.result()
             except ImageError as error:
-                image = error
-            yield record, image
+                images = error
+            yield record, images
             queue.extend(islice(submitted, 1))

@@ -25,20 +25,20 @@ def recognition_prompt(candidates: list[str] | tuple[str, ...], with_confidence:
     )
 
 
-def recognition_messages(candidates: list[str] | tuple[str, ...]) -> list[dict[str, Any]]:
-    """``recognition_prompt`` as a conversation: the image, then the question."""
-    text = recognition_prompt(candidates)
-    return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
+def recognition_messages(candidates: list[str] | tuple[str, ...], n_images: int = 1) -> list[dict[str, Any]]:
+    """``recognition_prompt`` as a conversation: the images, then the question."""
+    images = [{"type": "image"} for _ in range(n_images)]
+    return [{"role": "user", "content": [*images, {"type": "text", "text": recognition_prompt(candidates)}]}]
 
 
 def chat_messages(record: Record) -> list[dict[str, Any]]:
     """The record's turns in the form that chat templates render: a list of items per turn.
 
-    The image is a ``{"type": "image"}`` placeholder, because the pixels travel beside the text. Trailing
+    Each image is a ``{"type": "image"}`` placeholder, because the pixels travel beside the text. Trailing
     assistant turns (training data) are left out. A record without turns gets ``recognition_messages``.
     """
     if record.messages is None:
-        return recognition_messages(record.candidates)
+        return recognition_messages(record.candidates, len(record.images))
     turns = list(record.messages)
     while len(turns) > 1 and turns[-1]["role"] == "assistant":
         turns.pop()

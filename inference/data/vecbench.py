@@ -109,7 +109,7 @@ class Record:
         sample_id: unique in its file; what resume and merge go by.
         position: 0-based rank among the file's non-empty lines; broken lines count too.
         messages: turns as ``read_conversation`` gives them, or None when the record brings no prompt of its own.
-        image: path or URL.
+        images: path or URL of each, in the order of their places in the turns; mostly one.
         raw: the line's whole JSON object, untouched.
     """
 
@@ -120,8 +120,13 @@ class Record:
     candidates: list[str]
     ground_truth: str
     messages: list[dict[str, Any]] | None
-    image: str
+    images: list[str]
     raw: dict[str, Any]
+
+    @property
+    def image(self) -> str:
+        """Its first image: the only one, unless it was read with ``max_images`` above 1."""
+        return self.images[0]
 
 
 @dataclass
@@ -172,18 +177,20 @@ def images_of(raw: dict[str, Any]) -> list[Any]:
     items = (item for content in contents if isinstance(content, list) for item in content if isinstance(item, dict))
     if inside := [image for image in map(_image_in, items) if image is not None]:
         return inside
-    listed, single = raw.get("images"), _reference(raw.get("image"))
-    outside = [_reference(image) for image in (listed if isinstance(listed, list) else [listed])]
-    return [image for image in (*outside, None if single in outside else single) if image is not None]
+    listed, named = (
+        [_reference(image) for image in (value if isinstance(value, list) else [value])]
+        for value in (raw.get("images"), raw.get("image"))
+    )
+    return [image for image in (*listed, *(image for image in named if image not in listed)) if image is not None]
 
 
 def images_in(path: str | Path) -> Iterator[str]:
-    """What each record of a VECBench file names as its image, in order, for ``inference.data.images.data_images``."""
+    """What each record of a VECBench file names as its first image, in order, for ``images.data_images``."""
     return (image for _, raw, _ in read_lines(path) if isinstance(raw, dict) and (image := image_of(raw)))
 
 
 def image_of(raw: dict[str, Any]) -> str | None:
-    """The image that a record or result names, whatever else is wrong with it; None without one."""
+    """The first image that a record or result names, whatever else is wrong with it; None without one."""
     return next((image for image in images_of(raw) if isinstance(image, str)), None)
 
 
@@ -238,20 +245,22 @@ def _read_turn(turn: Any, where: str, fail: Callable[[str, str], NoReturn]) -> d
 
 
 def read_conversation(
-    raw: dict[str, Any], fail: Callable[[str, str], NoReturn]
-) -> tuple[list[dict[str, Any]] | None, str]:
-    """(turns, image) of a row in any layout met in practice; ``fail(field, expected)`` must raise.
+    raw: dict[str, Any], fail: Callable[[str, str], NoReturn], max_images: int = 1
+) -> tuple[list[dict[str, Any]] | None, list[str]]:
+    """(turns, images) of a row in any layout met in practice; ``fail(field, expected)`` must raise.
 
     Turns are under ``conversations`` or ``messages``, with role and content or from and value; a content is a
-    string or a list of items. The image is an item of a turn, or under ``images`` or ``image``: a path, a URL, or an
-    object with path, url or bytes.
+    string or a list of items. An image is an item of a turn, or one of those (or the one) under ``images`` or
+    ``image``: a path, a URL, or an object with path, url or bytes.
 
     Returns:
         The turns as {"role": ..., "content": [{"type": "image"} or {"type": "text", "text": ...}, ...]} with exactly
-        one place for the image before the final answer; None for a row without turns. The image is a path or URL.
+        one place for each image before the final answer; None for a row without turns. The images, 1 to
+        ``max_images`` paths or URLs, are in the order of their places.
     """
     name, turns = _turns_of(raw)
     images = images_of(raw)
+    wanted = "exactly one image" if max_images == 1 else f"1 to {max_images} images (max_images)"
     messages = None
     if turns is not None:
         if not isinstance(turns, list) or not turns:
@@ -260,22 +269,27 @@ def read_conversation(
         user = next((turn for turn in messages if turn["role"] == "user"), None)
         if user is None:
             fail(name, 'at least one turn with the role "user"')
-        if len(images) != 1:
-            fail(name, f"exactly one image, got {len(images)}")
+        if not 1 <= len(images) <= max_images:
+            fail(name, f"{wanted}, got {len(images)}")
         asked = list(messages)
         while asked[-1]["role"] == "assistant":
             asked.pop()
         places = sum(item["type"] == "image" for turn in asked for item in turn["content"])
-        if places > 1:
-            fail(name, f"one place for the one image, got {places} ({IMAGE} in a text is one)")
-        if not places:  # the image is beside the turns
-            user["content"].insert(0, {"type": "image"})
-    elif len(images) > 1:
-        fail("images", f"exactly one image, got {len(images)}")
-    image = images[0] if images else raw.get("image")
-    if not isinstance(image, str) or not image:
-        fail("image", f"a path or URL, here or inside {name}, got {describe(image)}")
-    return messages, image
+        if not places:  # the images are beside the turns
+            user["content"][:0] = [{"type": "image"} for _ in images]
+        elif places != len(images):
+            one_each = (
+                "one place for the one image" if len(images) == 1 else f"a place for each of its {len(images)} images"
+            )
+            fail(name, f"{one_each}, got {places} ({IMAGE} in a text is one)")
+    elif len(images) > max_images:
+        fail("images", f"{wanted}, got {len(images)}")
+    images = images or [raw.get("image")]
+    for number, image in enumerate(images, 1):
+        if not isinstance(image, str) or not image:
+            which = "" if len(images) == 1 else f" as image {number} of {len(images)}"
+            fail("image", f"a path or URL, here or inside {name}, got {describe(image)}{which}")
+    return messages, images
 
 
 def check_candidates(candidates: Any, fail: Callable[[str, str], NoReturn]) -> list[str]:
@@ -318,8 +332,8 @@ def id_of(raw: dict[str, Any], fail: Callable[[str, str], NoReturn]) -> str | No
     return str(sample_id)
 
 
-def parse_record(raw: Any, source: str, line_number: int, position: int = 0) -> Record:
-    """Check one decoded line and make it a Record.
+def parse_record(raw: Any, source: str, line_number: int, position: int = 0, max_images: int = 1) -> Record:
+    """Check one decoded line, which may name ``max_images`` images, and make it a Record.
 
     Raises:
         RecordError: naming file, line, field and what was expected there.
@@ -331,7 +345,7 @@ def parse_record(raw: Any, source: str, line_number: int, position: int = 0) -> 
     labelled = {**raw, "ground_truth": label_of(raw)} if isinstance(raw, dict) else raw
     task, candidates, truth = check_labels(labelled, fail)
     sample_id = id_of(raw, fail)
-    messages, image = read_conversation(raw, fail)
+    messages, images = read_conversation(raw, fail, max_images)
     read_facts(raw, fail)
     return Record(
         sample_id=content_id(raw) if sample_id is None else sample_id,
@@ -341,16 +355,16 @@ def parse_record(raw: Any, source: str, line_number: int, position: int = 0) -> 
         candidates=candidates,
         ground_truth=truth,
         messages=messages,
-        image=image,
+        images=images,
         raw=raw,
     )
 
 
-def read_records(path: str | Path, limit: int | None = None) -> Iterator[Record | BrokenRecord]:
+def read_records(path: str | Path, limit: int | None = None, max_images: int = 1) -> Iterator[Record | BrokenRecord]:
     """Every line of a VECBench file, in order, as a Record or a BrokenRecord.
 
     A sample id that comes again gets ``#2``, ``#3`` … so that ids are unique and no row is
-    lost. ``limit`` stops after that many lines.
+    lost. ``limit`` stops after that many lines. A record of more than ``max_images`` images is broken.
 
     Raises:
         OSError: when the file itself cannot be read, or is no JSON lines.
@@ -362,7 +376,7 @@ def read_records(path: str | Path, limit: int | None = None) -> Iterator[Record 
         item: Record | BrokenRecord
         if problem is None:
             try:
-                item = parse_record(raw, str(path), line_number, position)
+                item = parse_record(raw, str(path), line_number, position, max_images)
             except RecordError as error:
                 known = raw if isinstance(raw, dict) else {"line": raw}
                 item = BrokenRecord(f"line-{line_number}", position, line_number, str(error), known)

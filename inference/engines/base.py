@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
+from inference.common.json_lines import one_line
 from inference.data.images import FACTOR, PixelBudget
 from inference.data.replacement import SHOWN
 from inference.engines.checkpoints import PROCESSOR_FILES, cached_hub_file
@@ -74,6 +75,7 @@ class EngineSettings:
         decisive=True,
         choices=("", "on", "off"),
     )
+    max_images: int = setting(1, "that a record may have; one of more becomes an error record", decisive=True)
     replace_images: str = setting(
         "", "what the model sees in place of each image; empty: the image", decisive=True, choices=("", *SHOWN)
     )
@@ -104,6 +106,13 @@ class EngineSettings:
             )
         if self.n_actors < 0:
             raise ValueError(f"expected --n_actors >= 0, got {self.n_actors}")
+        if self.max_images < 1:
+            raise ValueError(f"expected max_images >= 1, got {self.max_images}")
+        if self.max_images > 1 and self.replace_images:
+            raise ValueError(
+                f"replace_images={self.replace_images} is for records of one image: leave max_images at 1, "
+                f"got {self.max_images}"
+            )
         if self.temperature < 0:
             raise ValueError(f"expected --temperature >= 0, got {self.temperature}")
         if self.timeout <= 0:
@@ -128,14 +137,14 @@ class EngineSettings:
 
 @dataclass
 class Request:
-    """One sample on its way to the engine; ``image`` is already within the pixel budget.
+    """One sample on its way to the engine; ``images`` are already within the pixel budget, in their places' order.
 
     ``candidates`` are those that ``candidate_probabilities`` scores.
     """
 
     sample_id: str
     messages: list[dict[str, Any]]
-    image: Image.Image
+    images: Sequence[Image.Image]
     candidates: Sequence[str] = ()
 
 
@@ -143,7 +152,7 @@ class Request:
 class Output:
     """What came of one request: a response with its token counts, or an error.
 
-    ``image_tokens`` is counted in the prompt that the engine really processed; an endpoint
+    ``image_tokens``, those of all images, is counted in the prompt that the engine really processed; an endpoint
     does not tell it (None), but its ``prompt_tokens`` includes them. Everything but
     ``other_responses`` is about ``response``; the two log-probabilities and the candidates' probabilities are explained
     in ``inference.engines.token_probabilities``. vllm and transformers count the end-of-turn token in the
@@ -249,6 +258,8 @@ def load_processor(settings: EngineSettings):
             f"{settings.checkpoint}: its processor ({type(processor).__name__}) writes no image token into a prompt: "
             "expected a model that takes images and text"
         )
+    if settings.max_images > 1 and (said := _against_several_images(processor)):
+        raise ValueError(f"{settings.checkpoint}: max_images={settings.max_images}, but {said}: leave it at 1")
     template = getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None)
     if settings.thinking and "enable_thinking" not in str(template):
         raise ValueError(
@@ -257,13 +268,25 @@ def load_processor(settings: EngineSettings):
     return processor
 
 
-@lru_cache(maxsize=2)
-def image_marks(processor) -> dict[str, int]:
-    """Token → how often the chat template writes it for one image; the tokens are those of images and videos."""
+@lru_cache(maxsize=4)
+def image_marks(processor, n_images: int = 1) -> dict[str, int]:
+    """Token → how often the chat template writes it for so many images; the tokens are those of images and videos."""
     tokens = {getattr(processor, name, None) for name in ("image_token", "video_token", "boi_token")} - {None}
-    messages = [{"role": "user", "content": [{"type": "image"}]}]
+    messages = [{"role": "user", "content": [{"type": "image"} for _ in range(n_images)]}]
     prompt = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) if tokens else ""
     return {token: prompt.count(token) for token in sorted(tokens)}
+
+
+def _against_several_images(processor) -> str:
+    """Why the chat template cannot ask about several images; empty when it can."""
+    from jinja2 import TemplateError
+
+    try:
+        two = image_marks(processor, 2)
+    except TemplateError as error:
+        return f"its chat template refuses two images ({one_line(str(error))})"
+    one = sum(image_marks(processor).values())
+    return "" if sum(two.values()) == 2 * one else f"its chat template writes {sum(two.values())} image tokens for two"
 
 
 def template_options(settings: EngineSettings) -> dict[str, Any]:
@@ -275,16 +298,41 @@ def render_prompt(processor, request: Request, settings: EngineSettings) -> str:
     """The request's turns through the checkpoint's chat template, ready for the assistant's answer.
 
     Raises:
-        ValueError: when a record's text spells out an image or video token. The engine would
-            be promised more images than it gets, and vLLM ends with all its requests then.
+        ValueError: when there are other image or video tokens than those of the request's images, because a
+            record's text spells one out. The engine would be promised more images than it gets, and vLLM ends
+            with all its requests then.
     """
     options = {"tokenize": False, "add_generation_prompt": True, **template_options(settings)}
     prompt = processor.apply_chat_template(request.messages, **options)
-    marks = image_marks(processor)
+    n = len(request.images)
+    marks = {token: n * count for token, count in image_marks(processor).items()}
     if any(prompt.count(token) != expected for token, expected in marks.items()):
         promised, expected = sum(map(prompt.count, marks)), sum(marks.values())
-        raise ValueError(f"the prompt has {promised} image or video tokens for its one image, expected {expected}")
+        images = "one image" if n == 1 else f"{n} images"
+        raise ValueError(f"the prompt has {promised} image or video tokens for its {images}, expected {expected}")
     return prompt
+
+
+def check_images_one_by_one(processor, settings: EngineSettings) -> None:
+    """Nothing for a model that is shown each of several images as it would be alone, as vLLM does with every model.
+
+    LLaVA-OneVision, for instance, cuts an image into tiles only when it is the only one.
+
+    Raises:
+        ValueError: for a processor that makes other than twice the image tokens of two equal images.
+    """
+    image, counts = Image.new("RGB", settings.budget.fit(640, 480)), []
+    for n in (1, 2):
+        request = Request("", [{"role": "user", "content": [{"type": "image"}] * n}], [image] * n)
+        prompt = render_prompt(processor, request, settings)
+        inputs = processor(text=[prompt], images=[[image] * n], return_tensors="pt")
+        counts.append(int((inputs["input_ids"] == processor.image_token_id).sum()))
+    if counts[1] != 2 * counts[0]:
+        raise ValueError(
+            f"{settings.checkpoint}: max_images={settings.max_images}, but its processor makes {counts[0]} image "
+            f"tokens of one image and {counts[1]} of two, where vLLM would make {2 * counts[0]}: "
+            "take engine=transformers (--actor_engine transformers with ray), or leave it at 1"
+        )
 
 
 def scored_prompts(processor, request: Request, response: str, settings: EngineSettings) -> dict[str, str]:

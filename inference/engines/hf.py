@@ -159,7 +159,7 @@ class TransformersEngine:
     @torch.inference_mode()
     def _generate(self, batch: list[Request]) -> list[Output]:
         prompts = [render_prompt(self.processor, request, self.settings) for request in batch]
-        images = [[request.image] for request in batch]  # a list per prompt: some processors take no other
+        images = [list(request.images) for request in batch]  # a list per prompt: some processors take no other
         inputs = self.processor(text=prompts, images=images, padding=True, return_tensors="pt").to(self.device)
         lengths = inputs["attention_mask"].sum(dim=1).tolist()
         if max(lengths) >= self.settings.max_model_len:
@@ -200,7 +200,7 @@ class TransformersEngine:
             return None
         scores = {}
         for candidate, prompt in scored_prompts(self.processor, request, response, self.settings).items():
-            inputs = self.processor(text=[prompt], images=[[request.image]], return_tensors="pt").to(self.device)
+            inputs = self.processor(text=[prompt], images=[list(request.images)], return_tensors="pt").to(self.device)
             tokens = inputs["input_ids"][0, -candidate_tail(candidate) :]
             # The logits of a place are about the token after it.
             logits = self.model(**inputs, logits_to_keep=len(tokens) + 1, use_cache=False).logits[

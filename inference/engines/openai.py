@@ -101,6 +101,11 @@ def image_url(image: Image.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
+def _sent(item: dict[str, Any], urls: Iterator[str]) -> dict[str, Any]:
+    """An item of a turn as an endpoint takes it; an image gets the next address."""
+    return {"type": "image_url", "image_url": {"url": next(urls)}} if item["type"] == "image" else item
+
+
 def choice_log_probabilities(choice: dict[str, Any]) -> tuple[float | None, float | None]:
     """(mean, answer) of ``response_log_probabilities`` for one choice; (None, None) if it does not tell them.
 
@@ -236,10 +241,9 @@ class OpenAIEngine:
     async def _ask(self, client: openai.AsyncOpenAI, request: Request) -> Output:
         base_url = self.settings.base_url
         try:
-            url = {"type": "image_url", "image_url": {"url": await asyncio.to_thread(image_url, request.image)}}
+            urls = iter([await asyncio.to_thread(image_url, image) for image in request.images])
             messages = [
-                {**turn, "content": [url if item["type"] == "image" else item for item in turn["content"]]}
-                for turn in request.messages
+                {**turn, "content": [_sent(item, urls) for item in turn["content"]]} for turn in request.messages
             ]
             choice, usage = await self._complete(client, messages, request.sample_id)
             others = [

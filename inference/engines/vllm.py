@@ -35,6 +35,7 @@ from inference.engines.base import (
     EngineSettings,
     Output,
     Request,
+    check_images_one_by_one,
     load_processor,
     pixel_options,
     render_prompt,
@@ -125,6 +126,8 @@ class VllmEngine:
         self.queue_ahead = QUEUE_AHEAD
         self.adapter = LoRARequest(Path(settings.adapter).name, 1, settings.adapter) if settings.adapter else None
         self.processor = load_processor(settings)
+        if settings.max_images > 1:
+            check_images_one_by_one(self.processor, settings)
         self.image_token_id = self.processor.image_token_id
         self.answering: dict[str, Request] = {}  # by sample id, while candidates are to be scored afterwards
         self.scoring: dict[str, tuple[str, Scoring]] = {}  # by request id: the candidate that it is about
@@ -149,7 +152,10 @@ class VllmEngine:
             "max_model_len": settings.max_model_len,
             "max_num_seqs": self.max_num_seqs,
             "gpu_memory_utilization": settings.gpu_memory_utilization,
-            "limit_mm_per_prompt": {"image": 1, **({"video": 0} if hasattr(self.processor, "video_token") else {})},
+            "limit_mm_per_prompt": {
+                "image": settings.max_images,
+                **({"video": 0} if hasattr(self.processor, "video_token") else {}),
+            },
             "mm_processor_kwargs": pixel_options(settings),
             "trust_remote_code": settings.trust_remote_code,
             "load_format": "auto" if settings.allow_pickle else "safetensors",
@@ -197,14 +203,14 @@ class VllmEngine:
         )
 
     def prepare(self, request: Request) -> tuple[dict[str, Any], SamplingParams]:
-        """(prompt with image, sampling) as vLLM takes them.
+        """(prompt with images, sampling) as vLLM takes them.
 
         Raises:
-            ValueError: when the prompt is not one for one image.
+            ValueError: when the prompt is not one for so many images.
         """
         prompt = {
             "prompt": render_prompt(self.processor, request, self.settings),
-            "multi_modal_data": {"image": request.image},
+            "multi_modal_data": {"image": list(request.images)},
         }
         return prompt, self.sampling(request.sample_id)
 
@@ -270,7 +276,7 @@ class VllmEngine:
         scoring = Scoring(output, dict.fromkeys(prompts), 0)
         for number, (candidate, prompt) in enumerate(prompts.items()):
             name = f"{output.sample_id} candidate {number} {uuid.uuid4().hex}"  # like no sample's
-            prompt = {"prompt": prompt, "multi_modal_data": {"image": request.image}}
+            prompt = {"prompt": prompt, "multi_modal_data": {"image": list(request.images)}}
             if self._refusal(name, lambda asked=prompt: (asked, SCORED)) is not None:
                 continue  # longer than the model's context, by a few tokens: the response has no probabilities
             self.scoring[name] = candidate, scoring

@@ -13,7 +13,7 @@ from inference.common.redaction import redact
 from inference.data.images import ImageSource
 from inference.data.replacement import SHOWN
 from inference.data.response import REASONING_STEPS, reasoning_steps
-from inference.data.vecbench import GROUPS, TASKS, canonical_task, content_id, group_of, image_of
+from inference.data.vecbench import GROUPS, TASKS, canonical_task, content_id, group_of, image_of, images_of
 from inference.metrics.prediction_table import SOURCES, VERBALIZED
 from inference.metrics.results import Results
 from inference.report.html import THUMBNAIL_BLOCK
@@ -56,9 +56,10 @@ def read_failures(path: Path) -> list[dict[str, Any]]:
 
 
 def _common(result: dict[str, Any]) -> dict[str, Any]:
-    """What a sample with and one without a response have: id, task, label, candidates, image, place in the data."""
+    """What a sample with and one without a response have: id, task, label, candidates, images, place in the data."""
     labels, task, truth = result.get("candidates"), result.get("task"), result.get("ground_truth")
     position = result.get("position")
+    further = [_shown(image) for image in images_of(result)[1:]]
     return {
         "id": str(result.get("sample_id") or result.get("id") or content_id(result)),
         "position": position if isinstance(position, int) else sys.maxsize,
@@ -66,7 +67,7 @@ def _common(result: dict[str, Any]) -> dict[str, Any]:
         "truth": truth if isinstance(truth, str) else "",
         "candidates": [str(label) for label in labels] if isinstance(labels, list) else [],
         "image": image_of(result),
-    }
+    } | ({"further": further} if further else {})
 
 
 def _shown_votes(votes: dict[str, float], answer: str) -> dict[str, Any]:

@@ -49,7 +49,7 @@ from inference.runs.shards import atomic_write
 
 N_RESAMPLES = 2000  # at least; more where the correction for many pairs needs them
 RESPONSE_BLOCK = 50  # samples whose responses are packed together
-QUESTION = ("id", "task", "truth", "candidates", "image", "position")  # of a sample, whoever answers
+QUESTION = ("id", "task", "truth", "candidates", "image", "further", "position")  # of a sample, whoever answers
 LISTED = ("answer", "correct", "confidence", "malformed", "error")  # of an answer, what the list needs
 ABSENT = {"error": "the run has no line of this sample"}
 RESULTS = (
@@ -257,7 +257,7 @@ def common_samples(runs: Sequence[Run], max_samples: int) -> tuple[list[dict[str
         for answer in listed:
             if not answer.get("malformed", True):
                 del answer["malformed"]
-        shown.append({key: question[key] for key in QUESTION} | {"answers": listed})
+        shown.append({key: question[key] for key in QUESTION if key in question} | {"answers": listed})
         rest.append([{k: v for k, v in answer.items() if k not in (*QUESTION, *LISTED)} for answer in answers])
     return shown, rest, len(questions)
 

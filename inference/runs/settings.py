@@ -64,17 +64,21 @@ def check_share(parser: argparse.ArgumentParser, index: int, n_shards: int) -> N
         parser.error(f"expected 0 <= --index < --n_shards, got {index} and {n_shards}")
 
 
-# Settings that older runs do not have; not named where they are off, so that those can go on.
-LATER = ("replace_images", "candidate_probabilities", "thinking")
+# Settings that older runs do not have; not named where they have their default, so that those can go on.
+LATER = ("replace_images", "candidate_probabilities", "thinking", "max_images")
 
 
 def decisive_settings(settings: EngineSettings) -> dict[str, Any]:
     """name → value of what decides about responses: with another value, old and new ones make no common table."""
     # The same engine behind Ray gives the same responses.
     engine = settings.actor_engine if settings.engine == "ray" else settings.engine
-    decisive = (field.name for field in fields(settings) if field.metadata["decisive"])
-    values = {"engine": engine, **{name: getattr(settings, name) for name in decisive}}
-    return {name: value for name, value in values.items() if value or name not in LATER}
+    decisive = [field for field in fields(settings) if field.metadata["decisive"]]
+    values = {
+        field.name: getattr(settings, field.name)
+        for field in decisive
+        if field.name not in LATER or getattr(settings, field.name) != field.default
+    }
+    return {"engine": engine, **values}
 
 
 def describe_run(settings: EngineSettings, data_path: str, output_path: str) -> Description:

@@ -42,22 +42,24 @@ class HopelessData(ValueError):
     """A data file that no answer could be right for, or that cannot be inferred as it is asked for."""
 
 
-def check_labels_of(data_path: str, limit: int | None) -> None:
+def check_labels_of(data_path: str, limit: int | None, max_images: int = 1) -> None:
     """Says what is doubtful about the data file's labels and tasks, a warning per kind.
 
     Raises:
         HopelessData: when no answer to any record could be right.
     """
-    doubts, n_records = record_doubts(read_records(data_path, limit))
+    doubts, n_records = record_doubts(read_records(data_path, limit, max_images))
     for line in doubts.lines():
         log.warning("%s: %s", data_path, line)
     if n_records and doubts.rows(UNMATCHABLE) == n_records:
         raise HopelessData(f"{data_path}: the label of each of its {n_records} records is none of its candidates")
 
 
-def share_of(data_path: str, index: int, n_shards: int, limit: int | None) -> list[Record | BrokenRecord]:
+def share_of(
+    data_path: str, index: int, n_shards: int, limit: int | None, max_images: int = 1
+) -> list[Record | BrokenRecord]:
     """The records of one worker, in order."""
-    return [item for item in read_records(data_path, limit) if item.position % n_shards == index]
+    return [item for item in read_records(data_path, limit, max_images) if item.position % n_shards == index]
 
 
 class Worker:
@@ -77,18 +79,18 @@ class Worker:
         self.writer.write(result_line(item, error=error))
         self.errors.append(error)
 
-    def requests(self, images: Iterator[Loaded | None]) -> Iterator[Request | None]:
+    def requests(self, ready: Iterator[Loaded | None]) -> Iterator[Request | None]:
         """Requests for the engine, as their images are ready; None while none is."""
-        for loaded in images:
+        for loaded in ready:
             if loaded is None:
                 yield None
                 continue
-            record, image = loaded
-            if isinstance(image, ImageError):
-                self.fail(record, f"line {record.line_number}, field 'image': {image}")
+            record, images = loaded
+            if isinstance(images, ImageError):
+                self.fail(record, f"line {record.line_number}, field 'image': {images}")
                 continue
             self.under_way[record.sample_id] = record
-            yield Request(record.sample_id, chat_messages(record), image, record.candidates)
+            yield Request(record.sample_id, chat_messages(record), images, record.candidates)
 
     def finish(self, output: Output) -> None:
         record = self.under_way.pop(output.sample_id)
@@ -187,7 +189,7 @@ def infer(
 ) -> tuple[int, int, int]:
     """Infer what is missing of the data file's share; returns what ``infer_share`` does."""
     description = describe_run(settings, data_path, output_path)
-    mine = share_of(data_path, index, n_shards, limit)
+    mine = share_of(data_path, index, n_shards, limit, settings.max_images)
     source = images_of_run(settings, data_path, image_roots)
     replaced = replaced_images(settings, data_path, source)
     with open_shard(output_path, index, n_shards, description, on_change) as (writer, run):

@@ -111,7 +111,7 @@ def check_models(*options: str) -> None:
         CheckpointRefused: naming the file and what to do.
     """
     parser = argparse.ArgumentParser(add_help=False)
-    add_settings(parser, without=["replace_images"])
+    add_settings(parser, without=["replace_images", "max_images"])
     for words in map(shlex.split, options):
         args, _ = parser.parse_known_args(words)
         if args.checkpoint:

@@ -49,7 +49,7 @@ def read_labelled(
 ) -> Iterator[tuple[Path, Record | BrokenRecord]]:
     """Every line of all files with the file it is from; ids and positions are unique over all files.
 
-    A record's ``image`` becomes an absolute path. A line that cannot be used comes as a
+    A record's image becomes an absolute path. A line that cannot be used comes as a
     BrokenRecord; with ``check_label``, so does one whose label is not among its candidates.
 
     Raises:
@@ -62,7 +62,7 @@ def read_labelled(
         for item in read_records(path):
             if isinstance(item, Record):
                 try:
-                    item.image = find_image(path, item, source)
+                    item.images = [find_image(path, item, source)]
                     if check_label and item.ground_truth not in item.candidates:
                         expected = f"one of the candidates, got {describe(item.ground_truth)}"
                         raise RecordError(str(path), item.line_number, "ground_truth", expected)

@@ -34,7 +34,7 @@ def parse_settings(
     parser = argparse.ArgumentParser(description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_path", nargs="+", required=True, help="rows of the step before, a JSON object per line")
     add_share_arguments(parser)
-    add_settings(parser, without=["replace_images"])
+    add_settings(parser, without=["replace_images", "max_images"])
     parser.add_argument("--collect_only", action="store_true", help="ask nothing: one result of the workers' shards")
     add_more(parser)
     args = parser.parse_args(arguments)

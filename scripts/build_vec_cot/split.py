@@ -70,19 +70,19 @@ def fingerprint_files(images: Iterable[str], cache: Path, workers: int) -> dict[
     with ShardWriter(cache, 0, 1) as writer:
         known = {row["sample_id"] for row in merge_shards(cache)}
         missing = [
-            Record(key, position, 0, "", [], "", None, image, {})
+            Record(key, position, 0, "", [], "", None, [image], {})
             for position, (key, image) in enumerate(keys.items())
             if key not in known
         ]
         source = ImageSource([], BUDGET, confined=False)  # read_labelled has confined their paths
         bar = tqdm(total=len(keys), initial=len(keys) - len(missing), desc="fingerprints", unit="image", mininterval=1)
         with bar, ImageLoader(source, workers, in_order=True) as loader:
-            for record, image in loader.load(missing):
+            for record, images in loader.load(missing):
                 row: dict[str, Any] = {"sample_id": record.sample_id, "position": record.position}
-                if isinstance(image, ImageError):
-                    writer.write({**row, "error": str(image)})
+                if isinstance(images, ImageError):
+                    writer.write({**row, "error": str(images)})
                 else:  # a fingerprint is written where the shards of inference have a response
-                    writer.write({**row, "response": [part.hex() for part in fingerprint(image)]})
+                    writer.write({**row, "response": [part.hex() for part in fingerprint(images[0])]})
                 bar.update()
         fingerprints = {row["sample_id"]: row for row in merge_shards(cache)}
     return {

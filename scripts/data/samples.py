@@ -142,7 +142,7 @@ def parse_sample(raw: Any, source: str, line_number: int) -> Sample:
 
     if not isinstance(raw, dict):
         fail("(line)", f"a JSON object, got {describe(raw)}")
-    turns, image = read_conversation(raw, fail)
+    turns, images = read_conversation(raw, fail)
     if turns is None:  # a test record without a prompt of its own is asked the released model's question
         if not isinstance(raw.get("candidates"), list):
             fail("messages", "a list of turns, here or in conversations, or candidates to ask for")
@@ -170,7 +170,7 @@ def parse_sample(raw: Any, source: str, line_number: int) -> Sample:
         line_number=line_number,
         messages=messages,
         answer=answer,
-        images=[image],
+        images=images,
         ground_truth=truth,
         candidates=_candidates(raw, question, task, fail),
         task=task,

@@ -84,8 +84,9 @@ def wrong_types():
             line = with_json(base, path, '"good.png"' if path[-1] == "image" and name == "text" else text)
             yield RecordCase(f"{'.'.join(map(str, path))} is {name}", line, expected)
     for name, text in VALUES.items():  # without turns, the record's own image counts
-        line = with_json(a_record(conversations=...), ("image",), '"good.png"' if name == "text" else text)
-        yield RecordCase(f"lone image is {name}", line, None if name == "text" else "image")
+        good = {"text": '"good.png"', "list of text": '["good.png"]'}
+        line = with_json(a_record(conversations=..., id=f"lone {name}"), ("image",), good.get(name, text))
+        yield RecordCase(f"lone image is {name}", line, None if name in good else "image")
         whole = text.encode("utf-8")
         yield RecordCase(f"the line is {name}", whole, "task" if name in ("empty object", "object") else "(line)")
 

@@ -19,7 +19,7 @@ from inference.engines.load import load_engine
 from inference.engines.vllm_cpu import cpu_variables
 from inference.runs.shards import read_results, shard_path
 from inference.runs.worker import share_of
-from tests.helpers.commands import TOY_CHECKPOINT, TOY_PIXELS, free_port, run, serving
+from tests.helpers.commands import TOY_CHECKPOINT, TOY_PIXELS, free_port, read_jsonl, run, serving, write_jsonl
 from tests.helpers.endpoint_server import JsonHandler
 from tests.helpers.results import LOG_PROBABILITIES
 
@@ -36,7 +36,7 @@ def server(tmp_path_factory):
         sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(TOY_CHECKPOINT),
         "--host", "127.0.0.1", "--port", str(port), "--served-model-name", "toy", "--api-key", KEY,
         "--dtype", "float32", "--enforce-eager", "--max-model-len", "4096", "--max-num-seqs", "16",
-        "--max-num-batched-tokens", "65536", "--limit-mm-per-prompt", '{"image": 1, "video": 0}',
+        "--max-num-batched-tokens", "65536", "--limit-mm-per-prompt", '{"image": 2, "video": 0}',
     ]  # fmt: skip
     environment = {**cpu_variables(), "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}  # a server runs its engine in a process
     with serving(command, f"http://127.0.0.1:{port}/health", log, 400, environment):
@@ -153,6 +153,34 @@ def test_a_served_model_answers_as_the_offline_engine_does(server, offline, toy_
     assert sum("answer_log_probability" in result for result in offline.values()) > 30
 
 
+def test_a_served_model_is_shown_two_images_in_their_order(server, toy_data, tmp_path):
+    """The same two, swapped, make another log-probability: each is that of transformers offline."""
+    names = [row["conversations"][0]["content"][0]["image"] for row in read_jsonl(toy_data)[:2]]
+    common = {"ground_truth": "awe", "candidates": ["awe", "fear"], "task": "FI-8"}
+    turns = [{"role": "user", "content": "Before <image>, after <image>: which emotion?"}]
+    rows = [{**common, "id": str(i), "images": names[:: 1 - 2 * i], "conversations": turns} for i in range(2)]
+    data = write_jsonl(tmp_path / "pairs.jsonl", rows)
+    ask(data, tmp_path / "served", server, "--max_images", 2, "--image_root", toy_data.parent)
+    settings = EngineSettings(
+        str(TOY_CHECKPOINT), engine="transformers", temperature=0, max_new_tokens=160, min_pixels=3136,
+        max_pixels=12544, max_images=2,
+    )  # fmt: skip
+    source = ImageSource([toy_data.parent], settings.budget)
+    requests = [
+        Request(record.sample_id, chat_messages(record), [source.load(image) for image in record.images])
+        for record in share_of(data, 0, 1, None, max_images=2)
+    ]
+    served = results_of(tmp_path / "served")
+    for output in load_engine(settings).run(requests):
+        result = served[output.sample_id]
+        assert output.image_tokens == 18 and output.response
+        for field in ("response", "prompt_tokens", "output_tokens"):
+            assert result[field] == getattr(output, field)
+        assert result["mean_log_probability"] == pytest.approx(output.mean_log_probability, abs=1e-4)
+    means = [served[name]["mean_log_probability"] for name in "01"]
+    assert means[0] != pytest.approx(means[1], abs=1e-3)
+
+
 def test_answers_are_given_out_while_no_further_request_is_ready(server, toy_data, monkeypatch):
     """The second request comes only after the first one's answer: who waits for it waits for ever."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
@@ -161,7 +189,7 @@ def test_answers_are_given_out_while_no_further_request_is_ready(server, toy_dat
     )
     source = ImageSource([toy_data.parent], settings.budget)
     first, second = (
-        Request(record.sample_id, chat_messages(record), source.load(record.image))
+        Request(record.sample_id, chat_messages(record), [source.load(record.image)])
         for record in share_of(toy_data, 0, 1, 2)
     )
     finished = []

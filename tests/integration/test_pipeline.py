@@ -1,4 +1,4 @@
-"""Requests that are not ready yet: the real engines go on with what they have, and nothing is lost."""
+"""The real engines under a worker: requests that are not ready yet, records of two images; nothing is lost."""
 
 import dataclasses
 import os
@@ -7,19 +7,23 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from inference.data.images import ImageSource
+from inference.data.images import FACTOR, ImageSource
 from inference.data.loader import ImageLoader
 from inference.data.prompts import chat_messages
 from inference.engines.base import EngineFailed, EngineSettings, Request
 from inference.engines.load import load_engine
 from inference.runs.shards import ShardWriter, finished_samples, shard_path
-from inference.runs.worker import Worker, share_of
-from tests.helpers.commands import TOY_CHECKPOINT, read_jsonl
+from inference.runs.worker import Worker, infer_share, share_of
+from tests.helpers.commands import TOY_CHECKPOINT, read_jsonl, write_jsonl
 
 SETTINGS = EngineSettings(
-    str(TOY_CHECKPOINT), "toy", temperature=0, max_new_tokens=160, min_pixels=3136, max_pixels=12544, max_num_seqs=8
-)
+    str(TOY_CHECKPOINT), "toy", temperature=0, max_new_tokens=160, min_pixels=3136, max_pixels=12544, max_num_seqs=8,
+    max_images=2,
+)  # fmt: skip
 PATIENCE = 120  # seconds until a test gives up on an engine that stands still
 
 
@@ -47,7 +51,7 @@ class SlowSource(ImageSource):
 
 def requests_of(records, folder):
     source = ImageSource([folder], SETTINGS.budget)
-    return [Request(record.sample_id, chat_messages(record), source.load(record.image)) for record in records]
+    return [Request(record.sample_id, chat_messages(record), [source.load(record.image)]) for record in records]
 
 
 def test_an_engine_that_gets_none_goes_on_with_what_it_has(engine, toy_data):
@@ -73,7 +77,7 @@ def test_an_engine_that_gets_none_goes_on_with_what_it_has(engine, toy_data):
 def test_pauses_between_requests_neither_lose_nor_change_a_response(engine, toy_data):
     requests = requests_of(share_of(toy_data, 0, 1, 20), toy_data.parent)
     too_long = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "emotion " * 5000}]}]
-    requests.insert(7, Request("too long", too_long, requests[0].image))
+    requests.insert(7, Request("too long", too_long, requests[0].images))
 
     def with_pauses():
         for index, request in enumerate(requests):
@@ -163,3 +167,95 @@ def test_an_engine_that_dies_in_the_middle_loses_no_finished_line(engine, toy_da
     if not hasattr(engine, "model"):  # a new process would have a new engine
         engine.llm.llm_engine.abort_request([record.sample_id for record in records])
     assert infer(tmp_path / "broken") == whole
+
+
+SIZES = {"a": (84, 84), "b": (112, 56)}  # 9 and 8 image tokens
+QUESTION = "First <image>, then <image>. Which emotion?"
+
+
+@pytest.fixture(scope="module")
+def pairs(toy_data, tmp_path_factory):
+    """A file of records with two images, two toy images of different shapes, and some that cannot be used."""
+    folder = tmp_path_factory.mktemp("pairs")
+    for name, record in zip(SIZES, share_of(toy_data, 0, 1, 2), strict=True):
+        with Image.open(toy_data.parent / record.image) as image:
+            image.convert("RGB").resize(SIZES[name]).save(folder / f"{name}.png")
+    common = {"ground_truth": "awe", "candidates": ["amusement", "awe", "fear"], "task": "FI-8"}
+    turns = {"conversations": [{"role": "user", "content": QUESTION}]}
+    rows = [
+        {"id": "ab", "images": ["a.png", "b.png"], **turns},
+        {"id": "ba", "images": ["b.png", "a.png"], **turns},
+        {"id": "one", "image": "a.png"},
+        {"id": "bare", "image": ["a.png", "b.png"]},
+        {"id": "missing", "images": ["a.png", "none.png"], **turns},
+        {"id": "three", "images": ["a.png", "b.png", "a.png"]},
+        {"id": "aa", "images": ["a.png", "a.png"], **turns},
+    ]
+    return write_jsonl(folder / "pairs.jsonl", [{**common, **row} for row in rows])
+
+
+@pytest.fixture(scope="module")
+def by_the_model_alone(pairs):
+    """id → (response, prompt tokens): transformers' own processor and ``generate``, one record at a time."""
+    processor = AutoProcessor.from_pretrained(TOY_CHECKPOINT, min_pixels=3136, max_pixels=12544)
+    model = AutoModelForImageTextToText.from_pretrained(TOY_CHECKPOINT, dtype=torch.float32).eval()
+    mark, found = "<|vision_start|><|image_pad|><|vision_end|>", {}
+    for record in share_of(pairs, 0, 1, None, max_images=2):
+        if record.sample_id not in ("ab", "ba", "bare", "aa"):
+            continue
+        text = QUESTION.replace("<image>", mark)
+        if record.sample_id == "bare":  # the released model's question
+            text = mark * 2 + chat_messages(record)[0]["content"][-1]["text"]
+        turns = [{"role": "user", "content": text}]
+        prompt = processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        images = [Image.open(pairs.parent / name) for name in record.images]
+        inputs = processor(text=[prompt], images=images, return_tensors="pt")
+        with torch.inference_mode():
+            tokens = model.generate(**inputs, max_new_tokens=160, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+        found[record.sample_id] = (
+            processor.decode(tokens, skip_special_tokens=True),
+            inputs["input_ids"].shape[1],
+        )
+    return found
+
+
+def test_records_of_two_images_are_answered_as_by_the_model_alone(
+    engine, pairs, by_the_model_alone, tmp_path, monkeypatch
+):
+    """The first image is the first place's; who names a missing image, or too many, is an error of its own."""
+    settings = dataclasses.replace(SETTINGS, candidate_probabilities=True)
+    monkeypatch.setattr(engine, "settings", settings)
+    source = ImageSource([pairs.parent], SETTINGS.budget)
+    with ShardWriter(tmp_path, 0, 1) as writer:
+        infer_share(share_of(pairs, 0, 1, None, max_images=2), writer, settings, lambda: engine, source)
+    results = {line["id"]: line for line in read_jsonl(shard_path(tmp_path, 0, 1))}
+    assert len(results) == 7
+    for name, (response, prompt_tokens) in by_the_model_alone.items():
+        assert (results[name]["response"], results[name]["prompt_tokens"]) == (response, prompt_tokens)
+        assert sum(results[name].get("candidate_probabilities", {"": 1}).values()) == pytest.approx(1)
+    assert sum("candidate_probabilities" in result for result in results.values()) >= 2
+    tokens = {name: width * height // FACTOR**2 for name, (width, height) in SIZES.items()}
+    assert tokens == {"a": 9, "b": 8}
+    for name in ("ab", "ba", "aa"):
+        assert results[name]["image_tokens"] == sum(tokens[image] for image in name)
+    assert results["bare"]["image_tokens"] == 17 and results["one"]["image_tokens"] == 9
+    means = [results[name]["mean_log_probability"] for name in ("ab", "ba")]
+    assert means[0] != pytest.approx(means[1], abs=1e-3)
+    error = results["missing"]["error"]
+    assert error.startswith("line 5, field 'image': image none.png: no such file") and error.endswith("(image 2 of 2)")
+    assert "line 6, field 'images': expected 1 to 2 images (max_images), got 3" in results["three"]["error"]
+
+
+@pytest.mark.parametrize("engine", ["vllm"], indirect=True)
+def test_more_images_than_a_model_takes_are_that_requests_error_and_the_others_go_on(engine, pairs):
+    """What vLLM says of a family that takes one image, here of the two that this engine was started for."""
+    records = [item for item in share_of(pairs, 0, 1, None, max_images=3) if item.sample_id in ("three", "ab")]
+    source = ImageSource([pairs.parent], SETTINGS.budget)
+    requests = [
+        Request(record.sample_id, chat_messages(record), [source.load(image) for image in record.images])
+        for record in records
+    ]
+    found = {output.sample_id: output.error for output in engine.run(iter(requests))}
+    assert found.keys() == {"three", "ab"} and found["ab"] is None
+    assert found["three"].startswith("vLLM refused the request: At most 2 image(s) may be provided in one prompt")
+    assert "\n" not in found["three"]

@@ -200,8 +200,9 @@ def test_a_request_that_kills_its_actors_becomes_an_error_and_the_others_are_ans
         image = row["conversations"][0]["content"][0]
         image["image"] = str(toy_data.parent / image["image"])
     rows[3]["id"] = "poison"
+    rows[11]["conversations"][0]["content"].insert(0, rows[0]["conversations"][0]["content"][0])  # a second image
     data = write_jsonl(tmp_path / "data.jsonl", rows)
-    options = ray_options(cluster, "--actor_engine", "transformers", "--n_actors", "2")
+    options = ray_options(cluster, "--actor_engine", "transformers", "--n_actors", "2", "--max_images", "2")
     command = infer_command(data, tmp_path, *options, "--temperature", "0", "--image_root", toy_data.parent)
     done = run(sys.executable, "-c", POISONED, *command[2:])
     assert "read 12 = predicted 11 (0 of them before) + failed 1" in done.stderr
@@ -209,6 +210,7 @@ def test_a_request_that_kills_its_actors_becomes_an_error_and_the_others_are_ans
     results = {result["sample_id"]: result for result in read_results(shard_path(tmp_path, 0, 1))}
     assert results["poison"]["error"].startswith("line 4: 3 actors ended with this request, the last one had no other")
     assert sum("response" in result for result in results.values()) == 11
+    assert [results[rows[i]["id"]]["image_tokens"] for i in (0, 10, 11)] == [9, 9, 18]
 
 
 @pytest.mark.faults

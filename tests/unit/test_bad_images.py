@@ -87,7 +87,8 @@ def test_decoding_to_check_finds_what_decoding_to_infer_finds(source, case):
 
 def test_the_loader_brings_every_case_back_once(folder, source):
     records = [
-        Record(f"s{i}", i, i + 1, "EmoSet-8", ["awe"], "awe", None, case.name, {}) for i, case in enumerate(IMAGE_CASES)
+        Record(f"s{i}", i, i + 1, "EmoSet-8", ["awe"], "awe", None, [case.name], {})
+        for i, case in enumerate(IMAGE_CASES)
     ]
     with ImageLoader(source, workers=3) as loader:
         loaded = [item for item in loader.load(records) if item is not None]

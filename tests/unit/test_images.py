@@ -139,7 +139,7 @@ def test_a_decompression_bomb_is_refused(tmp_path, source, monkeypatch):
 
 
 def record(i, image):
-    return Record(f"s{i}", i, i + 1, "EmoSet-8", ["awe"], "awe", None, image, {})
+    return Record(f"s{i}", i, i + 1, "EmoSet-8", ["awe"], "awe", None, [image], {})
 
 
 def ready(loaded):
@@ -166,7 +166,7 @@ def test_the_loader_delivers_each_record_once_and_passes_errors_on(tmp_path, sou
     records = [record(i, f"{i}.png" if i % 3 else "missing.png") for i in range(12)]
     with ImageLoader(source, workers=3, ahead=4, in_order=in_order) as loader:
         loaded = list(ready(loader.load(records)))
-    found = {item.sample_id: isinstance(image, ImageError) for item, image in loaded}
+    found = {item.sample_id: isinstance(images, ImageError) for item, images in loaded}
     assert found == {f"s{i}": i % 3 == 0 for i in range(12)}
     assert len(loaded) == 12
 
@@ -203,7 +203,7 @@ def test_decoding_starts_before_the_first_image_is_asked_for(tmp_path):
         assert next(loaded) is None
         slow.gates["a.png"].set()
         loader.pool.submit(int).result()  # one thread: it comes to this when the image is decoded
-        item, image = next(loaded)
+        item, (image,) = next(loaded)
     assert item.sample_id == "s0" and image.mode == "RGB"
 
 
@@ -240,6 +240,6 @@ def test_records_in_a_row_with_one_image_share_its_decoding(tmp_path, source):
         a_picture().save(tmp_path / name)
     records = [record(i, name) for i, name in enumerate(["a.png"] * 5 + ["b.png"] * 3 + ["a.png"])]
     with ImageLoader(source, workers=2, ahead=4, in_order=True) as loader:
-        images = [image for _, image in loader.load(records)]
+        images = [image for _, (image,) in loader.load(records)]
     assert len({id(image) for image in images}) == 3
     assert [image is images[0] for image in images] == [i < 5 for i in range(9)]

@@ -117,11 +117,11 @@ def test_the_loader_delivers_them_and_the_errors_of_the_own_images(records, tmp_
     (tmp_path / "3.png").unlink()
     images = replaced(records, tmp_path, "grey")
     with ImageLoader(images.source, workers=2, ahead=3, in_order=True, replaced=images) as loader:
-        loaded = {record.sample_id: image for record, image in loader.load(records)}
+        loaded = {record.sample_id: images for record, images in loader.load(records)}
     assert len(loaded) == 12
     for record in records:
-        image = loaded[record.sample_id]
-        assert isinstance(image, ImageError) if record.image == "3.png" else image.getpixel((3, 3)) == (128,) * 3
+        images = loaded[record.sample_id]
+        assert isinstance(images, ImageError) if record.image == "3.png" else images[0].getpixel((3, 3)) == (128,) * 3
 
 
 def test_the_circle_is_that_of_the_whole_file_whatever_the_share(records, tmp_path):

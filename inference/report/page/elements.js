@@ -85,6 +85,7 @@ function answerFacts(sample) {
 // What was asked.
 function questionFacts(sample) {
   const pairs = [["candidates", data.candidates[sample.candidates].join(", ") || "none"], ["image", sample.image || "none"]];
+  if (sample.further) pairs.push(["further images, not shown here", sample.further.join(", ")]);
   if (sample.problem) pairs.push(["why no image", sample.problem]);
   return [...pairs, ["id", sample.id]];
 }

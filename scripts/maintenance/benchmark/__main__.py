@@ -70,7 +70,7 @@ def make_photographs(records: list[Record], folder: Path) -> list[Record]:
         path = folder / "photographs" / f"{index:06d}.jpg"
         path.parent.mkdir(exist_ok=True)
         Image.blend(large, grain.resize(size), 0.2).save(path, quality=92)
-        made.append(Record(**{**vars(item), "image": str(path)}))
+        made.append(Record(**{**vars(item), "images": [str(path)]}))
     return made
 
 
@@ -102,7 +102,7 @@ class Sides:
         self.engine, self.records, self.folder, self.n_published = engine, records, folder, n_published
         self.source = ImageSource([folder], BUDGET)
         self.prepared = [
-            engine.prepare(Request(item.sample_id, chat_messages(item), self.source.load(item.image)))
+            engine.prepare(Request(item.sample_id, chat_messages(item), [self.source.load(item.image)]))
             for item in records
         ]
         for _, sampling in self.prepared:

@@ -111,8 +111,8 @@ class Sides:
         """``LLM.generate``, images decoded and prompts rendered before; on the whole list or, ``each``, one by one."""
         with ImageLoader(self.source, 16, in_order=True) as loader:
             prepared = [
-                self.engine.prepare(Request(record.sample_id, chat_messages(record), image))
-                for record, image in loader.load(records)
+                self.engine.prepare(Request(record.sample_id, chat_messages(record), images))
+                for record, images in loader.load(records)
             ]
         for _, sampling in prepared:
             sampling.detokenize = True  # as it is unless one decodes oneself
