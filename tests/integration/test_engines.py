@@ -219,6 +219,7 @@ def test_a_run_killed_in_the_middle_and_resumed_equals_an_uninterrupted_one(toy_
     same_but_for_log_probabilities(responses(broken).values(), responses(whole).values())
 
 
+@pytest.mark.long
 def test_neither_further_responses_nor_log_probabilities_change_the_first_one_of_transformers(toy_data, tmp_path):
     more = ["--engine", "transformers", "--temperature", "0.7", "--limit", "3", *TOY_PIXELS]
     run(*infer_command(toy_data, tmp_path / "one", *more, "--no_logprobs"))

@@ -21,6 +21,7 @@ def test_without_a_gpu_it_ends_at_once_in_one_line(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_on_cpu_the_whole_command_measures_all_sides_of_two_variants(tmp_path):
     record, checkpoint = tmp_path / "record.json", tmp_path / "checkpoint"
     words = ["--output", record, "--cpu", "--checkpoint_dir", checkpoint, "--samples", "6", "--warm_up", "2"]

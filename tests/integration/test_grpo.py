@@ -96,6 +96,7 @@ def test_the_merged_folder_loads_as_it_is(short_training, toy_data, tmp_path, en
         assert row["image_tokens"] == 9
 
 
+@pytest.mark.long
 def test_shards_of_two_processes_merge_to_the_same_weights(short_training, tmp_path):
     """Two processes cut the checkpoint of one into the shards that FSDP would save."""
     from safetensors.torch import load_file
@@ -178,6 +179,7 @@ def test_curves_name_what_is_missing(tmp_path):
         training_curves(tmp_path)
 
 
+@pytest.mark.long
 def test_a_second_start_of_a_finished_training_trains_nothing_again(short_training):
     work, _ = short_training
     models = [work / "models" / name / "model.safetensors" for name in ("scaffold", "cold_start", "emocaliber")]

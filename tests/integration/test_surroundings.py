@@ -242,6 +242,7 @@ def test_wandb_is_asked_for_its_key_by_evaluation_too_and_offline_needs_none(res
     assert list(tmp_path.glob("wandb/offline-run-*"))
 
 
+@pytest.mark.long
 def test_a_key_that_wandb_refuses_costs_no_file(results, tmp_path):
     """No connection at that address: said in one line, after everything is written."""
     pytest.importorskip("wandb")
