@@ -94,10 +94,6 @@ def _table_rows(path: Path) -> list[Row]:
             table = pd.read_excel(path, **as_text)
         else:
             table = pd.read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else ",", **as_text)
-    except ImportError:
-        raise NotResults(
-            f"{path}: reading .xlsx needs openpyxl: pip install openpyxl, or let VLMEvalKit write PRED_FORMAT=tsv"
-        ) from None
     except OSError:
         raise
     except Exception as error:  # pandas' own, and openpyxl's of a zip archive that is no workbook

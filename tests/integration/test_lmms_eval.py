@@ -185,10 +185,3 @@ def test_records_that_cannot_be_asked_stop_lmms_eval_in_one_line(lmms_eval, toy_
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith(f"vecbench: {data}, line 4, field 'candidates': expected a non-empty list of labels")
     assert "1 of 36 records cannot be asked" in last and "--fix" in last
-
-
-@pytest.mark.long
-def test_an_excel_file_is_read_where_openpyxl_is(lmms_eval):
-    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/unit/test_other_harnesses.py", "-k", "excel"]
-    assert run(lmms_eval, "-c", "import openpyxl").stdout == ""
-    assert "1 passed" in run(lmms_eval, *words).stdout
