@@ -20,6 +20,7 @@ def environment(**settings):
         "n_gpu",
         "temperature",
         "python",
+        "base_python",
         "n_responses",
         "limit",
         "engine",
