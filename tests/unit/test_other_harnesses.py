@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from inference.evaluate import missing_samples
 from inference.metrics.other_harnesses import NO_ANSWER_TAG, unknown_harness
 from inference.metrics.result_lines import NotResults
 from inference.metrics.results import read_file
@@ -213,6 +214,17 @@ def test_predictions_are_matched_with_records_by_id_or_in_order(tmp_path):
     failed = read_file(write_predictions(tmp_path / "c.tsv", fewer), data).failed
     assert len(failed) == len(fewer)
     assert failed[0]["error"].endswith(f"line 2, field 'index': expected the id of a record of {data}, got '1'")
+
+
+def test_predictions_for_records_of_several_images_are_matched_and_counted_once(tmp_path):
+    results = own_results()
+    two = {"conversations": ..., "images": ["a.png", "b.png"]}
+    records = [record_of(result, id=f"r{n}", **two) for n, result in enumerate(results)]
+    data = write_jsonl(tmp_path / "data.jsonl", [{k: v for k, v in row.items() if v is not ...} for row in records])
+    rows = [predicted(result, f"r{n}") for n, result in enumerate(results)]
+    read = read_file(write_predictions(tmp_path / "a.tsv", rows), data)
+    assert read.table["sample_id"].tolist() == [f"r{n}" for n in range(len(results))] and read.failed == []
+    assert missing_samples(data, read.known) == []
 
 
 def test_rows_are_numbered_as_a_spreadsheet_does(tmp_path):
