@@ -43,13 +43,8 @@ from inference.runs.shards import atomic_write, error_of, to_line
 DRAWING_PROCESSES = 2  # half of the time goes into the confusion matrices
 
 
-def missing_samples(
-    data_path: Path, known: set[str], limit: int | None = None, max_images: int = sys.maxsize
-) -> list[dict]:
-    """An error record for each sample of the data file that no worker has written a line for.
-
-    ``max_images`` is the run's: the line of a record of more images has no other id than its number.
-    """
+def missing_samples(data_path: Path, known: set[str], limit: int | None = None) -> list[dict]:
+    """An error record for each sample of the data file that no worker has written a line for."""
     return [
         {
             **item.raw,
@@ -57,7 +52,7 @@ def missing_samples(
             "position": item.position,
             "error": "not inferred: no worker has written a result; start the same command again",
         }
-        for item in read_records(data_path, limit, max_images)
+        for item in read_records(data_path, limit)
         if item.sample_id not in known
     ]
 
@@ -202,8 +197,7 @@ def main() -> None:
             check_any_result(args.input_file, results)
         run = trace(args.output_path) if args.output_path else None
         if args.data_path:
-            max_images = run["settings"].get("max_images", 1) if run else sys.maxsize
-            results.failed += missing_samples(args.data_path, results.known, args.limit, max_images)
+            results.failed += missing_samples(args.data_path, results.known, args.limit)
         summary = evaluate(results, output_dir, draw if pool else None, args.n_resamples, args.n_bins, run)
         for plots in drawn:
             plots.result()

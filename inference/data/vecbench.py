@@ -13,7 +13,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -169,24 +171,30 @@ def _turns_of(raw: dict[str, Any]) -> tuple[str, Any]:
     return name, raw.get(name)
 
 
+def _beside(value: Any) -> list[Any]:
+    """What a key beside the turns names: each of a list, null included, or the one image if there is one."""
+    if isinstance(value, list):
+        return [_reference(image) for image in value]
+    image = _reference(value)
+    return [] if image is None else [image]
+
+
 def images_of(raw: dict[str, Any]) -> list[Any]:
-    """What a row names as its images: in its turns, else in ``images`` and ``image``; each may be of any type."""
+    """What a row names as its images: in its turns, or in ``images`` and ``image`` if those are more; of any type."""
     turns = _turns_of(raw)[1]
     dicts = (turn for turn in turns if isinstance(turn, dict)) if isinstance(turns, list) else ()
     contents = (turn.get("content", turn.get("value")) for turn in dicts)
     items = (item for content in contents if isinstance(content, list) for item in content if isinstance(item, dict))
-    if inside := [image for image in map(_image_in, items) if image is not None]:
-        return inside
-    listed, named = (
-        [_reference(image) for image in (value if isinstance(value, list) else [value])]
-        for value in (raw.get("images"), raw.get("image"))
-    )
-    return [image for image in (*listed, *(image for image in named if image not in listed)) if image is not None]
+    inside = [image for image in map(_image_in, items) if image is not None]
+    listed, named = _beside(raw.get("images")), _beside(raw.get("image"))
+    beside = [*listed, *(image for image in named if image not in listed)]
+    return beside if len(beside) > len(inside) else inside
 
 
 def images_in(path: str | Path) -> Iterator[str]:
-    """What each record of a VECBench file names as its first image, in order, for ``images.data_images``."""
-    return (image for _, raw, _ in read_lines(path) if isinstance(raw, dict) and (image := image_of(raw)))
+    """What the records of a VECBench file name as their images, in order, for ``images.data_images``."""
+    rows = (raw for _, raw, _ in read_lines(path) if isinstance(raw, dict))
+    return (image for raw in rows for image in images_of(raw) if isinstance(image, str) and image)
 
 
 def image_of(raw: dict[str, Any]) -> str | None:
@@ -244,6 +252,10 @@ def _read_turn(turn: Any, where: str, fail: Callable[[str, str], NoReturn]) -> d
     return {"role": role, "content": items}
 
 
+def _n_places(turns: list[dict[str, Any]]) -> int:
+    return sum(item["type"] == "image" for turn in turns for item in turn["content"])
+
+
 def read_conversation(
     raw: dict[str, Any], fail: Callable[[str, str], NoReturn], max_images: int = 1
 ) -> tuple[list[dict[str, Any]] | None, list[str]]:
@@ -274,8 +286,8 @@ def read_conversation(
         asked = list(messages)
         while asked[-1]["role"] == "assistant":
             asked.pop()
-        places = sum(item["type"] == "image" for turn in asked for item in turn["content"])
-        if not places:  # the images are beside the turns
+        places = _n_places(asked)
+        if not _n_places(messages):  # the images are beside the turns
             user["content"][:0] = [{"type": "image"} for _ in images]
         elif places != len(images):
             one_each = (
@@ -364,7 +376,8 @@ def read_records(path: str | Path, limit: int | None = None, max_images: int = 1
     """Every line of a VECBench file, in order, as a Record or a BrokenRecord.
 
     A sample id that comes again gets ``#2``, ``#3`` … so that ids are unique and no row is
-    lost. ``limit`` stops after that many lines. A record of more than ``max_images`` images is broken.
+    lost. ``limit`` stops after that many lines. A record of more than ``max_images`` images is broken, under the id
+    that it would have otherwise.
 
     Raises:
         OSError: when the file itself cannot be read, or is no JSON lines.
@@ -379,7 +392,10 @@ def read_records(path: str | Path, limit: int | None = None, max_images: int = 1
                 item = parse_record(raw, str(path), line_number, position, max_images)
             except RecordError as error:
                 known = raw if isinstance(raw, dict) else {"line": raw}
-                item = BrokenRecord(f"line-{line_number}", position, line_number, str(error), known)
+                name = f"line-{line_number}"
+                with suppress(RecordError):  # of too many images alone: the limit decides about no id
+                    name = parse_record(raw, str(path), line_number, position, sys.maxsize).sample_id
+                item = BrokenRecord(name, position, line_number, str(error), known)
         else:
             error_text = f"{path}, line {line_number}, field '(line)': {problem}"
             item = BrokenRecord(f"line-{line_number}", position, line_number, error_text)

@@ -5,16 +5,25 @@ import re
 import pytest
 from PIL import Image
 
-from inference.data.images import ImageError, ImageSource
+from inference.data.images import ImageError, ImageSource, data_images
 from inference.data.loader import ImageLoader
 from inference.data.prompts import chat_messages
-from inference.data.vecbench import BrokenRecord, RecordError, image_of, images_of, parse_record, read_records
+from inference.data.vecbench import (
+    BrokenRecord,
+    RecordError,
+    image_of,
+    images_in,
+    images_of,
+    parse_record,
+    read_records,
+)
 from inference.engines.base import EngineSettings
 from inference.evaluate import missing_samples
 from inference.metrics.results import read_shards
 from inference.report.run import answered_samples
 from inference.runs.settings import decisive_settings
 from inference.runs.shards import ShardWriter, result_line
+from inference.runs.worker import share_of
 from tests.corpora.bad_records import a_record
 from tests.helpers.commands import write_jsonl
 
@@ -144,11 +153,86 @@ def test_evaluation_counts_them_once_and_the_report_names_the_further_images(tmp
         for record in list(read_records(data, max_images=2))[:2]:
             writer.write(result_line(record, response="<answer>awe</answer><confidence>0.5</confidence>"))
     results = read_shards(run)
-    assert [row["sample_id"] for row in missing_samples(data, results.known, max_images=2)] == ["p2"]
+    assert [row["sample_id"] for row in missing_samples(data, results.known)] == ["p2"]
     assert [(sample["image"], sample["further"]) for sample in answered_samples(results)] == [("a.png", ["b.png"])] * 2
-    # As inferred with the default: each of the three is an error under its line's number.
-    alone = tmp_path / "alone"
-    with ShardWriter(alone, 0, 1) as writer:
-        for item in read_records(data):
-            writer.write(result_line(item, error=item.error))
-    assert missing_samples(data, read_shards(alone).known, max_images=1) == []
+
+
+def test_a_record_has_the_same_id_whatever_the_limit_so_that_each_is_counted_once(tmp_path):
+    two = {"conversations": ..., "images": ["a.png", "b.png"]}
+    rows = [a_record(id="x", **two), a_record(id="x"), a_record(id=..., **two), a_record(task=7)]
+    data, run = write_jsonl(tmp_path / "d.jsonl", rows), tmp_path / "run"
+    ids = [item.sample_id for item in read_records(data, max_images=2)]
+    assert ids[:2] == ["x", "x#2"] and ids[2].startswith("EmoSet-8-") and ids[3] == "line-4"
+    assert [item.sample_id for item in read_records(data)] == ids
+    # A worker with the default, then two workers that are shown both images.
+    for n_shards, max_images, counts in ((1, 1, (1, 3)), (2, 2, (3, 1))):
+        for index in range(n_shards):
+            with ShardWriter(run, index, n_shards) as writer:
+                for item in share_of(data, index, n_shards, None, max_images):
+                    broken = isinstance(item, BrokenRecord)
+                    answer = {"error": item.error} if broken else {"response": "<answer>awe</answer>"}
+                    writer.write(result_line(item, **answer))
+        results = read_shards(run)
+        assert (len(results.table), len(results.failed)) == counts
+        assert missing_samples(data, results.known) == []
+
+
+def test_a_list_beside_the_turns_is_not_passed_over_when_it_names_more_than_they_do():
+    raw = asked([{"image": "a.png"}, text("Which?")], images=["a.png", "b.png"])
+    assert images_of(raw) == ["a.png", "b.png"]
+    for max_images, expected in ((1, "exactly one image, got 2"), (2, "a place for each of its 2 images, got 1 ")):
+        with pytest.raises(RecordError, match=f"field 'conversations': expected {expected}"):
+            parse_record(raw, "f", 1, max_images=max_images)
+
+
+@pytest.mark.parametrize("empty", [None, {"bytes": None, "path": None}])
+def test_an_image_that_a_list_leaves_empty_is_missed(empty):
+    with pytest.raises(RecordError, match=r"field 'image': expected a path or URL.*, got None as image 2 of 2"):
+        parse_record(asked("Which?", images=["a.png", empty]), "f", 1, max_images=2)
+
+
+def test_images_of_the_last_answer_are_not_shown_before_it():
+    raw = asked("Which?")
+    raw["conversations"].append({"role": "assistant", "content": [{"image": "a.png"}, {"image": "b.png"}]})
+    with pytest.raises(RecordError, match="expected a place for each of its 2 images, got 0"):
+        parse_record(raw, "f", 1, max_images=2)
+
+
+def test_one_folder_answers_for_all_images_of_a_file_not_for_the_first_ones_alone(tmp_path, monkeypatch):
+    data, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+    for folder, name, grey in ((elsewhere, "a", 10), (elsewhere, "b", 99), (data, "b", 200)):
+        folder.mkdir(exist_ok=True)
+        Image.new("RGB", (56, 56), (grey,) * 3).save(folder / f"{name}.png")
+    monkeypatch.chdir(elsewhere)
+    path = write_jsonl(data / "d.jsonl", [a_record(conversations=..., images=["a.png", "b.png"])])
+    assert list(images_in(path)) == ["a.png", "b.png"]
+    source = data_images(path, images_in(path))
+    assert source.load("b.png").getpixel((0, 0))[0] == 200
+    with pytest.raises(ImageError, match=r"image a\.png: no such file"):
+        source.load("a.png")
+    path = write_jsonl(data / "d.jsonl", [a_record(conversations=..., images=["https://example.org/1.png", "a.png"])])
+    assert data_images(path, images_in(path)).load("a.png").getpixel((0, 0))[0] == 10
+
+
+@pytest.mark.parametrize(
+    ("second", "expected"),
+    [
+        ("{outside}", "leads out of"),
+        ("../secret.png", "leads out of"),
+        ("link.png", "leads out of"),
+        ("file://{outside}", "leads out of"),
+        ("https://example.org/b.png", "is a URL: give --allow_url"),
+    ],
+)
+def test_every_image_is_confined_as_the_first_is(tmp_path, second, expected):
+    folder, outside = tmp_path / "data", tmp_path / "secret.png"
+    folder.mkdir()
+    for path in (folder / "a.png", outside):
+        Image.new("RGB", (56, 56)).save(path)
+    (folder / "link.png").symlink_to(outside)
+    row = a_record(conversations=..., images=["a.png", second.format(outside=outside)])
+    path = write_jsonl(folder / "d.jsonl", [row])
+    with ImageLoader(data_images(path, images_in(path))) as loader:
+        ((_, problem),) = filter(None, loader.load(read_records(path, max_images=2)))
+    assert isinstance(problem, ImageError)
+    assert expected in str(problem) and str(problem).endswith("(image 2 of 2)")
