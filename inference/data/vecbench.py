@@ -171,12 +171,18 @@ def _turns_of(raw: dict[str, Any]) -> tuple[str, Any]:
     return name, raw.get(name)
 
 
-def _beside(value: Any) -> list[Any]:
+def _listed(value: Any) -> list[Any]:
     """What a key beside the turns names: each of a list, null included, or the one image if there is one."""
     if isinstance(value, list):
         return [_reference(image) for image in value]
     image = _reference(value)
     return [] if image is None else [image]
+
+
+def _beside(raw: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """What a row names beside its turns: (under ``images``, under ``image`` and not among those)."""
+    listed = _listed(raw.get("images"))
+    return listed, [image for image in _listed(raw.get("image")) if image not in listed]
 
 
 def images_of(raw: dict[str, Any]) -> list[Any]:
@@ -186,9 +192,8 @@ def images_of(raw: dict[str, Any]) -> list[Any]:
     contents = (turn.get("content", turn.get("value")) for turn in dicts)
     items = (item for content in contents if isinstance(content, list) for item in content if isinstance(item, dict))
     inside = [image for image in map(_image_in, items) if image is not None]
-    listed, named = _beside(raw.get("images")), _beside(raw.get("image"))
-    beside = [*listed, *(image for image in named if image not in listed)]
-    return beside if len(beside) > len(inside) else inside
+    listed, more = _beside(raw)
+    return [*listed, *more] if len(listed) + len(more) > len(inside) else inside
 
 
 def images_in(path: str | Path) -> Iterator[str]:
@@ -296,6 +301,9 @@ def read_conversation(
             fail(name, f"{one_each}, got {places} ({IMAGE} in a text is one)")
     elif len(images) > max_images:
         fail("images", f"{wanted}, got {len(images)}")
+    listed, more = _beside(raw)
+    if listed and more and images == [*listed, *more]:
+        fail("image", f"one of those under images, for it has no place among them, got {describe(more[0])}")
     images = images or [raw.get("image")]
     for number, image in enumerate(images, 1):
         if not isinstance(image, str) or not image:

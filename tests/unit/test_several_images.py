@@ -185,6 +185,12 @@ def test_a_list_beside_the_turns_is_not_passed_over_when_it_names_more_than_they
             parse_record(raw, "f", 1, max_images=max_images)
 
 
+@pytest.mark.parametrize("content", ["Which?", "<image><image>Which?"])
+def test_an_image_that_is_not_among_the_images_has_no_place_in_their_order(content):
+    with pytest.raises(RecordError, match=r"field 'image': expected one of those under images.*, got 'b\.png'"):
+        parse_record(asked(content, images=["a.png"], image="b.png"), "f", 1, max_images=2)
+
+
 @pytest.mark.parametrize("empty", [None, {"bytes": None, "path": None}])
 def test_an_image_that_a_list_leaves_empty_is_missed(empty):
     with pytest.raises(RecordError, match=r"field 'image': expected a path or URL.*, got None as image 2 of 2"):
