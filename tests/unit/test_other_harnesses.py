@@ -218,7 +218,7 @@ def test_predictions_are_matched_with_records_by_id_or_in_order(tmp_path):
 
 def test_predictions_for_records_of_several_images_are_matched_and_counted_once(tmp_path):
     results = own_results()
-    two = {"conversations": ..., "images": ["a.png", "b.png"]}
+    two = {"conversations": ..., "image": ..., "images": ["a.png", "b.png"]}
     records = [record_of(result, id=f"r{n}", **two) for n, result in enumerate(results)]
     data = write_jsonl(tmp_path / "data.jsonl", [{k: v for k, v in row.items() if v is not ...} for row in records])
     rows = [predicted(result, f"r{n}") for n, result in enumerate(results)]
