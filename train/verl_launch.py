@@ -138,12 +138,15 @@ class Verl:
         verl chooses its forward pass by the configuration's model_type. transformers 4.57.0 and 4.57.1 answer with the
         nested text model's, if the file has one: Qwen2.5-VL becomes qwen2_5_vl_text, which verl runs as a model of text
         alone, without the images and without a word. Later ones of 4.57 set the same value again.
+
+        Raises:
+            CheckpointRefused: for a config.json that is no JSON object.
         """
         path = Path(self.model) / "config.json"
         config = read_json(path) if path.is_file() else {}
-        nested = (config.get("text_config") or {}).get("model_type")
-        if nested and nested != config["model_type"] and version("transformers").startswith("4.57."):
-            return [f"++{self.MODEL_TYPE}={config['model_type']}"]
+        named, nested = config.get("model_type"), (config.get("text_config") or {}).get("model_type")
+        if named and nested and nested != named and version("transformers").startswith("4.57."):
+            return [f"++{self.MODEL_TYPE}={named}"]
         return []
 
     def newest(self) -> Path | None:

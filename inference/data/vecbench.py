@@ -258,6 +258,7 @@ def _read_turn(turn: Any, where: str, fail: Callable[[str, str], NoReturn]) -> d
 
 
 def _n_places(turns: list[dict[str, Any]]) -> int:
+    """How many images the turns, as ``_read_turn`` gives them, have a place for."""
     return sum(item["type"] == "image" for turn in turns for item in turn["content"])
 
 
@@ -271,9 +272,9 @@ def read_conversation(
     ``image``: a path, a URL, or an object with path, url or bytes.
 
     Returns:
-        The turns as {"role": ..., "content": [{"type": "image"} or {"type": "text", "text": ...}, ...]} with exactly
-        one place for each image before the final answer; None for a row without turns. The images, 1 to
-        ``max_images`` paths or URLs, are in the order of their places.
+        turns: {"role": ..., "content": [{"type": "image"} or {"type": "text", "text": ...}, ...]} each, with exactly
+            one place per image before the final answer; None for a row without turns.
+        images: at least one and at most ``max_images`` paths or URLs, in the order of their places.
     """
     name, turns = _turns_of(raw)
     images = images_of(raw)

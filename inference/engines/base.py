@@ -314,7 +314,7 @@ def render_prompt(processor, request: Request, settings: EngineSettings) -> str:
 
 
 def check_images_one_by_one(processor, settings: EngineSettings) -> None:
-    """Nothing for a model that is shown each of several images as it would be alone, as vLLM does with every model.
+    """Check that the model sees each of several images as it would see it alone: vLLM shows every model images so.
 
     LLaVA-OneVision, for instance, cuts an image into tiles only when it is the only one.
 

@@ -50,7 +50,7 @@ def run_template(script, *options, environment, check=True):
 
 
 def _forked(words, environment, folder):
-    """``python *words`` in the repository."""
+    """``python *words`` in the repository: what it printed and its exit status, as ``subprocess.run`` returns them."""
     sys.stdout.flush()
     sys.stderr.flush()
     outputs = [folder / "stdout", folder / "stderr"]
@@ -76,6 +76,7 @@ def _forked(words, environment, folder):
 
 
 def _become(words, environment):
+    """Turn this process into that Python: environment, folder, paths, modules; ends as the program does."""
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(REPO)
