@@ -1,4 +1,6 @@
-"""The toy checkpoint with the language model's layers in eight bits, as compressed-tensors saves them."""
+"""The toy checkpoint with the language model's layers quantised: in eight bits, as compressed-tensors saves them, or in
+four as GPTQ does.
+"""
 
 import json
 import shutil
@@ -35,6 +37,41 @@ def quantised(folder: Path, kind: str) -> Path:
     config["quantization_config"] = {
         "quant_method": "compressed-tensors", "format": f"{kind}-quantized", "quantization_status": "compressed",
         "ignore": ["lm_head", "re:.*visual.*"], "config_groups": {"group_0": group},
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def _packed(numbers: torch.Tensor) -> torch.Tensor:
+    """Whole numbers of 4 bits, [8 n, m] → int32, [n, m]: eight along the first axis, the first in the lowest bits."""
+    parts = numbers.to(torch.int64).reshape(-1, 8, numbers.shape[1])
+    packed = sum(parts[:, i] << (4 * i) for i in range(8))
+    return torch.where(packed >= 2**31, packed - 2**32, packed).to(torch.int32)
+
+
+def quantised_by_gptq(folder: Path, group_size: int = 32) -> Path:
+    """Write it with 4 bits per weight: symmetric, one scale per output and ``group_size`` inputs, to the nearest."""
+    shutil.copytree(TOY_CHECKPOINT, folder)
+    tensors = {}
+    for name, values in load_file(folder / "model.safetensors").items():
+        if "layers." not in name or not name.endswith("proj.weight"):
+            tensors[name] = values
+            continue
+        weights = values.float().T.contiguous()  # [inputs, outputs]
+        n_inputs, n_outputs = weights.shape
+        groups = weights.reshape(-1, group_size, n_outputs)
+        scales = groups.abs().amax(dim=1) / 7
+        numbers = (groups / scales[:, None]).round().clamp(-8, 7) + 8
+        zeros = torch.full((n_outputs, len(scales)), 8 - 1)  # GPTQ's files hold one less
+        base = name.removesuffix("weight")
+        tensors[base + "qweight"] = _packed(numbers.reshape(n_inputs, n_outputs))
+        tensors[base + "qzeros"] = _packed(zeros).T.contiguous()
+        tensors[base + "scales"] = scales.to(torch.float16)
+        tensors[base + "g_idx"] = torch.arange(n_inputs, dtype=torch.int32) // group_size
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {
+        "quant_method": "gptq", "bits": 4, "group_size": group_size, "desc_act": False, "sym": True, "lm_head": False,
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config))
     return folder

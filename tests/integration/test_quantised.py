@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from inference.data.response import read_response
 from inference.runs.shards import read_results, shard_path
 from tests.helpers.commands import TOY_CHECKPOINT, TOY_PIXELS, run
-from tests.helpers.quantised import quantised
+from tests.helpers.quantised import quantised, quantised_by_gptq
 
 
 def command(checkpoint, data, output, engine):
@@ -29,8 +29,17 @@ def command(checkpoint, data, output, engine):
     ids=["int8 by vllm", "fp8 by vllm", "fp8 by transformers"],
 )
 def test_eight_bits_answer_nearly_as_sixteen_do(toy_data, tmp_path, kind, engine):
+    assert_answers_nearly_as_the_toy_checkpoint(quantised(tmp_path / "model", kind), engine, toy_data, tmp_path)
+
+
+@pytest.mark.long
+def test_four_bits_by_gptq_answer_nearly_as_sixteen_do(toy_data, tmp_path):
+    assert_answers_nearly_as_the_toy_checkpoint(quantised_by_gptq(tmp_path / "model"), "vllm", toy_data, tmp_path)
+
+
+def assert_answers_nearly_as_the_toy_checkpoint(model, engine, toy_data, tmp_path):
     labels = []
-    for checkpoint, by in ((quantised(tmp_path / "model", kind), engine), (TOY_CHECKPOINT, "transformers")):
+    for checkpoint, by in ((model, engine), (TOY_CHECKPOINT, "transformers")):
         output = tmp_path / checkpoint.name
         run(*command(checkpoint, toy_data, output, by))
         results = list(read_results(shard_path(output, 0, 1)))
