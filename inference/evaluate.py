@@ -28,7 +28,7 @@ from inference.common.json_lines import one_line
 from inference.common.storage import explain
 from inference.common.terminal import plain_output
 from inference.data.doubts import most_frequent_error
-from inference.data.vecbench import read_records
+from inference.data.records import read_records
 from inference.metrics import corrected, corrected_tables, emobserver, published, reasoning
 from inference.metrics.bootstrap import N_RESAMPLES
 from inference.metrics.calibration import N_BINS

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from inference.common.json_lines import describe
 from inference.common.storage import explain
 from inference.data.images import FACTOR, ImageError, PixelBudget, data_images
-from inference.data.vecbench import IMAGE
+from inference.data.layouts import IMAGE
 from inference.runs.shards import atomic_write, to_line
 from scripts.data.checks import Checker
 from scripts.data.convert import Images, swift_row

@@ -14,8 +14,9 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from inference.common.json_lines import one_line
+from inference.data.records import BrokenRecord, Record
 from inference.data.response import normal_label
-from inference.data.vecbench import TASK_ALIASES, TASKS, BrokenRecord, Record
+from inference.data.vecbench import TASK_ALIASES, TASKS
 
 UNMATCHABLE = "the label is none of the candidates, so no answer counts as right"
 ODD_SPELLING = (

@@ -34,7 +34,7 @@ from PIL import Image, UnidentifiedImageError
 
 from inference.common.json_lines import one_line
 from inference.data.download import DownloadError, download
-from inference.data.vecbench import EMBEDDED
+from inference.data.layouts import EMBEDDED
 
 log = logging.getLogger("inference")
 

@@ -18,8 +18,8 @@ from itertools import islice
 from PIL import Image
 
 from inference.data.images import ImageError, ImageSource
+from inference.data.records import Record
 from inference.data.replacement import ReplacedImages
-from inference.data.vecbench import Record
 
 Loaded = tuple[Record, list[Image.Image] | ImageError]
 

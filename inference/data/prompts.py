@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from inference.data.vecbench import Record
+from inference.data.records import Record
 
 SYSTEM_PROMPT = "You are a helpful assistant."
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from inference.data.images import ImageError, ImageSource
-from inference.data.vecbench import Record
+from inference.data.records import Record
 
 GREY, NOISE, OTHER = "grey", "noise", "other"
 # how → what the model sees in place of an image

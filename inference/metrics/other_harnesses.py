@@ -26,8 +26,9 @@ import pandas as pd
 
 from inference.common.json_lines import BYTE_ORDER_MARK, describe, one_line, read_lines
 from inference.data.doubts import Doubts
+from inference.data.records import BrokenRecord, Record, RecordError, read_records
 from inference.data.response import normal_label
-from inference.data.vecbench import TASKS, BrokenRecord, Record, RecordError, canonical_task, read_records
+from inference.data.vecbench import TASKS, canonical_task
 from inference.metrics.result_lines import NotResults
 from inference.runs.shards import result_line, to_line
 

@@ -22,10 +22,11 @@ import pandas as pd
 
 from inference.common.json_lines import refuse
 from inference.data.doubts import label_doubt
+from inference.data.layouts import image_of
 from inference.data.reasoning_facts import Statement, read_facts, statements
 from inference.data.replacement import SHOWN
 from inference.data.response import UNKNOWN, Reading, normal_label, read_response
-from inference.data.vecbench import GROUPS, TASKS, canonical_task, group_of, image_of
+from inference.data.vecbench import GROUPS, TASKS, canonical_task, group_of
 from inference.data.votes import DISTRIBUTION, vote_shares
 
 # pandas 3 would turn columns, groups and indexes of text into UTF-8, which a text with a lone surrogate is not.

@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from inference.common.json_lines import BYTE_ORDER_MARK, decode_line, describe
+from inference.data.fields import check_labels
 from inference.data.reasoning_facts import read_facts
-from inference.data.vecbench import RecordError, canonical_task, check_labels, content_id
+from inference.data.records import RecordError, content_id
+from inference.data.vecbench import canonical_task
 from inference.metrics.prediction_table import prediction_table
 from inference.runs.shards import error_of
 

@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from inference.common.json_lines import decode_line
 from inference.data.doubts import Doubts, task_doubt
+from inference.data.records import unique_id
 from inference.data.replacement import replacement_note
-from inference.data.vecbench import unique_id
 from inference.metrics.other_harnesses import harness_lines
 from inference.metrics.result_lines import PieceResult, check_result, pieces_of, read_lines, read_piece
 from inference.runs.shards import SHARD_PATTERN, is_result, shard_paths, to_line

@@ -26,7 +26,7 @@ from pathlib import Path
 from inference.common.storage import explain
 from inference.common.terminal import plain_output
 from inference.data.images import ImageSource, add_image_root_argument, data_images
-from inference.data.vecbench import images_in
+from inference.data.records import images_in
 from inference.metrics.paired_comparison import ComparisonError
 from inference.metrics.results import read_file
 from inference.report.html import SampleBrowser, page_html

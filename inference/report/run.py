@@ -11,9 +11,11 @@ from typing import Any
 from inference.common.json_lines import decode_line, read_lines
 from inference.common.redaction import redact
 from inference.data.images import ImageSource
+from inference.data.layouts import image_of, images_of
+from inference.data.records import content_id
 from inference.data.replacement import SHOWN
 from inference.data.response import REASONING_STEPS, reasoning_steps
-from inference.data.vecbench import GROUPS, TASKS, canonical_task, content_id, group_of, image_of, images_of
+from inference.data.vecbench import GROUPS, TASKS, canonical_task, group_of
 from inference.metrics.prediction_table import SOURCES, VERBALIZED
 from inference.metrics.results import Results
 from inference.report.html import THUMBNAIL_BLOCK

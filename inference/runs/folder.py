@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inference.common.json_lines import describe
 from inference.common.redaction import redact
-from inference.data.vecbench import describe
 from inference.runs.identity import RUN_FILE, json_sha256, now, surroundings
 from inference.runs.shards import SHARD_PATTERN, ShardBusy, ShardWriter, atomic_write, shard_path, shard_paths
 

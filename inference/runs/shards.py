@@ -20,8 +20,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from inference.common.json_lines import read_lines
 from inference.common.storage import naming
-from inference.data.vecbench import BrokenRecord, Record, read_lines
+from inference.data.records import BrokenRecord, Record
 
 
 class ShardBusy(RuntimeError):

@@ -27,8 +27,8 @@ from inference.data.doubts import UNMATCHABLE, most_frequent_error, record_doubt
 from inference.data.images import ImageError, ImageSource, data_images
 from inference.data.loader import ImageLoader, Loaded
 from inference.data.prompts import chat_messages
+from inference.data.records import BrokenRecord, Record, images_in, read_records
 from inference.data.replacement import ReplacedImages
-from inference.data.vecbench import BrokenRecord, Record, images_in, read_records
 from inference.engines.base import Engine, EngineSettings, Output, Request, checkpoint_notice
 from inference.engines.load import load_engine
 from inference.runs.folder import REFUSE, open_shard

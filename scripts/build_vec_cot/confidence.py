@@ -30,8 +30,8 @@ from inference.common.storage import explain
 from inference.common.terminal import start_logging
 from inference.data.doubts import most_frequent_error
 from inference.data.prompts import recognition_prompt
+from inference.data.records import BrokenRecord, Record
 from inference.data.response import normal_label, read_response
-from inference.data.vecbench import BrokenRecord, Record
 from inference.engines.base import EngineFailed, EngineSettings
 from inference.engines.checkpoints import CheckpointRefused
 from inference.engines.load import load_engine

@@ -13,18 +13,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from inference.common.json_lines import describe, read_lines
 from inference.common.terminal import printable
 from inference.data.images import ImageError, ImageSource, data_images
-from inference.data.vecbench import (
-    BrokenRecord,
-    Record,
-    RecordError,
-    describe,
-    images_in,
-    read_lines,
-    read_records,
-    unique_id,
-)
+from inference.data.records import BrokenRecord, Record, RecordError, images_in, read_records, unique_id
 from inference.runs.shards import atomic_write, to_line
 
 NOTICES = ("notice", "model_notice")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.data.images import ImageSource, PixelBudget
-from inference.data.vecbench import BrokenRecord, Record
+from inference.data.records import BrokenRecord, Record
 from inference.engines.base import EngineSettings
 from inference.runs.folder import Description, known_checkpoint_files
 from inference.runs.identity import checkpoint_identity

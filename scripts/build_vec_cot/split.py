@@ -32,7 +32,7 @@ from inference.common.storage import ending_in_one_line
 from inference.common.terminal import plain_output
 from inference.data.images import ImageError, ImageSource, add_image_root_argument
 from inference.data.loader import ImageLoader
-from inference.data.vecbench import BrokenRecord, Record
+from inference.data.records import BrokenRecord, Record
 from inference.runs.shards import ShardBusy, ShardWriter, merge_shards
 from scripts.build_vec_cot.fingerprints import BUDGET, MAX_BITS, MAX_LEVELS, Fingerprint, fingerprint, like_images
 from scripts.build_vec_cot.records import read_labelled, rejections, say_notices, write_rows

@@ -15,7 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from inference.data.prompts import recognition_prompt
-from inference.data.vecbench import Record
+from inference.data.records import Record
 
 LABEL_TEMPLATE = """\
 People say that this image evokes {label}, out of [{candidates}]. Write down how a careful viewer who knows nothing \

@@ -28,8 +28,8 @@ from typing import Any
 from inference.common.storage import explain
 from inference.common.terminal import start_logging
 from inference.data.doubts import most_frequent_error
+from inference.data.records import BrokenRecord, Record
 from inference.data.response import reasoning_steps
-from inference.data.vecbench import BrokenRecord, Record
 from inference.engines.base import EngineFailed, EngineSettings
 from inference.engines.checkpoints import CheckpointRefused
 from inference.engines.load import load_engine

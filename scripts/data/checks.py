@@ -11,8 +11,10 @@ from functools import cached_property
 
 from inference.common.json_lines import describe, one_line
 from inference.data.images import FACTOR, ImageError, ImageSource
+from inference.data.layouts import IMAGE
+from inference.data.records import RecordError, parse_record
 from inference.data.response import REASONING_STEPS, UNKNOWN, normal_label, read_response, reasoning_steps, tag_text
-from inference.data.vecbench import IMAGE, TASKS, RecordError, parse_record
+from inference.data.vecbench import TASKS
 from scripts.build_vec_cot.stages import PUBLISHED_ROWS
 from scripts.data.samples import Sample, reward_problem
 

@@ -22,20 +22,12 @@ from typing import Any, NoReturn
 import pyarrow.parquet as pq
 
 from inference.common.json_lines import describe, invalid_byte, one_line, read_lines, refuse_binary, too_deep
+from inference.data.fields import MAX_NAME, check_candidates, check_text, id_of, label_of
+from inference.data.layouts import IMAGE, read_conversation
 from inference.data.prompts import recognition_messages
+from inference.data.records import RecordError
 from inference.data.response import tag_text
-from inference.data.vecbench import (
-    IMAGE,
-    MAX_NAME,
-    TASKS,
-    RecordError,
-    canonical_task,
-    check_candidates,
-    check_text,
-    id_of,
-    label_of,
-    read_conversation,
-)
+from inference.data.vecbench import TASKS, canonical_task
 
 TRAINED_ROLES = ("system", "user", "assistant")  # others are no part of what the frameworks train on
 PARQUET_BATCH = 64  # rows held at once; embedded images are large

@@ -20,16 +20,8 @@ from datasets import Dataset
 from inference.data.doubts import record_doubts
 from inference.data.images import ImageError, ImageSource, PixelBudget, data_images
 from inference.data.prompts import chat_messages
-from inference.data.vecbench import (
-    GROUPS,
-    TASKS,
-    BrokenRecord,
-    Record,
-    group_of,
-    images_in,
-    parse_record,
-    read_records,
-)
+from inference.data.records import BrokenRecord, Record, images_in, parse_record, read_records
+from inference.data.vecbench import GROUPS, TASKS, group_of
 from inference.metrics.classification import share
 from inference.metrics.corrected import confidence_metrics, tally_of
 from inference.metrics.other_harnesses import NO_RESPONSE

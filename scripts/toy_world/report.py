@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from inference.common.json_lines import read_lines
 from inference.common.terminal import plain_output
 from inference.data.replacement import NO_INFORMATION, SHOWN
-from inference.data.vecbench import TASKS, canonical_task, read_lines
+from inference.data.vecbench import TASKS, canonical_task
 from inference.data.votes import DISTRIBUTION
 from inference.metrics.prediction_table import prediction_table
 from inference.metrics.reasoning import has_false_statement

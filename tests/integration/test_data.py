@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from inference.data.images import ImageSource
-from inference.data.vecbench import TASKS, Record, read_records
+from inference.data.records import Record, read_records
+from inference.data.vecbench import TASKS
 from scripts.data import check
 from scripts.data.checks import EXPECTATIONS, Checker
 from scripts.data.convert import main as convert_main

@@ -6,7 +6,8 @@ import math
 import pytest
 
 from inference.data.doubts import ODD_SPELLING, UNMATCHABLE, label_doubt, most_frequent_error, record_doubts, task_doubt
-from inference.data.vecbench import TASKS, read_records
+from inference.data.records import read_records
+from inference.data.vecbench import TASKS
 from inference.metrics.results import CUT_OFF, NO_CONFIDENCE, REPEATED, SAME_CONTENT, read_file
 from inference.runs.shards import ShardWriter, finished_samples, merge_shards, read_results
 from tests.helpers.commands import read_jsonl, run, write_jsonl

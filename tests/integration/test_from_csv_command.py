@@ -5,7 +5,7 @@ import re
 import pyarrow.parquet as pq
 import pytest
 
-from inference.data.vecbench import Record, read_records
+from inference.data.records import Record, read_records
 from tests.helpers.commands import TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run
 from tests.helpers.labelled_images import labelled_images
 

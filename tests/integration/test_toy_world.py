@@ -10,8 +10,9 @@ from collections import Counter
 import pytest
 from PIL import Image
 
+from inference.data.records import read_records
 from inference.data.response import REASONING_STEPS, read_response, reasoning_steps
-from inference.data.vecbench import TASKS, read_records
+from inference.data.vecbench import TASKS
 from scripts.toy_world import world
 from scripts.toy_world.draw import SIZE, draw_scene
 from scripts.toy_world.text import chain_of_thought, taught_confidence

@@ -24,8 +24,8 @@ sys.path.insert(0, str(REPO))
 with atheris.instrument_imports(include=["inference", "scripts.data.samples", "train.cus_reward", "PIL"]):
     from inference.common.json_lines import NotJsonLines, decode_line
     from inference.data.images import FACTOR, ImageError, ImageSource, PixelBudget
+    from inference.data.records import RecordError, parse_record
     from inference.data.response import read_response, tag_span
-    from inference.data.vecbench import RecordError, parse_record
     from inference.metrics.results import REPEATED, read_file
     from scripts.data.samples import parse_sample
     from tests.corpora.bad_images import IMAGE_CASES

@@ -11,7 +11,7 @@ from PIL import Image
 
 from inference.data.images import MAX_FILE_BYTES, ImageError, ImageSource, PixelBudget
 from inference.data.loader import ImageLoader
-from inference.data.vecbench import Record
+from inference.data.records import Record
 from tests.corpora.bad_images import IMAGE_CASES, PICTURE, saved, write_images
 
 BUDGET = PixelBudget(3136, 12544)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from inference.common.json_lines import MAX_DEPTH, NotJsonLines, decode_line, describe, one_line, read_lines, too_deep
-from inference.data.vecbench import BrokenRecord, Record, RecordError, parse_record, read_records
+from inference.data.records import BrokenRecord, Record, RecordError, parse_record, read_records
 from inference.metrics.results import read_file
 from inference.runs.shards import to_line
 from scripts.data.from_csv import main as from_csv

@@ -2,7 +2,7 @@
 
 import pytest
 
-from inference.data.vecbench import read_records
+from inference.data.records import read_records
 from scripts.data.from_csv import main
 from tests.helpers.commands import read_jsonl
 from tests.helpers.labelled_images import labelled_images

@@ -14,7 +14,7 @@ from PIL import Image
 from inference.common.json_lines import one_line
 from inference.data.images import ImageError, ImageSource, PixelBudget
 from inference.data.loader import ImageLoader
-from inference.data.vecbench import Record
+from inference.data.records import Record
 
 PUBLISHED = PixelBudget()
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.data.reasoning_facts import read_facts, statements
+from inference.data.records import BrokenRecord, read_records
 from inference.data.response import read_response
-from inference.data.vecbench import TASKS, BrokenRecord, read_records
+from inference.data.vecbench import TASKS
 from inference.metrics.prediction_table import prediction_table
 from inference.metrics.results import read_file
 from scripts.toy_world.text import chain_of_thought, reasoning_facts

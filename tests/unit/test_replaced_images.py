@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from inference.data.images import ImageError, ImageSource, PixelBudget
+from inference.data.layouts import image_of
 from inference.data.loader import ImageLoader
+from inference.data.records import images_in, read_records
 from inference.data.replacement import ReplacedImages, replacement_note
-from inference.data.vecbench import image_of, images_in, read_records
 from inference.engines.base import EngineSettings
 from inference.metrics.result_lines import read_lines
 from inference.metrics.results import read_file

@@ -6,17 +6,10 @@ import pytest
 from PIL import Image
 
 from inference.data.images import ImageError, ImageSource, data_images
+from inference.data.layouts import image_of, images_of
 from inference.data.loader import ImageLoader
 from inference.data.prompts import chat_messages
-from inference.data.vecbench import (
-    BrokenRecord,
-    RecordError,
-    image_of,
-    images_in,
-    images_of,
-    parse_record,
-    read_records,
-)
+from inference.data.records import BrokenRecord, RecordError, images_in, parse_record, read_records
 from inference.engines.base import EngineSettings
 from inference.evaluate import missing_samples
 from inference.metrics.results import read_shards

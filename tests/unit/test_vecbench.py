@@ -6,21 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inference.data.layouts import image_of
 from inference.data.prompts import chat_messages, recognition_prompt
-from inference.data.vecbench import (
-    GROUPS,
-    TASKS,
-    WEBEMO_7,
-    WEBEMO_25,
-    BrokenRecord,
-    Record,
-    RecordError,
-    content_id,
-    group_of,
-    image_of,
-    parse_record,
-    read_records,
-)
+from inference.data.records import BrokenRecord, Record, RecordError, content_id, parse_record, read_records
+from inference.data.vecbench import GROUPS, TASKS, WEBEMO_7, WEBEMO_25, group_of
 from inference.runs.shards import result_line
 from tests.corpora.bad_records import IMAGE, a_record
 

@@ -40,7 +40,7 @@ from inference.common.terminal import plain_output
 from inference.data.images import ImageSource, PixelBudget
 from inference.data.loader import ImageLoader
 from inference.data.prompts import chat_messages
-from inference.data.vecbench import Record
+from inference.data.records import Record
 from inference.engines.base import EngineSettings, Request
 from inference.engines.vllm import VllmEngine
 from inference.runs.shards import ShardWriter, read_results
