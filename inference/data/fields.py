@@ -1,6 +1,6 @@
-"""The fields of a row beside its turns and images: id, task, candidates and label, each with its limits.
+"""The fields of a row beside its turns and images: id, task, candidates and label, with their limits.
 
-Each check calls ``fail(field, expected)``, which must raise, for what cannot be right.
+The checks call ``fail(field, expected)``, which must raise.
 """
 
 from __future__ import annotations

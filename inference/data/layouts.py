@@ -1,7 +1,10 @@
-"""The layouts that rows have: where turns and images are, and one form of both.
+"""The layouts of rows: turns and images wherever a file has them, in one form.
 
-from inference.data.layouts import read_conversation
-turns, images = read_conversation(raw, fail)
+Records of VECBench and rows of training data are read by the same function. Files of many lines: see
+``inference.data.records`` and ``scripts.data.samples``.
+
+    from inference.data.layouts import read_conversation
+    turns, images = read_conversation(raw, fail)
 """
 
 from __future__ import annotations

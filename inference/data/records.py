@@ -1,8 +1,10 @@
-"""The records of a VECBench file, as everything reads them.
+"""The records of a VECBench file, which everything reads.
 
-from inference.data.records import read_records
-for item in read_records("input_data/test_8k.jsonl"):
-    ...  # a Record, or a BrokenRecord that says what is wrong with its line
+Standard library only, as are ``vecbench`` (tasks), ``fields`` and ``layouts``.
+
+    from inference.data.records import read_records
+    for item in read_records("input_data/test_8k.jsonl"):
+        ...  # a Record, or a BrokenRecord that says what is wrong with its line
 """
 
 from __future__ import annotations

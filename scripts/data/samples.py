@@ -4,7 +4,7 @@
     for sample in read_samples("input_data/VEC-CoT/stage1_86k.jsonl"): ...
 
 Files: JSON lines, a JSON array, parquet. Turns and image are read as inference reads them
-(``inference.data.vecbench.read_conversation``). Lines and parquet of any length need the memory of a few
+(``inference.data.layouts.read_conversation``). Lines and parquet of any length need the memory of a few
 rows, an array that of its text. What cannot be read becomes a ``BrokenSample``; nothing is dropped.
 """
 
