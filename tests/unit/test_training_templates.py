@@ -60,8 +60,7 @@ def test_who_reads_the_template_of_verl_reads_every_hyper_parameter_of_the_paper
 def test_a_template_hides_nothing_in_another_file_and_is_short(template):
     text = (REPO / "train" / template).read_text(encoding="utf-8")
     assert re.findall(r"^ *(?:source|\.) (.*)$", text, re.MULTILINE) == ['"$repo/scripts/process_environment.sh"']
-    # Stage 3 has few overrides per line.
-    assert len(text.splitlines()) <= (100 if template.startswith("step3") else 70)
+    assert len(text.splitlines()) <= 70
 
 
 @pytest.mark.parametrize(
