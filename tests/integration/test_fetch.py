@@ -2,7 +2,6 @@
 
 import fcntl
 import hashlib
-import io
 import json
 import os
 import random
@@ -10,16 +9,13 @@ import re
 import signal
 import subprocess
 import sys
-import tarfile
 import threading
-import zipfile
 
 import pytest
 
 from scripts.data.fetch import main
-from scripts.data.hub import unpack as unpacking
 from scripts.data.hub.job import RESUMES_FILES, size
-from scripts.data.hub.unpack import UnpackError, is_unpacked, unpack
+from tests.helpers.archives import IMAGE, archive
 from tests.helpers.commands import REPO, run, wait_until
 from tests.helpers.hub_server import COMMIT, Hub, git_blob_id
 
@@ -27,29 +23,7 @@ TOKEN = "hf_aSecretThatNobodyMaySee"
 RECORD = {"conversations": [{"role": "user", "content": [{"type": "image", "image": "images/1.jpg"}]}]}
 TRAINING = {"messages": [{"role": "user", "content": "<image>"}], "images": ["../images/2.jpg"]}
 LINES = (json.dumps(RECORD) + "\n").encode()
-IMAGE = random.Random(1).randbytes(5000)
 LONG = random.Random(2).randbytes(22 * 2**20)  # the library writes in pieces of 10 MiB
-
-
-def archive(files, kind="zip"):
-    """The bytes of an archive of name → content; a content of None is a symbolic link to /etc."""
-    buffer = io.BytesIO()
-    if kind == "zip":
-        with zipfile.ZipFile(buffer, "w") as zipped:
-            for name, content in files.items():
-                entry = zipfile.ZipInfo(name)
-                entry.compress_type = zipfile.ZIP_DEFLATED
-                entry.external_attr = (0o120777 if content is None else 0o100644) << 16
-                zipped.writestr(entry, content or b"/etc")
-        return buffer.getvalue()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tarred:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content or b"")
-            if content is None:
-                entry.type, entry.linkname = tarfile.SYMTYPE, "/etc"
-            tarred.addfile(entry, io.BytesIO(content or b""))
-    return buffer.getvalue()
 
 
 @pytest.fixture
@@ -375,94 +349,9 @@ def test_an_archive_is_unpacked_once_beside_itself(hub, fetch, folder, kind):
     assert "2 already there + 0 fetched" in done.stdout and "unpacking" not in done.stdout
 
 
-@pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/tmp/evil", "//evil"])
-@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
-def test_an_archive_cannot_write_outside_its_folder(tmp_path, kind, name):
-    path = tmp_path / "inside" / f"images.{kind}"
-    path.parent.mkdir()
-    path.write_bytes(archive({"good.jpg": IMAGE, name: b"x"}, kind))
-    try:
-        unpack(path, "checksum")  # an absolute path becomes a relative one, and so do all of a zip file's
-    except UnpackError as error:
-        assert kind == "tar.gz" and "outside the destination" in str(error)
-        assert [item.name for item in path.parent.iterdir()] == [path.name]
-    assert [item.name for item in tmp_path.iterdir()] == ["inside"]
-    assert not os.path.lexists("/tmp/evil")
-
-
-@pytest.mark.parametrize(
-    "type_of_file",
-    [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE],
-    ids=["symbolic link", "hard link", "character device", "block device", "pipe"],
-)
-def test_an_archive_with_a_link_or_a_device_is_refused(tmp_path, type_of_file):
-    path = tmp_path / "images.tar"
-    with tarfile.open(path, "w") as packed:
-        packed.addfile(tarfile.TarInfo("first.jpg"))
-        member = tarfile.TarInfo("good.jpg")
-        member.type, member.linkname = type_of_file, "first.jpg"
-        packed.addfile(member)
-    with pytest.raises(UnpackError, match=r"images\.tar cannot be unpacked: it holds a link or device, 'good\.jpg'"):
-        unpack(path, "checksum")
-    assert [item.name for item in tmp_path.iterdir()] == ["images.tar"]
-    assert not is_unpacked(path, "checksum")
-
-
-def test_a_link_in_a_zip_file_becomes_a_plain_file(tmp_path):
-    (tmp_path / "images.zip").write_bytes(archive({"link": None}))
-    assert unpack(tmp_path / "images.zip", "checksum") == 1
-    assert not (tmp_path / "link").is_symlink() and (tmp_path / "link").read_bytes() == b"/etc"
-
-
-@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
-@pytest.mark.parametrize(
-    "files", [{"bomb.jpg": b"\0" * 2**22}, {f"{i}.jpg": b"" for i in range(2000)}], ids=["large", "very many"]
-)
-def test_an_archive_that_swells_is_left_before_it_fills_the_disk(tmp_path, monkeypatch, kind, files):
-    monkeypatch.setattr(unpacking, "ALWAYS_ALLOWED", 2**16)
-    monkeypatch.setattr(unpacking, "MAX_GROWTH", 2)
-    path = tmp_path / f"images.{kind}"
-    path.write_bytes(archive(files, kind))
-    with pytest.raises(UnpackError, match=r"it holds more than \d+ bytes, which is too much for its size"):
-        unpack(path, "checksum")
-    assert [item.name for item in tmp_path.iterdir()] == [path.name]
-
-
 def test_an_unsafe_archive_is_one_line_and_a_failure(hub, fetch, folder):
     hub.add("datasets", "wudq/VECBench", {"images.tgz": archive({"link": None}, "tgz")})
     done = fetch("vecbench")
     assert done.returncode == 1
     expected = f"vecbench: {folder / 'images.tgz'} cannot be unpacked: it holds a link or device, 'link'"
     assert only_line(done.stderr) == expected
-
-
-def test_interrupted_unpacking_does_not_count_as_done(tmp_path, monkeypatch):
-    path = tmp_path / "images.zip"
-    path.write_bytes(archive({f"images/{i}.jpg": IMAGE for i in range(9)}))
-    left = tmp_path / ".images.zip.unpacking"
-    left.mkdir()
-    (left / "half.jpg").write_bytes(b"x")  # of a start that was killed
-    with monkeypatch.context() as patch:
-        moved = []
-
-        def break_down(source, target):
-            moved.append(os.rename(source, target))
-            if len(moved) == 4:
-                raise KeyboardInterrupt
-
-        patch.setattr("scripts.data.hub.unpack.os.replace", break_down)
-        with pytest.raises(KeyboardInterrupt):
-            unpack(path, "one")
-    assert not is_unpacked(path, "one")
-    assert unpack(path, "one") == 9
-    assert is_unpacked(path, "one") and not is_unpacked(path, "two")
-    assert sorted(item.name for item in tmp_path.iterdir()) == [".images.zip.unpacked", "images", "images.zip"]
-    assert {item.read_bytes() for item in (tmp_path / "images").iterdir()} == {IMAGE}
-
-
-@pytest.mark.parametrize("name", ["images.zip", "images.tar", "images.tgz"])
-def test_a_broken_archive_is_named(tmp_path, name):
-    (tmp_path / name).write_bytes(archive({"1.jpg": IMAGE}, name.partition(".")[2])[:-2000])
-    with pytest.raises(UnpackError, match=f"{name} cannot be unpacked: "):
-        unpack(tmp_path / name, "checksum")
-    assert [item.name for item in tmp_path.iterdir()] == [name]
