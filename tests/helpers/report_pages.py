@@ -1,11 +1,25 @@
-"""A report in a real browser."""
+"""A report: made, and opened in a real browser."""
 
 import urllib.parse
 from contextlib import contextmanager
 
+from inference.data.images import ImageSource
+from inference.report import build
+from tests.helpers.commands import run
+
 # Width of an image in pixels, once it is decoded. Not wait_for_function: it evaluates a text in the page, which its
 # policy may forbid, and does so only when the condition is not met at once.
 DECODED_WIDTH = "image => image.decode().then(() => image.naturalWidth)"
+
+
+def make(folder, data, *more):
+    """Make a report; returns what the command said."""
+    return run("-m", "inference.report", "--output_path", folder, "--data_path", data, *more)
+
+
+def remake(folder, *roots, size=128, max_samples=20_000):
+    """The same without a process of its own."""
+    build.make_report(folder, ImageSource(list(roots)), size, processes=1, max_samples=max_samples)
 
 
 @contextmanager

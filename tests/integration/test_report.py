@@ -1,31 +1,18 @@
 """report.html in a real browser: what it shows, how it is used, and that nothing in it can act."""
 
 import json
-import os
 import shutil
 import time
 
 import pytest
 
-from inference.data.images import ImageSource
 from inference.metrics.prediction_table import prediction_table
 from inference.metrics.reasoning import has_false_statement
-from inference.report import build
 from scripts.toy_world.text import reasoning_facts
 from tests.helpers import report_runs
 from tests.helpers.commands import read_jsonl, run, write_jsonl
-from tests.helpers.report_pages import DECODED_WIDTH, count, opened, shown_ids
+from tests.helpers.report_pages import DECODED_WIDTH, count, make, opened, remake, shown_ids
 from tests.helpers.toy_responses import misreading
-
-
-def make(folder, data, *more):
-    """Make a report; returns what the command said."""
-    return run("-m", "inference.report", "--output_path", folder, "--data_path", data, *more)
-
-
-def remake(folder, *roots, size=128, max_samples=20_000):
-    """The same without a process of its own."""
-    build.make_report(folder, ImageSource(list(roots)), size, processes=1, max_samples=max_samples)
 
 
 @pytest.fixture(scope="module")
@@ -403,6 +390,15 @@ def test_lines_without_task_or_id_are_in_the_report_too(browser, hostile_report)
         assert page.locator(".error").inner_text() == "not even an id"
 
 
+def test_a_run_that_is_longer_than_the_report_says_so(browser, hostile_run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(hostile_run[0], folder)
+    remake(folder, hostile_run[1].parent, max_samples=3)
+    with opened(browser, folder / "report.html", "#view=samples") as page:
+        assert count(page).startswith("3 of 3 samples")
+        assert count(page).endswith("the run has 10; the first are here")
+
+
 # The tables
 
 
@@ -440,9 +436,6 @@ def test_the_tables_hold_the_numbers_of_metric_conf_log(browser, big_run, big_re
             assert cells[1:-1] == numbers[:-1] and cells[-1] == numbers[-1].replace(",", "")
 
 
-# The command
-
-
 def test_votes_are_in_the_tables_beside_the_samples_and_as_a_plot(browser, tmp_path):
     rows = report_runs.voted_results()
     data = write_jsonl(tmp_path / "results.jsonl", rows)
@@ -458,57 +451,3 @@ def test_votes_are_in_the_tables_beside_the_samples_and_as_a_plot(browser, tmp_p
         said = page.locator("dl.facts").inner_text().split("\n")
         assert said[said.index("votes") + 1] == "fear 75.0 %, awe 25.0 %"
         assert said[said.index("vote share of the answer") + 1] == "0.25"
-
-
-def test_a_second_report_decodes_no_image_again_and_a_changed_image_is_made_anew(hostile_run, tmp_path):
-    folder, data = tmp_path / "run", tmp_path / "data" / "test.jsonl"
-    shutil.copytree(hostile_run[0], folder, ignore=shutil.ignore_patterns("thumbnails.json"))
-    shutil.copytree(hostile_run[1].parent, data.parent)
-    assert "thumbnails: 100%" in make(folder, data, "--processes", "2").stderr
-    first = (folder / "report.html").read_bytes()
-    again = make(folder, data, "--processes", "1")
-    assert "4/4" not in again.stderr and "1/1" in again.stderr  # the torn one is tried again
-    assert (folder / "report.html").read_bytes() == first
-    image = tmp_path / "data" / "torn.png"
-    shutil.copy(tmp_path / "data" / "images" / "0.png", image)
-    os.utime(image)
-    remake(folder, data.parent)
-    assert "image torn.png: cannot be read" not in (folder / "report.html").read_text(encoding="utf-8")
-
-
-def test_a_cache_that_is_torn_is_made_anew(hostile_run):
-    folder, data = hostile_run
-    remake(folder, data.parent)
-    expected = (folder / "report.html").read_bytes()
-    (folder / "thumbnails.json").write_text('{"torn')
-    remake(folder, data.parent)
-    assert (folder / "report.html").read_bytes() == expected
-
-
-def test_images_are_found_in_further_folders_and_can_be_left_out(hostile_run, tmp_path):
-    folder, data = hostile_run
-    remake(folder, data.parent, size=None)
-    assert 'id="thumbnails-0"' not in (folder / "report.html").read_text(encoding="utf-8")
-    remake(folder, tmp_path, data.parent)
-    assert 'id="thumbnails-0"' in (folder / "report.html").read_text(encoding="utf-8")
-
-
-def test_a_run_that_is_longer_than_the_report_says_so(browser, hostile_run, tmp_path):
-    folder = tmp_path / "run"
-    shutil.copytree(hostile_run[0], folder)
-    remake(folder, hostile_run[1].parent, max_samples=3)
-    with opened(browser, folder / "report.html", "#view=samples") as page:
-        assert count(page).startswith("3 of 3 samples")
-        assert count(page).endswith("the run has 10; the first are here")
-
-
-def test_a_folder_that_was_not_evaluated_is_one_clear_line(tmp_path):
-    done = run("-m", "inference.report", "--output_path", tmp_path, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith(
-        f"no report: {tmp_path / 'metrics.json'}: No such file or directory; evaluate the run"
-    )
-    (tmp_path / "metrics.json").write_text("{torn")
-    with pytest.raises(build.ReportError, match=r"metrics\.json: expected the JSON that evaluation writes"):
-        remake(tmp_path)
-    assert not (tmp_path / "report.html").exists()
