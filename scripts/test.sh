@@ -22,7 +22,7 @@ case "$layer" in
   paper)
     track=paper-cpu
     venv="$repo/.venv-paper"
-    set -- tests/unit/test_evaluate.py tests/integration/test_{templates,job,engines,pipeline,vllm_cpu}.py \
+    set -- tests/unit/test_evaluate.py tests/integration/test_{templates,setup,job,engines,pipeline,vllm_cpu}.py \
       tests/integration/test_{sft,grpo,grpo_template,reward_in_verl,one_gpu}.py "${@:2}"
     ;;
 esac
