@@ -184,18 +184,19 @@ def test_a_second_start_of_a_finished_training_trains_nothing_again(short_traini
     work, _ = short_training
     models = [work / "models" / name / "model.safetensors" for name in ("scaffold", "cold_start", "emocaliber")]
     stamps = [path.stat().st_mtime_ns for path in models]
-    shutil.rmtree(work / "results" / "scaffold")  # as where another training's models are linked
+    shutil.rmtree(work / "results" / "cold_start")  # as where another training's models are linked
     printed = train_shortly(work, evaluated="emocaliber")
     assert [path.stat().st_mtime_ns for path in models] == stamps
     assert "EmoCaliber" in printed
 
 
-def test_the_end_is_one_table_of_all_stages_beside_the_best_possible(short_training):
+def test_the_end_is_one_table_of_the_evaluated_stages_beside_the_best_possible(short_training):
     work, printed = short_training
     table = printed[printed.index("All three stages") :]
     assert "toy world" in table
-    for line in ("stage 1, scaffold", "stage 2, cold start", "stage 3, EmoCaliber", "best possible"):
+    for line in ("stage 2, cold start", "stage 3, EmoCaliber", "best possible"):
         assert table.count(line) == 4  # all samples and three groups
+    assert "stage 1" not in table
     rows = pd.read_csv(work / "stages.csv", index_col=["part", "model"])
     assert (rows.loc["all", "n"] == 9).all()
     best = rows.loc[("all", "best possible")]

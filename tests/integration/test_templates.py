@@ -240,7 +240,7 @@ def test_setup_finds_the_finished_environment_at_once(clone):
     assert not (clone / ".venv").exists()
 
 
-def test_settings_of_the_template_are_those_of_the_issue():
+def test_settings_of_the_main_job_s_template_are_the_published_ones():
     """The names that users of the published script know, each overridable from the environment."""
     text = (REPO / "inference" / "infer_and_eval_example.sh").read_text()
     for name in (
