@@ -5,6 +5,8 @@
         one run beside the published tables: is each published number within its interval?
     python -m inference.compare infer_results/emocaliber --replaced infer_results/emocaliber_grey [more runs]
         beside runs of the same with replace_images: how much of accuracy and confidence comes from the image?
+    python -m inference.compare RUN_A RUN_B --confidence verbalized "self-consistency"
+        by another confidence than the stated one; RUN_A and RUN_B may be the same
 
 Reads the runs' merged.jsonl (evaluate first). Both runs must have answered the same samples;
 those that only one has are counted and left out. Both are judged in the same resamples of the
@@ -35,9 +37,11 @@ from inference.metrics.paired_comparison import (
     apart_rows,
     comparison_text,
     differences,
+    judged_by,
     paired_table,
     read_evaluated,
 )
+from inference.metrics.prediction_table import SOURCES, VERBALIZED
 from inference.metrics.published_comparison import PUBLISHED_FOLDER, published_comparison
 from inference.metrics.results import Results
 from inference.metrics.rows import METRICS, short_name
@@ -138,6 +142,10 @@ def main() -> None:
     parser.add_argument(
         "--replaced", type=Path, nargs="+", metavar="RUN", help="runs like RUN_A but for replace_images"
     )
+    parser.add_argument(
+        "--confidence", nargs=2, choices=SOURCES, metavar=("OF_A", "OF_B"), default=[VERBALIZED] * 2,
+        help=f"which confidence, with its answer, each run is judged by: {', '.join(SOURCES)}",
+    )  # fmt: skip
     parser.add_argument("--n_resamples", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output_dir", type=Path)
@@ -166,7 +174,9 @@ def main() -> None:
             for doubt in run.all_doubts():
                 print(f"CHECK: run {name}: {doubt}")
         if args.run_b is not None:
-            table = paired_table(*(run.table for run in runs))
+            pairs = zip(runs, args.confidence, (args.run_a, args.run_b), strict=True)
+            judged = [judged_by(run, source, str(folder)) for run, source, folder in pairs]
+            table = paired_table(*(run.table for run in judged))
             only = [len(run.table) - len(table) for run in runs]
             print(f"{len(table)} samples in both runs; left out: {only[0]} only in A, {only[1]} only in B")
             for note in apart_note(apart_rows(table)):
@@ -176,7 +186,11 @@ def main() -> None:
             found = differences(table, args.n_resamples, args.seed)
             output_dir = args.output_dir or args.run_b / f"compared_with_{args.run_a.resolve().name}"
             output_dir.mkdir(parents=True, exist_ok=True)
-            print(comparison_text(found, str(args.run_a), str(args.run_b), args.n_resamples))
+            titles = [
+                str(folder) + (f", {source}" if source != VERBALIZED else "")
+                for folder, source in zip((args.run_a, args.run_b), args.confidence, strict=True)
+            ]
+            print(comparison_text(found, *titles, args.n_resamples))
             write_tsv(found, output_dir / "comparison.tsv")
             draw_comparison(found, output_dir / "comparison", runs[0].notices + runs[1].notices, args.formats)
             print(f"files in {output_dir}")

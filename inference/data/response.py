@@ -198,6 +198,21 @@ def named_labels(text: str, candidates: tuple[str, ...]) -> frozenset[str]:
     return (_labels_in if len(text) <= 100 else _labels_in.__wrapped__)(text, candidates)
 
 
+def first_mention(response: str, candidates: tuple[str, ...]) -> tuple[int, int] | None:
+    """Where a response first names the candidate that it answers, as a whole word in any case.
+
+    In its reasoning, as a rule, and in the answer at the latest. None where the answer names no candidate, or several.
+    """
+    answer = answer_span(response)
+    named = named_labels(response[slice(*answer)], candidates) if answer else ()
+    if len(named) != 1:
+        return None
+    name = next(re.escape(candidate) for candidate in candidates if normal_label(candidate) in named)
+    letter = rf"[^\W_{_UNSPACED}]"
+    found = re.search(rf"(?<!{letter}){name}(?!{letter})", response, re.IGNORECASE)
+    return found.span() if found else answer
+
+
 def _corrected_label(answers: list[str], candidates: tuple[str, ...]) -> str:
     named = frozenset().union(*(named_labels(answer, candidates) for answer in answers))
     return next(iter(named)) if len(named) == 1 else UNKNOWN

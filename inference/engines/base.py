@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ from inference.common.json_lines import one_line
 from inference.data.images import FACTOR, PixelBudget
 from inference.data.replacement import SHOWN
 from inference.engines.checkpoints import PROCESSOR_FILES, cached_hub_file
-from inference.engines.token_probabilities import candidate_texts
+from inference.engines.token_probabilities import ANSWER, PLACES, CandidateText, candidate_texts
 
 NOTICE_FILE = "notice.txt"
 IDLE_SECONDS = 0.005  # until an engine that has nothing to do asks for requests again
@@ -64,8 +64,11 @@ class EngineSettings:
     n_responses: int = setting(1, "responses to each record; the further ones go to other_responses", decisive=True)
     logprobs: bool = setting(True, "leave out the tokens' log-probabilities", decisive=True)
     candidate_probabilities: bool = setting(
-        False, "after each response, score every candidate at the answer's place, which costs a prefill each",
-        decisive=True,
+        False, "after each response, score every candidate in its place, which costs a prefill each", decisive=True
+    )
+    candidate_place: str = setting(
+        ANSWER, "where: in the answer, or where the response first names it, as a rule in its reasoning",
+        decisive=True, choices=PLACES,
     )  # fmt: skip
     min_pixels: int = setting(PixelBudget.min_pixels, "of an image; default: 256 image tokens", decisive=True)
     max_pixels: int = setting(PixelBudget.max_pixels, "of an image; default: 576 image tokens", decisive=True)
@@ -168,8 +171,15 @@ class Output:
     mean_log_probability: float | None = None
     answer_log_probability: float | None = None
     candidate_probabilities: dict[str, float] | None = None
+    candidate_place: str | None = None
     other_responses: list[str] | None = None
     error: str | None = None
+
+    def with_candidates(self, probabilities: dict[str, float] | None, settings: EngineSettings) -> Output:
+        """With the candidates' probabilities, and their place where it is not the answer; None where there are none."""
+        elsewhere = probabilities is not None and settings.candidate_place != ANSWER
+        place = settings.candidate_place if elsewhere else None
+        return replace(self, candidate_probabilities=probabilities, candidate_place=place)
 
 
 class Engine(Protocol):
@@ -335,16 +345,18 @@ def check_images_one_by_one(processor, settings: EngineSettings) -> None:
         )
 
 
-def scored_prompts(processor, request: Request, response: str, settings: EngineSettings) -> dict[str, str]:
-    """candidate → the prompt with the response up to its answer and the candidate there; empty for what has no place.
+def scored_prompts(
+    processor, request: Request, response: str, settings: EngineSettings
+) -> dict[str, tuple[str, CandidateText]]:
+    """candidate → (the whole prompt to score it in, its end); empty for a response that has no place for candidates.
 
     That is a response without an answer, and one that spells out an image or video token (``render_prompt``).
     """
     prompt = render_prompt(processor, request, settings)
-    texts = candidate_texts(response, request.candidates)
-    if any(token in text for text in texts.values() for token in image_marks(processor)):
+    scored = candidate_texts(response, request.candidates, settings.candidate_place)
+    if any(token in end.text for end in scored.values() for token in image_marks(processor)):
         return {}
-    return {candidate: prompt + text for candidate, text in texts.items()}
+    return {candidate: (prompt + end.text, end) for candidate, end in scored.items()}
 
 
 def checkpoint_notice(checkpoint: str) -> str | None:

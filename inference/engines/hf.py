@@ -178,38 +178,34 @@ class TransformersEngine:
                 texts = token_texts(self.processor.tokenizer, tokens)
                 mean, answer = response_log_probabilities(texts, noted[row][: len(tokens)])
             response = self._text(tokens)
-            outputs.append(
-                Output(
-                    sample_id=request.sample_id,
-                    response=response,
-                    image_tokens=n_image,
-                    prompt_tokens=length,
-                    output_tokens=len(tokens),
-                    finish_reason="stop" if tokens and tokens[-1] in self.end_ids else "length",
-                    mean_log_probability=mean,
-                    answer_log_probability=answer,
-                    candidate_probabilities=self._candidate_probabilities(request, response),
-                    other_responses=others or None,
-                )
+            output = Output(
+                sample_id=request.sample_id,
+                response=response,
+                image_tokens=n_image,
+                prompt_tokens=length,
+                output_tokens=len(tokens),
+                finish_reason="stop" if tokens and tokens[-1] in self.end_ids else "length",
+                mean_log_probability=mean,
+                answer_log_probability=answer,
+                other_responses=others or None,
             )
+            outputs.append(output.with_candidates(self._candidate_probabilities(request, response), self.settings))
         return outputs
 
     def _candidate_probabilities(self, request: Request, response: str) -> dict[str, float] | None:
-        """Those of the request's candidates at the response's answer, by a forward pass each; None if not asked for."""
+        """Those of the request's candidates in their place, by a forward pass each; None if not asked for."""
         if not self.settings.candidate_probabilities:
             return None
         scores = {}
-        for candidate, prompt in scored_prompts(self.processor, request, response, self.settings).items():
+        for candidate, (prompt, end) in scored_prompts(self.processor, request, response, self.settings).items():
             inputs = self.processor(text=[prompt], images=[list(request.images)], return_tensors="pt").to(self.device)
-            tokens = inputs["input_ids"][0, -candidate_tail(candidate) :]
+            tokens = inputs["input_ids"][0, -candidate_tail(end) :]
             # The logits of a place are about the token after it.
             logits = self.model(**inputs, logits_to_keep=len(tokens) + 1, use_cache=False).logits[
                 0, -len(tokens) - 1 : -1
             ]
             values = torch.log_softmax(logits.float(), dim=-1).gather(1, tokens[:, None])[:, 0].tolist()
-            scores[candidate] = candidate_score(
-                token_texts(self.processor.tokenizer, tokens.tolist()), values, candidate
-            )
+            scores[candidate] = candidate_score(token_texts(self.processor.tokenizer, tokens.tolist()), values, end)
         return candidate_probabilities(scores)
 
     def _sample(self, inputs, sample_id: str, index: int = 0) -> tuple[list[list[float]] | None, list[list[int]]]:

@@ -1,10 +1,10 @@
 """How likely a response was by its tokens: one figure for the whole text, one for the answer; and each candidate there.
 
 The first two are confidences that cost no second inference, to compare with the one that the model states. The third,
-the probability of each candidate as the answer, has the model read the response up to its answer again, once per
-candidate (``candidate_texts``), and compares how likely it finds them (``candidate_probabilities``). The
-log-probabilities are natural logarithms of the model's own distribution (raw logits, temperature
-1), whatever temperature the tokens were sampled at: so figures of greedy and sampled runs compare.
+the probability of each candidate, has the model read the response again up to its answer, or up to where it first
+names that answer, once per candidate (``candidate_texts``), and compares how likely it finds them
+(``candidate_probabilities``). The log-probabilities are natural logarithms of the model's own distribution (raw
+logits, temperature 1), whatever temperature the tokens were sampled at: so figures of greedy and sampled runs compare.
 
     from inference.engines.token_probabilities import response_log_probabilities
     response_log_probabilities(["<answer>", "a", "we", "</answer>", None], [-0.1, -0.2, -0.3, 0.0, 0.0])
@@ -20,10 +20,12 @@ from __future__ import annotations
 import codecs
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
-from inference.data.response import answer_span
+from inference.data.response import answer_span, first_mention
 
 CLOSING = "</answer>"
+ANSWER, FIRST_MENTION = PLACES = ("answer", "first_mention")  # where candidates are scored
 DECIMALS = 6  # float32 gives no more; the engines' last bits depend on the batch
 
 
@@ -62,33 +64,71 @@ def _inside(texts: Sequence[str | None], values: Sequence[float], start: int, en
     return [value for span, value in spans if span is not None and span[0] < end and span[1] > start]
 
 
-def candidate_texts(response: str, candidates: Sequence[str]) -> dict[str, str]:
-    """candidate → the response up to its answer, the candidate in its place, and the closing tag; empty without one."""
-    answer = answer_span(response)
-    return {} if answer is None else {name: f"{response[: answer[0]]}{name}{CLOSING}" for name in candidates}
+class CandidateText(NamedTuple):
+    """A response up to the place where candidates are scored, with one of them there.
+
+    Attributes:
+        head: the response before it.
+        name: the candidate as it is written there.
+        closing: what follows, so that the tokenizer cuts the name as it would in a response.
+        place: one of ``PLACES``.
+    """
+
+    head: str
+    name: str
+    closing: str
+    place: str
+
+    @property
+    def text(self) -> str:
+        return self.head + self.name + self.closing
 
 
-def candidate_tail(candidate: str) -> int:
-    """How many last tokens of a ``candidate_texts`` hold the candidate for sure, whatever precedes it."""
-    return len(f"{candidate}{CLOSING}".encode("utf-8", "surrogatepass")) + 8
+def candidate_texts(response: str, candidates: Sequence[str], place: str = ANSWER) -> dict[str, CandidateText]:
+    """candidate → the text to score it in; empty for a response that has no such place.
+
+    ``answer``: inside ``<answer>``, after all of the reasoning. ``first_mention``: where the response first names what
+    it answers (``first_mention``), which is where the reasoning decides; each candidate begins with a capital there
+    if the one in the response does.
+    """
+    if place == ANSWER:
+        span = answer_span(response)
+        return {} if span is None else {
+            name: CandidateText(response[: span[0]], name, CLOSING, place) for name in candidates
+        }  # fmt: skip
+    span = first_mention(response, tuple(candidates))
+    if span is None:
+        return {}
+    start, end = span
+    case = str.upper if response[start].isupper() else str.lower if response[start].islower() else str
+    head, closing = response[:start], response[end : end + 1]
+    return {name: CandidateText(head, case(name[:1]) + name[1:], closing, place) for name in candidates}
 
 
-def candidate_score(texts: Sequence[str | None], log_probabilities: Sequence[float], candidate: str) -> float | None:
-    """Mean log-probability of a candidate's tokens, in nats, before ``</answer>`` at the end of a text.
+def candidate_tail(scored: CandidateText) -> int:
+    """How many last tokens of the text hold the candidate for sure, whatever precedes it."""
+    return len((scored.name + scored.closing).encode("utf-8", "surrogatepass")) + 8
 
-    Normalised by length (Brown et al., 2020, section 2.4), so that a label of many tokens is not less likely for that
-    alone. A token that holds the last character of ``<answer>`` as well counts whole. None where
-    the tokens do not spell the candidate, as when the tokenizer writes it otherwise, or a number is not finite.
+
+def candidate_score(
+    texts: Sequence[str | None], log_probabilities: Sequence[float], scored: CandidateText
+) -> float | None:
+    """Log-probability of a candidate's tokens at the end of a text, in nats: their mean in the answer, else their sum.
+
+    In the answer it is normalised by length (Brown et al., 2020, section 2.4), so that a label of many tokens is not
+    less likely for that alone; where the reasoning decides, the sum is the probability that it names the candidate.
+    A token that holds the last character before it as well counts whole. None where the tokens do not spell the
+    candidate, as when the tokenizer writes it otherwise, or a number is not finite.
 
     Args:
         texts, log_probabilities: one item per token of the text's end, ``candidate_tail`` of them at least.
     """
     joined = "".join(filter(None, texts))
-    end = len(joined) - len(CLOSING)
-    inside = _inside(texts, log_probabilities, end - len(candidate), end)
-    if not joined.endswith(f"{candidate}{CLOSING}") or not inside or not all(map(math.isfinite, inside)):
+    end = len(joined) - len(scored.closing)
+    inside = _inside(texts, log_probabilities, end - len(scored.name), end)
+    if not joined.endswith(scored.name + scored.closing) or not inside or not all(map(math.isfinite, inside)):
         return None
-    return math.fsum(inside) / len(inside)
+    return math.fsum(inside) / (len(inside) if scored.place == ANSWER else 1)
 
 
 def candidate_probabilities(scores: Mapping[str, float | None]) -> dict[str, float] | None:

@@ -21,7 +21,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ from inference.engines.checkpoints import quantisation
 from inference.engines.devices import use_indices
 from inference.engines.root_cause import VLLM_OUT_OF_MEMORY, OwnLog, engine_cause, with_advice
 from inference.engines.token_probabilities import (
+    CandidateText,
     candidate_probabilities,
     candidate_score,
     candidate_tail,
@@ -68,8 +69,10 @@ from vllm.sampling_params import RequestOutputKind  # noqa: E402
 GPU_MAX_NUM_SEQS = 256
 CPU_MAX_NUM_SEQS = 64
 # How likely the tokens of a prompt are; one token is the least that vLLM generates.
+# Sampled with a seed, although its token is thrown away: on CPU, vLLM ignores every seed of a batch that has a request
+# without one, greedy ones included.
 SCORED = SamplingParams(
-    temperature=0, max_tokens=1, prompt_logprobs=0, output_kind=RequestOutputKind.FINAL_ONLY, detokenize=False
+    temperature=1, seed=0, max_tokens=1, prompt_logprobs=0, output_kind=RequestOutputKind.FINAL_ONLY, detokenize=False
 )
 QUEUE_AHEAD = 32  # requests beyond a full batch, so that a finished one is replaced at once
 
@@ -130,7 +133,7 @@ class VllmEngine:
             check_images_one_by_one(self.processor, settings)
         self.image_token_id = self.processor.image_token_id
         self.answering: dict[str, Request] = {}  # by sample id, while candidates are to be scored afterwards
-        self.scoring: dict[str, tuple[str, Scoring]] = {}  # by request id: the candidate that it is about
+        self.scoring: dict[str, tuple[str, CandidateText, Scoring]] = {}  # by request id: what it is about
         try:
             self.llm = LLM(**self.options(on_cpu))
         except ValidationError as error:  # of several lines; what vLLM said is in it
@@ -274,26 +277,26 @@ class VllmEngine:
         """Ask for the score of each candidate in the response; True when there is nothing to wait for."""
         prompts = scored_prompts(self.processor, request, output.response, self.settings)
         scoring = Scoring(output, dict.fromkeys(prompts), 0)
-        for number, (candidate, prompt) in enumerate(prompts.items()):
+        for number, (candidate, (prompt, end)) in enumerate(prompts.items()):
             name = f"{output.sample_id} candidate {number} {uuid.uuid4().hex}"  # like no sample's
             prompt = {"prompt": prompt, "multi_modal_data": {"image": list(request.images)}}
             if self._refusal(name, lambda asked=prompt: (asked, SCORED)) is not None:
                 continue  # longer than the model's context, by a few tokens: the response has no probabilities
-            self.scoring[name] = candidate, scoring
+            self.scoring[name] = candidate, end, scoring
             scoring.waiting += 1
         return not scoring.waiting
 
     def _scored(self, result) -> Output | None:
-        candidate, scoring = self.scoring.pop(result.request_id)
-        tail = candidate_tail(candidate)
+        candidate, end, scoring = self.scoring.pop(result.request_id)
+        tail = candidate_tail(end)
         tokens = result.prompt_token_ids[-tail:]
         places = zip(tokens, result.prompt_logprobs[-tail:], strict=True)
         texts = token_texts(self.processor.tokenizer, tokens)
-        scoring.scores[candidate] = candidate_score(texts, [place[token].logprob for token, place in places], candidate)
+        scoring.scores[candidate] = candidate_score(texts, [place[token].logprob for token, place in places], end)
         scoring.waiting -= 1
         if scoring.waiting:
             return None
-        return replace(scoring.output, candidate_probabilities=candidate_probabilities(scoring.scores))
+        return scoring.output.with_candidates(candidate_probabilities(scoring.scores), self.settings)
 
     def _texts(self, completion) -> tuple[str, list[str | None]]:
         """(the response, the text of each of its tokens); as vLLM decodes them, the token it stopped at left out."""

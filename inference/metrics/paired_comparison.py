@@ -22,7 +22,7 @@ from inference.metrics.bootstrap import ALPHA, LEVEL, Cells, drawn_together, hol
 from inference.metrics.calibration import ERRORS
 from inference.metrics.classification import share
 from inference.metrics.corrected import estimate_rows, slices, tally_of
-from inference.metrics.prediction_table import OVERALL, correctness
+from inference.metrics.prediction_table import OVERALL, SOURCES, VERBALIZED, available_sources, correctness
 from inference.metrics.results import Results, read_file
 from inference.metrics.rows import METRICS
 
@@ -98,6 +98,24 @@ def read_evaluated(folder: Path) -> Results:
     if results.failed:
         raise ComparisonError(results.failed[0]["error"])
     return results
+
+
+def judged_by(run: Results, source: str, name: str) -> Results:
+    """The run with the answers and confidences of one of ``SOURCES`` in the place of the stated ones.
+
+    Args:
+        name: of the run in an error's message.
+
+    Raises:
+        ComparisonError: when the run has no such confidence.
+    """
+    if source == VERBALIZED:
+        return run
+    known = available_sources(run.table)
+    if source not in known:
+        raise ComparisonError(f"{name}: expected a run with the confidence {source!r}, has: {', '.join(known)}")
+    label, confidence = SOURCES[source]
+    return replace(run, table=run.table.assign(label=run.table[label], confidence=run.table[confidence]))
 
 
 def paired_table(a: pd.DataFrame, b: pd.DataFrame, names: tuple[str, str] = ("A", "B")) -> pd.DataFrame:

@@ -43,6 +43,7 @@ SOURCES = {
     "answer probability": ("label", "answer_probability"),
     "token probability": ("label", "token_probability"),
     "candidate probability": ("label", "candidate_probability"),
+    "first-mention probability": ("label", "first_mention_probability"),
     "self-consistency": ("label", "agreement"),
     "majority vote": ("majority_label", "agreement_of_majority"),
     "confidence-weighted vote": ("weighted_label", "agreement_of_weighted"),
@@ -54,9 +55,9 @@ FLAGS = ("published_confidence_unreadable", "well_formed", "cut_off", "emobserve
 TYPES |= dict.fromkeys(FLAGS, bool)
 COLUMNS = (
     "sample_id", "task", "group", "image", "truth", "published_truth", "label_doubt", "cut_off", *Reading._fields,
-    "answer_probability", "token_probability", "candidate_probability", "candidate_distribution", "agreement",
-    "majority_label", "agreement_of_majority", "weighted_label", "agreement_of_weighted", "response_distribution",
-    "votes", "replaced", "emobserver_right", "statements",
+    "answer_probability", "token_probability", "candidate_probability", "first_mention_probability",
+    "candidate_distribution", "agreement", "majority_label", "agreement_of_majority", "weighted_label",
+    "agreement_of_weighted", "response_distribution", "votes", "replaced", "emobserver_right", "statements",
 )  # fmt: skip
 
 
@@ -76,6 +77,12 @@ def _candidate_distribution(result: dict[str, Any]) -> dict[str, float] | None:
         return None if stated is None else vote_shares({DISTRIBUTION: stated}, result["candidates"], refuse)
     except ValueError:  # of another tool, perhaps: as missing as any other confidence that is none
         return None
+
+
+def _of_candidate(result: dict[str, Any], distribution: dict[str, float] | None, label: str) -> tuple[float, float]:
+    """The label's probability (in the answer, at its first mention): one of the two, or none, is known."""
+    value = (distribution or {}).get(label, math.nan)
+    return (math.nan, value) if result.get("candidate_place") == "first_mention" else (value, math.nan)
 
 
 def _weighted_vote(answers: list[Reading]) -> tuple[str | None, float]:
@@ -143,7 +150,8 @@ def prediction_table(results: Iterable[dict[str, Any]]) -> pd.DataFrame:
     ``Statement``; None where no facts are known of what the model saw). Confidences are floats in [0, 1] with NaN where
     there is none; the published one is clipped. ``answer_probability`` is the product of the answer tokens'
     probabilities, ``token_probability`` the geometric mean over the whole response (Malinin & Gales, 2021:
-    length-normalised), ``candidate_probability`` that of the answer in candidate_distribution.
+    length-normalised), ``candidate_probability`` that of the answer in candidate_distribution, and
+    ``first_mention_probability`` the same where the candidates were scored at the first mention of the answer.
 
     Raises:
         ValueError: for votes that ``vote_shares`` refuses.
@@ -158,7 +166,7 @@ def prediction_table(results: Iterable[dict[str, Any]]) -> pd.DataFrame:
             normal_label(truth), truth.lower(), label_doubt(truth, tuple(candidates)),
             result.get("finish_reason") == "length", *reading,
             _probability(result.get("answer_log_probability")), _probability(result.get("mean_log_probability")),
-            (distribution or {}).get(reading.label, math.nan), distribution,
+            *_of_candidate(result, distribution, reading.label), distribution,
             *_votes(result, reading), vote_shares(result, candidates, refuse), _replaced(result),
             reading.emobserver_label == truth, _statements(result, reading.label),
         ))  # fmt: skip

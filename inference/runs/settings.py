@@ -65,7 +65,7 @@ def check_share(parser: argparse.ArgumentParser, index: int, n_shards: int) -> N
 
 
 # Settings that older runs do not have; not named where they have their default, so that those can go on.
-LATER = ("replace_images", "candidate_probabilities", "thinking", "max_images")
+LATER = ("replace_images", "candidate_probabilities", "candidate_place", "thinking", "max_images")
 
 
 def decisive_settings(settings: EngineSettings) -> dict[str, Any]:

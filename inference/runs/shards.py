@@ -32,7 +32,10 @@ class ShardBusy(RuntimeError):
 SHARD_PATTERN = "shard_*_of_*.jsonl"
 
 # Of a data file that holds results of another run.
-STALE = ("response", "error", "replace_images", "image_shown", "other_responses", "candidate_probabilities")
+STALE = (
+    "response", "error", "replace_images", "image_shown", "other_responses", "candidate_probabilities",
+    "candidate_place",
+)  # fmt: skip
 
 
 @contextmanager

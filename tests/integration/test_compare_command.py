@@ -6,6 +6,25 @@ from tests.helpers.commands import run, write_jsonl
 from tests.helpers.results import THREE_TASKS, improved, results_of
 
 
+def test_one_run_is_compared_with_itself_by_two_of_its_confidences(tmp_path):
+    rows = results_of(THREE_TASKS, 30)
+    for row in rows:  # of the first response's answer, sure where it is right
+        right = row["response"].split("<answer>")[1].split("</answer>")[0] == row["ground_truth"]
+        row["answer_log_probability"] = -0.01 if right else -5.0
+    write_jsonl(tmp_path / "merged.jsonl", rows)
+    more = ("--n_resamples", "100", "--confidence", "verbalized")
+    done = run("-m", "inference.compare", tmp_path, tmp_path, *more, "answer probability")
+    assert f"{tmp_path}, answer probability" in done.stdout
+    with open(next(tmp_path.glob("compared_with_*")) / "comparison.tsv", encoding="utf-8") as handle:
+        overall = {line["figure"]: line for line in csv.DictReader(handle, delimiter="\t") if line["row"] == "Overall"}
+    assert float(overall["accuracy"]["difference"]) == 0.0
+    assert float(overall["roc_auc"]["b"]) == 1.0 > float(overall["roc_auc"]["a"])
+    done = run("-m", "inference.compare", tmp_path, tmp_path, *more, "majority vote", check=False)
+    assert done.returncode == 1
+    expected = "expected a run with the confidence 'majority vote', has: verbalized, answer probability"
+    assert done.stderr.strip() == f"cannot compare: {tmp_path}: {expected}"
+
+
 def test_the_command_counts_what_only_one_run_has_and_writes_a_table(tmp_path):
     rows = results_of(THREE_TASKS, 30)
     for name, kept in (("a", rows[:-1]), ("b", improved(rows[2:]))):

@@ -87,43 +87,59 @@ def test_log_probabilities_are_the_models_own_at_any_temperature(greedy, toy_dat
         assert result["mean_log_probability"] < -0.01
 
 
-def mean_log_probability_by_loss(record, folder, response, candidate):
-    """Of the candidate's tokens after the response up to its answer: minus the model's own loss on them."""
+def log_probabilities_by_loss(record, folder, head_of_response, closing):
+    """candidate → (mean, sum) over its tokens between the two texts: minus the model's own loss on them."""
     processor = AutoProcessor.from_pretrained(TOY_CHECKPOINT, min_pixels=3136, max_pixels=12544)
     model = AutoModelForImageTextToText.from_pretrained(TOY_CHECKPOINT, dtype=torch.float32).eval()
     picture, text = record["conversations"][0]["content"]
     turns = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text["text"]}]}]
-    head = processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    head += response[: response.index("<answer>") + len("<answer>")]
+    head = processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) + head_of_response
     image = Image.open(folder / picture["image"])
-    inputs = processor(text=[f"{head}{candidate}</answer>"], images=[image], return_tensors="pt")
-    n_candidate = len(processor.tokenizer(candidate)["input_ids"])  # the tags are one token each
-    labels = torch.full_like(inputs["input_ids"], -100)
-    labels[0, -1 - n_candidate : -1] = inputs["input_ids"][0, -1 - n_candidate : -1]
-    with torch.inference_mode():
-        return -model(**inputs, labels=labels).loss.item()
+    n_before = len(processor.tokenizer(head.rstrip(" "))["input_ids"])
+    found = {}
+    for candidate in record["candidates"]:
+        inputs = processor(text=[f"{head}{candidate}{closing}"], images=[image], return_tensors="pt")
+        n_image = (inputs["input_ids"] == processor.image_token_id).sum().item() - 1
+        labels = torch.full_like(inputs["input_ids"], -100)
+        labels[0, n_before + n_image : -1] = inputs["input_ids"][0, n_before + n_image : -1]  # the closing is one token
+        with torch.inference_mode():
+            mean = -model(**inputs, labels=labels).loss.item()
+        found[candidate] = mean, mean * (labels != -100).sum().item()
+    return found
 
 
-@pytest.mark.parametrize("engine", ["vllm", "transformers"])
-def test_candidate_probabilities_are_what_the_models_own_loss_says(greedy, toy_data, tmp_path, engine):
+@pytest.mark.parametrize(
+    ("engine", "place"),
+    [
+        ("vllm", "first_mention"),
+        ("transformers", "answer"),
+        pytest.param("vllm", "answer", marks=pytest.mark.long),
+        pytest.param("transformers", "first_mention", marks=pytest.mark.long),
+    ],
+)
+def test_candidate_probabilities_are_what_the_models_own_loss_says(greedy, toy_data, tmp_path, engine, place):
     """And a response is the same with and without them."""
     more = ["--engine", engine, "--temperature", "0", "--limit", "9", "--candidate_probabilities", *TOY_PIXELS]
-    run(*infer_command(toy_data, tmp_path, *more))
+    run(*infer_command(toy_data, tmp_path, *more, "--candidate_place", place))
     found = responses(tmp_path)
     assert len(found) == 9
-    names = [*LOG_PROBABILITIES, "candidate_probabilities"]
+    names = [*LOG_PROBABILITIES, "candidate_probabilities", "candidate_place"]
     for key, result in found.items():
         assert without(result, names) == without(greedy[engine][key], names)
         answered = "</answer>" in result["response"]
         assert ("candidate_probabilities" in result) == answered
+        assert result.get("candidate_place") == (place if answered and place == "first_mention" else None)
         if answered:
             assert list(result["candidate_probabilities"]) == result["candidates"]
     record = next(row for row in read_jsonl(toy_data) if row["task"] == "WebEmo-7")
     result = found[record["id"]]
-    scores = [
-        mean_log_probability_by_loss(record, toy_data.parent, result["response"], candidate)
-        for candidate in record["candidates"]
-    ]
+    response = result["response"]
+    answer = response[response.index("<answer>") + len("<answer>") : response.index("</answer>")]
+    where = response.index("<answer>") + len("<answer>") if place == "answer" else response.index(answer)
+    assert place == "answer" or where < response.index("</think>")
+    closing = "</answer>" if place == "answer" else response[where + len(answer)]
+    by_loss = log_probabilities_by_loss(record, toy_data.parent, response[:where], closing)
+    scores = [mean if place == "answer" else total for mean, total in by_loss.values()]
     expected = torch.tensor(scores).softmax(0).tolist()
     assert list(result["candidate_probabilities"].values()) == pytest.approx(expected, abs=1e-4)
     assert max(expected) < 0.999  # not all or nothing

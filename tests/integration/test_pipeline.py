@@ -16,6 +16,7 @@ from inference.data.loader import ImageLoader
 from inference.data.prompts import chat_messages
 from inference.engines.base import EngineFailed, EngineSettings, Request
 from inference.engines.load import load_engine
+from inference.engines.token_probabilities import ANSWER, PLACES
 from inference.runs.shards import ShardWriter, finished_samples, shard_path
 from inference.runs.worker import Worker, infer_share, share_of
 from tests.helpers.commands import TOY_CHECKPOINT, read_jsonl, write_jsonl
@@ -34,6 +35,28 @@ def engine(request):
     yield load_engine(dataclasses.replace(SETTINGS, engine=request.param))
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("engine", ["vllm"], indirect=True)
+def test_scoring_candidates_leaves_sampled_responses_as_they_are(engine, place, toy_data, monkeypatch):
+    """Each request keeps its own seed beside the requests that only score."""
+    found = {}
+    for scored in (False, True):
+        settings = dataclasses.replace(SETTINGS, temperature=0.7, candidate_probabilities=scored, candidate_place=place)
+        monkeypatch.setattr(engine, "settings", settings)
+        requests = [
+            dataclasses.replace(request, candidates=record.candidates)
+            for record in share_of(toy_data, 0, 1, 24)
+            for request in requests_of([record], toy_data.parent)
+        ]
+        found[scored] = {output.sample_id: output for output in engine.run(iter(requests))}
+    assert {name: output.response for name, output in found[True].items()} == {
+        name: output.response for name, output in found[False].items()
+    }
+    known = [output for output in found[True].values() if output.candidate_probabilities]
+    assert len(known) >= 20
+    assert {output.candidate_place for output in known} == {None if place == ANSWER else place}
 
 
 @dataclasses.dataclass

@@ -116,6 +116,14 @@ def test_the_candidate_probability_is_that_of_the_answer():
     assert available_sources(table) == ["verbalized", "candidate probability"]
 
 
+def test_probabilities_at_the_first_mention_are_a_confidence_of_their_own():
+    stated = {"awe": 0.2, "fear": 0.7, "joy": 0.1}
+    table = sources_of(a_result(candidate_probabilities=stated, candidate_place="first_mention"))
+    assert table["first_mention_probability"].tolist() == pytest.approx([0.2])
+    assert table["candidate_probability"].isna().all()
+    assert available_sources(table) == ["verbalized", "first-mention probability"]
+
+
 @pytest.mark.parametrize("stated", ["?", [0.5], {"awe": 2.0}, {"awe": 0.5, "hm": 0.5}, {"awe": -0.5, "fear": 1.5}, {}])
 def test_candidate_probabilities_that_are_none_are_missing(stated):
     assert available_sources(sources_of(a_result(candidate_probabilities=stated))) == ["verbalized"]

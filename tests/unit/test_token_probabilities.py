@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from inference.engines.token_probabilities import (
+    ANSWER,
+    FIRST_MENTION,
+    CandidateText,
     candidate_probabilities,
     candidate_score,
     candidate_tail,
@@ -104,8 +107,37 @@ def test_each_candidate_takes_the_place_of_the_answer_and_ends_the_text():
     response = "<think><answer>no</answer></think><answer> awe </answer><confidence>0.9</confidence>"
     head = "<think><answer>no</answer></think><answer>"
     expected = {"awe": f"{head}awe</answer>", "joy of life": f"{head}joy of life</answer>"}
-    assert candidate_texts(response, ["awe", "joy of life"]) == expected
+    assert {name: scored.text for name, scored in candidate_texts(response, ["awe", "joy of life"]).items()} == expected
     assert candidate_texts("<answer>awe", ["awe"]) == {} == candidate_texts("awe", ["awe"])
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        ("<think>It evokes awe: joyful.</think><answer>awe</answer>", "<think>It evokes {}:"),
+        ("<think>AWESOME. Awe, not fear.</think><answer>awe</answer>", "<think>AWESOME. {Capital},"),
+        ("<think>Who knows?</think><answer>Awe.</answer>", "<think>Who knows?</think><answer>{Capital}."),
+        ("<answer>awe</answer> awe", "<answer>{}<"),
+        ("<answer>awe or fear</answer>", None),
+        ("<answer>bliss</answer>", None),
+        ("awe", None),
+    ],
+)
+def test_at_the_first_mention_each_candidate_is_written_as_the_answer_is_there(response, expected):
+    scored = candidate_texts(response, ["awe", "fear", "joy of life"], FIRST_MENTION)
+    names = {"awe": "Awe", "fear": "Fear", "joy of life": "Joy of life"}
+    written = {
+        name: expected.replace("{}", name).replace("{Capital}", capital) for name, capital in names.items() if expected
+    }
+    assert {name: text.text for name, text in scored.items()} == written
+
+
+def test_the_score_at_the_first_mention_is_the_names_whole_probability():
+    scored = CandidateText("It evokes ", "joy of life", ":", FIRST_MENTION)
+    texts, values = ["It", " evokes", " joy", " of", " life", ":"], [-9, -9, -1, -2, -3, -9]
+    assert candidate_score(texts, values, scored) == -6
+    assert candidate_score(texts, values, scored._replace(place=ANSWER)) == -2
+    assert candidate_score(texts, values, scored._replace(name="joy of love")) is None
 
 
 @given(responses_in_tokens().filter(lambda drawn: drawn[3]), st.data())
@@ -118,7 +150,8 @@ def test_a_candidates_score_is_the_mean_over_the_tokens_that_hold_a_part_of_it(d
     edges = list(zip([0, *cuts], [*cuts, len(whole)], strict=True))
     values = data.draw(st.lists(st.floats(-30, 0), min_size=len(edges), max_size=len(edges)))
     inside = [value for (a, b), value in zip(edges, values, strict=True) if a < head + length and b > head]
-    candidate, tail = whole[head : head + length].decode(), candidate_tail(whole[head : head + length].decode())
+    candidate = CandidateText("", whole[head : head + length].decode(), "</answer>", ANSWER)
+    tail = candidate_tail(candidate)
     texts = texts_of_bytes([whole[a:b] for a, b in edges])
     assert candidate_score(texts, values, candidate) == pytest.approx(sum(inside) / len(inside))
     assert candidate_score(texts[-tail:], values[-tail:], candidate) == pytest.approx(sum(inside) / len(inside))
@@ -134,7 +167,7 @@ def test_a_candidates_score_is_the_mean_over_the_tokens_that_hold_a_part_of_it(d
     ],
 )
 def test_tokens_that_do_not_spell_the_candidate_have_no_score(texts, values):
-    assert candidate_score(texts, values, "awe") is None
+    assert candidate_score(texts, values, CandidateText("<answer>", "awe", "</answer>", ANSWER)) is None
 
 
 @given(st.lists(st.floats(-800, 0), min_size=1, max_size=25))
