@@ -17,6 +17,7 @@ work="${work:-$repo/output/toy_world}"
 seed="${seed:-0}"
 stage1_samples="${stage1_samples:-19200}"       # 1200 steps of 16
 stage2_samples="${stage2_samples:-9600}"        # 600 steps of 16
+stage2_epochs="${stage2_epochs:-1}"
 confidence_from="${confidence_from:-taught}"    # stage 2's; counted: the scaffold's own successes, K answers per image
 counted_samples="${counted_samples:-10}"        # K
 counted_images="${counted_images:-2400}"        # seen as often as stage2_samples needs
@@ -24,6 +25,7 @@ stage3_samples="${stage3_samples:-1440}"       # 45 steps of 32 prompts, 4 respo
 validation_samples="${validation_samples:-160}" # prompts that stage 3 is validated on
 test_samples="${test_samples:-60}"              # a task
 sft_batch_size="${sft_batch_size:-16}"          # of stages 1 and 2, over all processes
+stage3="${stage3:-true}"                        # false: stages 1 and 2 alone
 stage3_start="${stage3_start:-}"                # model folder that stage 3 starts from; empty: stage 2's result
 evaluated="${evaluated:-scaffold cold_start emocaliber}" # models that are inferred and evaluated
 threads="${threads:-2}"                         # cores to use; 1 leaves room for a second run
@@ -81,7 +83,7 @@ sft() { # STAGE START RESULT DATASET LEARNING_RATE
   fi
 }
 sft 1 base scaffold "$data/stage1.jsonl" "${stage1_learning_rate:-2e-3}"
-stage2_data="$data/stage2.jsonl" epochs=1
+stage2_data="$data/stage2.jsonl" epochs="$stage2_epochs"
 if [[ "$confidence_from" == counted ]]; then
   say "Stage 2's confidence: scaffold, $counted_samples answers to each of $counted_images images"
   "$python" -m scripts.toy_world.counted_confidence "$stage2_data" --scaffold "$models/scaffold" \
@@ -90,16 +92,19 @@ if [[ "$confidence_from" == counted ]]; then
 fi
 epochs="$epochs" sft 2 scaffold cold_start "$stage2_data" "${stage2_learning_rate:-1e-3}"
 
-say "Stage 3: cold_start -> emocaliber"
-if [[ ! -e "$models/emocaliber/finished" ]]; then
+if [[ "$stage3" == true ]]; then
+  say "Stage 3: cold_start -> emocaliber"
   run="$work/runs/emocaliber"
-  follow stage3 env model="${stage3_start:-$models/cold_start}" dataset="$data/train.parquet" validation="$data/validation.parquet" \
-    output_dir="$run" threads="$threads" seed="$seed" bash scripts/toy_world/stage3_cpu.sh
-  "$python" -m scripts.merge_checkpoint "$run" --output_dir "$run/merged"
-  "$python" -m scripts.toy_world.export_checkpoint --model "$run/merged" --output_dir "$models/emocaliber"
-  touch "$models/emocaliber/finished"
+  if [[ ! -e "$models/emocaliber/finished" ]]; then
+    follow stage3 env model="${stage3_start:-$models/cold_start}" dataset="$data/train.parquet" \
+      validation="$data/validation.parquet" output_dir="$run" threads="$threads" seed="$seed" \
+      bash scripts/toy_world/stage3_cpu.sh
+    "$python" -m scripts.merge_checkpoint "$run" --output_dir "$run/merged"
+    "$python" -m scripts.toy_world.export_checkpoint --model "$run/merged" --output_dir "$models/emocaliber"
+    touch "$models/emocaliber/finished"
+  fi
+  "$python" -m scripts.training_curves "$run" --title "toy world, seed $seed"
 fi
-"$python" -m scripts.training_curves "$work/runs/emocaliber" --title "toy world, seed $seed"
 
 for name in $evaluated; do
   say "Inference and evaluation: $name"
@@ -108,7 +113,7 @@ for name in $evaluated; do
     OMP_NUM_THREADS="$threads" OMP_WAIT_POLICY=PASSIVE \
     bash inference/infer_and_eval_example.sh > "$work/logs/evaluate_$name.log"
 done
-say "All three stages"
+say "The stages side by side"
 "$python" -m scripts.toy_world.stages --work "$work"
 runs=()
 for name in scaffold cold_start emocaliber; do

@@ -192,7 +192,7 @@ def test_a_second_start_of_a_finished_training_trains_nothing_again(short_traini
 
 def test_the_end_is_one_table_of_the_evaluated_stages_beside_the_best_possible(short_training):
     work, printed = short_training
-    table = printed[printed.index("All three stages") :]
+    table = printed[printed.index("The stages side by side") :]
     assert "toy world" in table
     for line in ("stage 2, cold start", "stage 3, EmoCaliber", "best possible"):
         assert table.count(line) == 4  # all samples and three groups

@@ -1,0 +1,125 @@
+"""Two recipes for a confidence on the toy world: the paper's, and the one read at the first mention of the answer.
+
+    bash scripts/toy_world/recipes.sh                          # trains and evaluates, then this
+    python -m scripts.toy_world.recipes output/recipes/seed_* --claim output/claim
+
+Per seed a line each for the cold start (after stage 2), the paper's recipe (after stage 3) and the second one, on the
+same images. Then what the second recipe has to show in every seed. Exit status 1 when a part does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from inference.common.terminal import plain_output
+from inference.metrics.prediction_table import SOURCES
+from inference.runs.shards import atomic_path
+from scripts.toy_world.report import toy_predictions
+from scripts.toy_world.stages import stage_row
+from scripts.toy_world.world import NOTICE
+
+COLD_START, PAPER, SECOND = "cold start", "paper's recipe", "first mention"
+CONFIDENCE = SOURCES["first-mention probability"][1]
+# column, name, shown times, digits
+COLUMNS = (
+    ("accuracy", "Acc", 100, 1),
+    ("p_right", "P(right)", 100, 1),
+    ("ece", "ECE", 100, 1),
+    ("brier", "Brier", 100, 1),
+    ("roc_auc", "ROC AUC", 100, 1),
+    ("confidence_error", "|c - p|", 1, 3),
+    ("confidence_mean", "mean c", 100, 1),
+)
+MOST_ECE = 0.05
+ACCURACY_TOLERANCE = 0.01  # as in claim.py: half the standard error of a difference of 800 paired answers
+
+
+def recipes_table(works: list[Path], claim: Path) -> pd.DataFrame:
+    """Rows (seed, recipe), columns of ``stage_row``.
+
+    Raises:
+        ValueError: naming the file that is missing, or the results that lack the second recipe's confidence.
+    """
+    rows = {}
+    for work in works:
+        paper = claim / work.name / "results"
+        for name, folder in (
+            (COLD_START, paper / "cold_start"),
+            (PAPER, paper / "emocaliber"),
+            (SECOND, work / "results" / "cold_start"),
+        ):
+            merged = folder / "merged.jsonl"
+            if not merged.is_file():
+                raise ValueError(f"{merged}: no such file, expected the evaluated results of the {name}")
+            table = toy_predictions(merged)
+            if name == SECOND:
+                if table[CONFIDENCE].isna().all():
+                    raise ValueError(f"{merged}: expected results with --candidate_place first_mention")
+                table = table.assign(confidence=table[CONFIDENCE])
+            rows[work.name, name] = stage_row(table)
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["seed", "recipe"])
+
+
+def format_recipes(table: pd.DataFrame) -> str:
+    """Markdown, in percent but for |c - p|."""
+    lines = [["seed", "recipe", *(name for _, name, _, _ in COLUMNS)], ["---"] * (2 + len(COLUMNS))]
+    for (seed, recipe), row in table.iterrows():
+        cells = [f"{scale * row[column]:.{digits}f}" for column, _, scale, digits in COLUMNS]
+        lines.append([str(seed).removeprefix("seed_"), recipe, *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def verdicts(table: pd.DataFrame) -> list[tuple[bool, str]]:
+    """What the second recipe has to show in every seed: whether it does, and in words with its numbers."""
+    cold, paper, second = (table.xs(name, level="recipe") for name in (COLD_START, PAPER, SECOND))
+    halved = second["confidence_error"] / cold["confidence_error"]
+    ranking, accuracy = second["roc_auc"] - paper["roc_auc"], second["p_right"] - paper["p_right"]
+    return [
+        (
+            bool((halved <= 0.5).all()),
+            f"|c - p| is at most half of the cold start's: {', '.join(f'{value:.2f}' for value in halved)} times",
+        ),
+        (
+            bool((ranking > 0).all()),
+            f"ROC AUC is above the paper's recipe's: {', '.join(f'{100 * value:+.1f}' for value in ranking)} points",
+        ),
+        (
+            bool((second["ece"] <= MOST_ECE).all()),
+            f"ECE is at most {100 * MOST_ECE:.0f}: {', '.join(f'{100 * value:.1f}' for value in second['ece'])}",
+        ),
+        (
+            bool((accuracy >= -ACCURACY_TOLERANCE).all()),
+            f"no accuracy is lost: P(right) differs by {', '.join(f'{100 * value:+.1f}' for value in accuracy)} points"
+            f" (tolerance -{100 * ACCURACY_TOLERANCE:.0f})",
+        ),
+    ]
+
+
+def main() -> int:
+    plain_output()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("works", type=Path, nargs="+", help="work folders of recipes.sh, one per seed")
+    parser.add_argument("--claim", type=Path, required=True, help="the folder of claim.sh, with the same seeds")
+    args = parser.parse_args()
+    try:
+        table = recipes_table(args.works, args.claim)
+    except ValueError as error:
+        parser.exit(2, f"{error}\n")
+    print(f"{NOTICE}\nAll test samples, percent (|c - p|: 0 to 1)\n")
+    print(format_recipes(table))
+    path = args.works[0].parent / "recipes.csv"
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, float_format="%.6f")
+    print(f"file: {path}")
+    results = verdicts(table)
+    for holds, text in results:
+        print(f"{'holds' if holds else 'FAILS':<6} {text}")
+    return 0 if all(holds for holds, _ in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

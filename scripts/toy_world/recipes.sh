@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Two recipes for a confidence, side by side on the toy world: the paper's three stages, and stages 1 and 2 with the
+# confidence read where the response first names its answer.
+#
+#   bash scripts/toy_world/claim.sh            first: the paper's recipe, three seeds
+#   bash scripts/toy_world/recipes.sh          about 25 minutes on 2 idle cores
+#
+# Interrupted, start it again: what is finished is kept.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh script`
+set -euo pipefail
+repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)"
+
+seeds="${seeds:-0 1 2}"
+claim="${claim:-$repo/output/claim}"
+work="${work:-$repo/output/recipes}"
+at_once="${at_once:-2}" # trainings at a time, one core each
+export stage2_epochs="${stage2_epochs:-2}" # no stage 3: its time goes into stage 2
+export inference_args="--candidate_probabilities --candidate_place first_mention"
+{ # read whole before it runs
+if [[ -z "${python:-}" ]]; then
+  bash "$repo/scripts/setup.sh" --cpu
+  python="${venv:-$repo/.venv}/bin/python"
+fi
+export python threads=1 stage3=false evaluated=cold_start
+claim="$(realpath -- "$claim")"
+mkdir -p "$work"
+work="$(realpath -- "$work")"
+read -r -a numbers <<< "$seeds"
+folders=("${numbers[@]/#/$work/seed_}")
+for seed in "${numbers[@]}"; do
+  folder="$work/seed_$seed" start="$claim/seed_$seed"
+  if [[ ! -e "$start/results/emocaliber/merged.jsonl" ]]; then
+    echo "$start/results/emocaliber: no evaluated run; first: bash scripts/toy_world/claim.sh" >&2
+    exit 2
+  fi
+  mkdir -p "$folder/models" "$folder/results"
+  ln -sfn "$start/data" "$folder/data"
+  for model in base scaffold; do ln -sfn "$start/models/$model" "$folder/models/$model"; done
+done
+echo "Seeds $seeds, $at_once at a time; what each is doing: $work/seed_<n>.log"
+# shellcheck disable=SC2016  # expanded by the inner bash
+printf '%s\0' "${numbers[@]}" | xargs -0 -P "$at_once" -I '{}' env seed='{}' work="$work/seed_{}" \
+  bash -c 'echo "seed $seed: started"; bash "$1" > "$work.log" 2>&1 || { echo "seed $seed failed; $work.log:" >&2; tail -n 20 "$work.log" >&2; exit 1; }; echo "seed $seed: done"' \
+  _ "$repo/scripts/toy_world/train_all.sh"
+cd "$repo"
+"$python" -m scripts.toy_world.recipes "${folders[@]}" --claim "$claim"
+for seed in "${numbers[@]}"; do
+  "$python" -m inference.compare "$claim/seed_$seed/results/emocaliber" "$work/seed_$seed/results/cold_start" \
+    --confidence verbalized "first-mention probability" > "$work/seed_$seed.compared.txt"
+  echo "seed $seed, differences with intervals: $work/seed_$seed.compared.txt"
+done
+exit 0
+}
