@@ -20,8 +20,8 @@ MAX_MATRIX_LABELS = 1000  # a million cells; as many labels as samples, as bad d
 
 def sums_by_code(weights: np.ndarray, codes: np.ndarray, n_codes: int) -> np.ndarray:
     """weights (k, n) summed over the samples of each code: (k, n_codes)."""
-    member = sparse.csr_matrix((np.ones(len(codes)), (np.arange(len(codes)), codes)), shape=(len(codes), n_codes))
-    return np.asarray((member.T @ weights.T).T)
+    member = sparse.csc_array((np.ones(len(codes)), codes, np.arange(len(codes) + 1)), shape=(n_codes, len(codes)))
+    return (member @ weights.T).T
 
 
 def share(flags: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -76,7 +76,7 @@ def label_reports(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     the matrix of more than ``MAX_MATRIX_LABELS`` labels.
     """
     reports = {}
-    by_task = by_value(table, "task")
+    by_task = by_value(table[["task", "truth", "label"]], "task")
     for name in [*(name for name in TASKS if name in by_task), *sorted(by_task.keys() - TASKS.keys())]:
         part = by_task[name]
         labels = label_order(name, part)

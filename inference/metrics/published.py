@@ -32,6 +32,8 @@ CONFIDENCE_COLUMNS = (
     ("ROC AUC", 10, "roc_auc", ">10.2f"),
 )
 
+LABELS = ("published_truth", "published_label", "published_overall_label")
+
 # group → a row per threshold: threshold, accuracy, f1, coverage (None without any sample)
 Thresholds = dict[str, list[dict[str, float | None]]]
 
@@ -159,8 +161,16 @@ class Published:
     json: dict[str, Any]
 
 
+def _coded(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns that the protocol reads, labels as their places in the order of their names: F1 sorts many times."""
+    codes, _ = pd.factorize(np.concatenate([table[name] for name in LABELS]), sort=True)
+    columns = ["task", "group", "published_confidence", "published_confidence_unreadable"]
+    return table[columns].assign(**dict(zip(LABELS, codes.reshape(len(LABELS), -1), strict=True)))
+
+
 def evaluate(table: pd.DataFrame) -> Published:
     """Every row and text of the published protocol."""
+    table = _coded(table)
     metric, confidence, analysis = metric_rows(table), confidence_rows(table), threshold_analysis(table)
     lines = thresholds_tsv(analysis)
     title = "Acc, F1, Coverage of ID VSA, ID VER, OOD VER for confidence >= threshold"
