@@ -51,8 +51,10 @@ def drawn_together(task: pd.Series, image: pd.Series) -> tuple[np.ndarray, int]:
         (n,) code of each row's unit, every row without a named image its own; and how many rows are
         drawn one by one although others name their image.
     """
-    task, _ = pd.factorize(task)
     name = image.reset_index(drop=True)
+    if not name.duplicated().any():
+        return np.arange(len(name)), 0
+    task, _ = pd.factorize(task)
     blank = [text for text in name[name.duplicated()].unique() if not str(text).strip()]
     named = name.notna() & ~name.isin(blank)
     single = np.arange(len(name))

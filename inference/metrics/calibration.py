@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -208,7 +208,13 @@ def _residual_modes(tally: Tally, n_bins: int = 0) -> np.ndarray:
         rows = np.tile(np.arange(len(value)), 2)
         to_grid = sparse.csr_matrix((shares, (rows, columns)), shape=(len(value), GRID))
         residual, value = np.asarray((to_grid.T @ residual.T).T), np.arange(GRID) / (GRID - 1)
-    return residual @ np.cos(np.pi * value[:, None] * np.arange(COSINES))
+    return residual @ _cosines(value.astype(float).tobytes())
+
+
+@lru_cache(maxsize=1)  # of several weightings of the same values, and of the grid
+def _cosines(values: bytes) -> np.ndarray:
+    """(v, COSINES) the modes at each value."""
+    return np.cos(np.pi * np.frombuffer(values)[:, None] * np.arange(COSINES))
 
 
 def _smoothed_size(modes: np.ndarray, steps: int = 12) -> np.ndarray:

@@ -138,13 +138,14 @@ def estimate_rows(
         }
         if kind != "task" and len(index):
             tasks = [index[task[index] == other] for other in pd.unique(task[index])]
-            parts = [(own, row_weights[:, own]) for own in tasks]
-            metrics["macro_accuracy"] = np.mean([share(correct[own], w) for own, w in parts], axis=0)
-            metrics["macro_f1"] = np.mean([weighted_f1(truth[own], predicted[own], w) for own, w in parts], axis=0)
+            parts = [(one, row_weights[:, one]) for one in tasks]
+            metrics["macro_accuracy"] = np.mean([share(correct[one], w) for one, w in parts], axis=0)
+            metrics["macro_f1"] = np.mean([weighted_f1(truth[one], predicted[one], w) for one, w in parts], axis=0)
         tally = tally_of(stated[index], correct[index], w)
         metrics |= confidence_metrics(tally, n_bins)
         if noise:
-            seen = tally_of(stated[index], correct[index], own_weights[:, index])
+            own = own_weights[:, index]
+            seen = tally if np.array_equal(w, own) else tally_of(stated[index], correct[index], own)
             deviations = {of: error.parts(tally, n_bins) - error.parts(seen, n_bins) for of, error in ERRORS.items()}
             metrics |= {NOISE + of: ERRORS[of].size(values) for of, values in deviations.items()}
         rows.append((name, kind, metrics))
@@ -280,7 +281,8 @@ def rows_by_source(table: pd.DataFrame, n_resamples: int = 0, n_bins: int = N_BI
 
 def calibration_curves(table: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
     """group → ``calibration.calibration_bins``."""
-    return {group: calibration_bins(*with_confidence(part)) for group, part in group_slices(table)}
+    slices_of = group_slices(table[["group", "label", "truth", "confidence"]])
+    return {group: calibration_bins(*with_confidence(part)) for group, part in slices_of}
 
 
 @dataclass
