@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from inference.data.vecbench import GROUPS, TASKS, group_of
+from inference.data.vecbench import GROUPS, TASKS
 from inference.metrics.bootstrap import LEVEL, Cells, interval_around, resampled
 from inference.metrics.classification import share
 from inference.metrics.corrected import slices
@@ -43,9 +43,10 @@ def accuracies(cells: Cells, weights: np.ndarray) -> dict[str, np.ndarray]:
     """
     task = cells.columns["task"].to_numpy()
     right = cells.columns["emobserver_right"].to_numpy(dtype=float)
+    counts = cells.columns["task"].isin(list(TASKS)).to_numpy()
     found = {}
     for name, kind, index in slices(cells):
-        index = index[[group_of(one) is not None for one in task[index]]]
+        index = index[counts[index]]
         w = weights if kind == "task" else cells.thinned(weights, index)
         of_task = {one: share(right[own], w[:, own]) for one in TASKS if len(own := index[task[index] == one])}
         of_group = [
@@ -66,10 +67,9 @@ def rows_of(table: pd.DataFrame, n_resamples: int = 0, seed: int = 0) -> list[Ro
     """Tasks, groups, Overall; with ``n_resamples`` of the bootstrap their 95 % intervals. A group may be empty."""
     cells = Cells.of(table[["task", "emobserver_right"]], table["image"])
     point, drawn = resampled(cells, n_resamples if len(table) else 0, seed, accuracies, _turned)
-    rows = []
+    rows, counted = [], np.where(cells.columns["task"].isin(list(TASKS)), cells.weights[0], 0.0)
     for name, kind, index in slices(cells):
-        inside = [group_of(task) is not None for task in cells.columns["task"].to_numpy()[index]]
-        row = Row(name, kind, round(cells.weights[0, index[inside]].sum()))
+        row = Row(name, kind, round(counted[index].sum()))
         if name in point:
             row.metrics["accuracy"] = value = point[name]
         if name in drawn:
