@@ -19,7 +19,7 @@ import importlib
 import json
 import sys
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -104,17 +104,19 @@ def evaluate(
         published_columns = [name for name in table if name.startswith("published_")]
         distributions = ["votes", "response_distribution", "candidate_distribution"]
         drawn = table[["task", "group", "truth", "label", "confidence", *distributions, *published_columns]]
-        draw("confusion_matrices", drawn, output_dir / "confusion", ("png",), note, results.candidates)
+        labels = table[["task", "truth", "label"]]
+        draw("confusion_matrices", labels, output_dir / "confusion", ("png",), note, results.candidates)
         draw("draw_confidence", drawn, output_dir, note)
-    as_published, doubts = published.evaluate(table), results.all_doubts()
-    as_corrected = corrected.evaluate(table, n_resamples, n_bins)
-    as_emobserver = emobserver.evaluate(table, n_resamples)
-    as_facts = reasoning.evaluate(table, n_resamples)
+    with ThreadPoolExecutor(1) as beside:  # a million results are gigabytes, for which one waits on the disk
+        merged = [beside.submit(write, results, output_dir) for write in (write_merged, write_merged_with_confidence)]
+        as_published, doubts = published.evaluate(table), results.all_doubts()
+        as_corrected = corrected.evaluate(table, n_resamples, n_bins)
+        as_emobserver = emobserver.evaluate(table, n_resamples)
+        as_facts = reasoning.evaluate(table, n_resamples)
     if draw is not None and len(as_corrected.sources) > 1:
         draw("draw_sources", corrected_tables.source_points(as_corrected.sources), output_dir, note)
-
-    write_merged(results, output_dir)
-    write_merged_with_confidence(results, output_dir)
+    for written in merged:
+        written.result()
     run_now = run and {**run, "results_sha256": file_sha256(output_dir / "merged.jsonl")}
     summary = {
         "notices": results.notices,

@@ -13,6 +13,8 @@ from pathlib import Path
 from inference.metrics.results import Results
 from inference.runs.shards import atomic_path, to_line
 
+BUFFER_BYTES = 2**20  # Python's own 8 kB hold four lines
+
 
 def write_merged(results: Results, output_dir: Path) -> None:
     """merged.jsonl: each result's line as it is.
@@ -20,7 +22,7 @@ def write_merged(results: Results, output_dir: Path) -> None:
     Raises:
         OSError: naming the file, when the disk does not take it; an old one is still there then.
     """
-    with atomic_path(output_dir / "merged.jsonl") as path, open(path, "wb") as handle:
+    with atomic_path(output_dir / "merged.jsonl") as path, open(path, "wb", BUFFER_BYTES) as handle:
         handle.writelines(line + b"\n" for line in results.lines())
 
 
@@ -34,7 +36,7 @@ def write_merged_with_confidence(results: Results, output_dir: Path) -> None:
     as_json = lru_cache(4096)(to_line)  # of labels, which come again and again
     names = ("published_confidence_unreadable", "published_label", "published_truth", "published_confidence")
     rows = zip(results.lines(), *(results.table[name] for name in names), strict=True)
-    with atomic_path(output_dir / "merged_conf.jsonl") as path, open(path, "wb") as handle:
+    with atomic_path(output_dir / "merged_conf.jsonl") as path, open(path, "wb", BUFFER_BYTES) as handle:
         for line, unreadable, label, truth, confidence in rows:
             if not unreadable:
                 stated = "null" if confidence != confidence else repr(confidence + 0.0)  # −0 is 0
