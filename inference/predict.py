@@ -54,7 +54,8 @@ def to_text(prediction: Prediction, width: int = 100) -> str:
     if prediction.candidate_probabilities is not None:
         first = sorted(prediction.candidate_probabilities.items(), key=lambda item: -item[1])[:5]
         shown = ", ".join(f"{printable(name)} {probability:.2f}" for name, probability in first)
-        add("in its place", f"{shown}  (probability of each label as the answer after this reasoning)")
+        place = "where it is first named" if prediction.candidate_place else "as the answer after this reasoning"
+        add("in its place", f"{shown}  (probability of each label {place})")
     for step in REASONING_STEPS:
         add(step, printable(prediction.reasoning.get(step, "")) or "(missing)")
     if prediction.answer == UNKNOWN or not prediction.reasoning:

@@ -63,6 +63,7 @@ class Prediction:
     mean_log_probability: float | None = None
     answer_log_probability: float | None = None
     candidate_probabilities: dict[str, float] | None = None
+    candidate_place: str | None = None
     reasoning: dict[str, str] = field(default_factory=dict)
     response: str | None = None
     other_responses: list[str] | None = None
@@ -145,6 +146,7 @@ class Predictor:
             mean_log_probability=output.mean_log_probability,
             answer_log_probability=output.answer_log_probability,
             candidate_probabilities=output.candidate_probabilities,
+            candidate_place=output.candidate_place,
             reasoning=reasoning_steps(output.response),
             response=output.response,
             other_responses=output.other_responses,

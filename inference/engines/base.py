@@ -107,6 +107,8 @@ class EngineSettings:
             raise ValueError(
                 "--candidate_probabilities needs the engine vllm, transformers or ray: endpoints score no text"
             )
+        if self.candidate_place != ANSWER and not self.candidate_probabilities:
+            raise ValueError(f"--candidate_place {self.candidate_place} needs --candidate_probabilities")
         if self.n_actors < 0:
             raise ValueError(f"expected --n_actors >= 0, got {self.n_actors}")
         if self.max_images < 1:

@@ -99,7 +99,7 @@ def test_several_responses_give_their_agreement_on_labels_of_ones_own(images, en
     copy = shutil.copy(images[1], tmp_path / "copy.png")
     done = predict(
         images[1], copy, images[2], "--engine", engine, "--labels", "positive, negative", "--temperature", "0.7",
-        "--n_responses", "3", "--candidate_probabilities", "--json",
+        "--n_responses", "3", "--candidate_probabilities", "--candidate_place", "first_mention", "--json",
     )  # fmt: skip
     first, again, _ = lines = json_lines(done)
     assert {**first, "image": ""} == {**again, "image": ""}
@@ -112,6 +112,7 @@ def test_several_responses_give_their_agreement_on_labels_of_ones_own(images, en
         assert line["answers"] == {label: labels.count(label) for label in labels}
         assert list(line["candidate_probabilities"]) == ["positive", "negative"]
         assert sum(line["candidate_probabilities"].values()) == pytest.approx(1)
+        assert line["candidate_place"] == "first_mention"
 
 
 @pytest.mark.parametrize(
@@ -124,6 +125,7 @@ def test_several_responses_give_their_agreement_on_labels_of_ones_own(images, en
         (["--checkpoint", "/nowhere"], "/nowhere: no such folder: expected a model folder"),
         (["--n_responses", "3"], "n_responses 3 needs a temperature above 0, for instance 0.7"),
         (["--min_pixels", "20000"], "expected 0 < min_pixels <= max_pixels, got 20000 and 12544"),
+        (["--candidate_place", "first_mention"], "--candidate_place first_mention needs --candidate_probabilities"),
         (["--engine", "openai"], "--engine openai needs --base_url and --model_name"),
         (
             ["--engine", "openai", "--base_url", "http://localhost", "--model_name", "m", "--candidate_probabilities"],
