@@ -13,10 +13,13 @@ import argparse
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from inference.common.terminal import plain_output
 from inference.metrics.prediction_table import SOURCES
+from inference.metrics.votes import confidence_distance
+from inference.plots.style import Figure
 from inference.runs.shards import atomic_path
 from scripts.toy_world.report import toy_predictions
 from scripts.toy_world.stages import stage_row
@@ -38,13 +41,13 @@ MOST_ECE = 0.05
 ACCURACY_TOLERANCE = 0.01  # as in claim.py: half the standard error of a difference of 800 paired answers
 
 
-def recipes_table(works: list[Path], claim: Path) -> pd.DataFrame:
-    """Rows (seed, recipe), columns of ``stage_row``.
+def recipe_tables(works: list[Path], claim: Path) -> dict[tuple[str, str], pd.DataFrame]:
+    """(seed, recipe) → ``toy_predictions`` with the recipe's confidence.
 
     Raises:
         ValueError: naming the file that is missing, or the results that lack the second recipe's confidence.
     """
-    rows = {}
+    tables = {}
     for work in works:
         paper = claim / work.name / "results"
         for name, folder in (
@@ -60,13 +63,45 @@ def recipes_table(works: list[Path], claim: Path) -> pd.DataFrame:
                 if table[CONFIDENCE].isna().all():
                     raise ValueError(f"{merged}: expected results with --candidate_place first_mention")
                 table = table.assign(confidence=table[CONFIDENCE])
-            rows[work.name, name] = stage_row(table)
+            tables[work.name, name] = table
+    return tables
+
+
+def recipes_table(tables: dict[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
+    """Rows (seed, recipe), columns of ``stage_row``."""
+    rows = {key: stage_row(table) for key, table in tables.items()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["seed", "recipe"])
+
+
+def draw(tables: dict[tuple[str, str], pd.DataFrame], path: Path) -> None:
+    """Each answer's confidence over the probability that it is right, a panel per recipe, all seeds."""
+    figure = Figure(figsize=(10, 3.9))
+    panels = figure.subplots(1, 3, sharex=True, sharey=True)
+    figure.subplots_adjust(left=0.06, right=0.99, top=0.88, bottom=0.24, wspace=0.08)
+    scatter = np.random.default_rng(0)  # stated confidences are few values: their points would hide each other
+    for panel, name in zip(panels, (COLD_START, PAPER, SECOND), strict=True):
+        table = pd.concat(table for (_, recipe), table in tables.items() if recipe == name)
+        known = table[table["confidence"].notna()]
+        moved = scatter.uniform(-0.012, 0.012, (2, len(known)))
+        panel.scatter(
+            known["p"] + moved[0], known["confidence"] + moved[1], s=5, alpha=0.25, color="#0072B2", linewidth=0
+        )
+        panel.plot([0, 1], [0, 1], color="#999999", linewidth=1)
+        error = confidence_distance(known["confidence"], known["p"]).mean()
+        panel.set_title(f"{name}: mean |c - p| {error:.3f}", fontsize=9)
+        panel.set(xlabel="p, probability that the answer is right", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("confidence c")
+    seeds = len({seed for seed, _ in tables})
+    note = f"{NOTICE}. Toy model of 1.7 M parameters; {seeds} seed(s); points are moved by up to 0.012."
+    figure.text(0.5, 0.03, note, ha="center", fontsize=7)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
 
 
 def format_recipes(table: pd.DataFrame) -> str:
     """Markdown, in percent but for |c - p|."""
-    lines = [["seed", "recipe", *(name for _, name, _, _ in COLUMNS)], ["---"] * (2 + len(COLUMNS))]
+    lines = [["seed", "recipe", *(name.replace("|", "\\|") for _, name, _, _ in COLUMNS)], ["---"] * (2 + len(COLUMNS))]
     for (seed, recipe), row in table.iterrows():
         cells = [f"{scale * row[column]:.{digits}f}" for column, _, scale, digits in COLUMNS]
         lines.append([str(seed).removeprefix("seed_"), recipe, *cells])
@@ -104,17 +139,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("works", type=Path, nargs="+", help="work folders of recipes.sh, one per seed")
     parser.add_argument("--claim", type=Path, required=True, help="the folder of claim.sh, with the same seeds")
+    parser.add_argument("--figure", type=Path, help="write the plot here (png)")
     args = parser.parse_args()
     try:
-        table = recipes_table(args.works, args.claim)
+        tables = recipe_tables(args.works, args.claim)
     except ValueError as error:
         parser.exit(2, f"{error}\n")
+    table = recipes_table(tables)
     print(f"{NOTICE}\nAll test samples, percent (|c - p|: 0 to 1)\n")
     print(format_recipes(table))
     path = args.works[0].parent / "recipes.csv"
     with atomic_path(path) as temporary:
         table.to_csv(temporary, float_format="%.6f")
     print(f"file: {path}")
+    if args.figure:
+        draw(tables, args.figure)
+        print(f"plot: {args.figure}")
     results = verdicts(table)
     for holds, text in results:
         print(f"{'holds' if holds else 'FAILS':<6} {text}")

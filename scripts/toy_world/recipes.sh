@@ -3,7 +3,7 @@
 # confidence read where the response first names its answer.
 #
 #   bash scripts/toy_world/claim.sh            first: the paper's recipe, three seeds
-#   bash scripts/toy_world/recipes.sh          about 25 minutes on 2 idle cores
+#   bash scripts/toy_world/recipes.sh          about 35 minutes on 2 idle cores
 #
 # Interrupted, start it again: what is finished is kept.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh script`
@@ -13,8 +13,9 @@ repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)"
 seeds="${seeds:-0 1 2}"
 claim="${claim:-$repo/output/claim}"
 work="${work:-$repo/output/recipes}"
+figure="${figure:-$repo/images/recipes.png}"
 at_once="${at_once:-2}" # trainings at a time, one core each
-export stage2_epochs="${stage2_epochs:-2}" # no stage 3: its time goes into stage 2
+export stage2_epochs="${stage2_epochs:-3}" # there is no stage 3: its time goes into stage 2
 export inference_args="--candidate_probabilities --candidate_place first_mention"
 { # read whole before it runs
 if [[ -z "${python:-}" ]]; then
@@ -43,7 +44,7 @@ printf '%s\0' "${numbers[@]}" | xargs -0 -P "$at_once" -I '{}' env seed='{}' wor
   bash -c 'echo "seed $seed: started"; bash "$1" > "$work.log" 2>&1 || { echo "seed $seed failed; $work.log:" >&2; tail -n 20 "$work.log" >&2; exit 1; }; echo "seed $seed: done"' \
   _ "$repo/scripts/toy_world/train_all.sh"
 cd "$repo"
-"$python" -m scripts.toy_world.recipes "${folders[@]}" --claim "$claim"
+"$python" -m scripts.toy_world.recipes "${folders[@]}" --claim "$claim" --figure "$figure"
 for seed in "${numbers[@]}"; do
   "$python" -m inference.compare "$claim/seed_$seed/results/emocaliber" "$work/seed_$seed/results/cold_start" \
     --confidence verbalized "first-mention probability" > "$work/seed_$seed.compared.txt"

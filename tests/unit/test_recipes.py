@@ -42,7 +42,7 @@ def folders(tmp_path):
 
 def test_the_second_recipe_is_judged_by_its_confidence_at_the_first_mention(folders):
     claim, work = folders
-    table = recipes.recipes_table([work], claim)
+    table = recipes.recipes_table(recipes.recipe_tables([work], claim))
     assert list(table.index) == [("seed_3", name) for name in ("cold start", "paper's recipe", "first mention")]
     assert table["accuracy"].tolist() == pytest.approx([2 / 3] * 3)
     assert table.loc[("seed_3", "first mention"), "confidence_error"] < 0.001
@@ -57,7 +57,7 @@ def test_the_second_recipe_is_judged_by_its_confidence_at_the_first_mention(fold
 )
 def test_each_part_fails_by_itself_in_a_single_seed(folders, column, value, broken):
     claim, work = folders
-    table = recipes.recipes_table([work], claim)
+    table = recipes.recipes_table(recipes.recipe_tables([work], claim))
     table.loc[("seed_3", "first mention"), column] = value
     held = [holds for holds, _ in recipes.verdicts(table)]
     assert held == [part != broken for part in range(4)]
@@ -67,10 +67,12 @@ def test_the_command_prints_the_table_and_names_results_that_are_missing_or_lack
     folders, monkeypatch, capsys
 ):
     claim, work = folders
-    monkeypatch.setattr("sys.argv", ["x", str(work), "--claim", str(claim)])
+    plot = work.parent / "recipes.png"
+    monkeypatch.setattr("sys.argv", ["x", str(work), "--claim", str(claim), "--figure", str(plot)])
     assert recipes.main() == 0
     printed = capsys.readouterr().out
     assert NOTICE in printed and "| 3 | first mention | 66.7 |" in printed and printed.count("holds") == 4
+    assert plot.read_bytes().startswith(b"\x89PNG")
     assert (work.parent / "recipes.csv").read_text().count("\n") == 4
     write_jsonl(work / "results/cold_start/merged.jsonl", results([0.95, 0.5, 0.9]))
     for expected in (
