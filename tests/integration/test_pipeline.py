@@ -43,7 +43,8 @@ def test_scoring_candidates_leaves_sampled_responses_as_they_are(engine, place, 
     """Each request keeps its own seed beside the requests that only score."""
     found = {}
     for scored in (False, True):
-        settings = dataclasses.replace(SETTINGS, temperature=0.7, candidate_probabilities=scored, candidate_place=place)
+        more = {"candidate_probabilities": True, "candidate_place": place} if scored else {}
+        settings = dataclasses.replace(SETTINGS, temperature=0.7, **more)
         monkeypatch.setattr(engine, "settings", settings)
         requests = [
             dataclasses.replace(request, candidates=record.candidates)
