@@ -153,6 +153,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.run_b is None and args.published is None and args.replaced is None:
         parser.error("expected a second run, --published or --replaced")
+    if args.run_b is None and args.confidence != [VERBALIZED] * 2:
+        parser.error("--confidence needs a second run, which may be the first one again")
     if args.n_resamples < 100:
         parser.error(f"--n_resamples: expected at least 100, got {args.n_resamples}")
     try:

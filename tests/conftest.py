@@ -10,6 +10,7 @@ from filelock import FileLock
 from hypothesis import settings
 
 from tests.helpers.commands import TOY_CHECKPOINT, run, train_shortly
+from tests.helpers.training_stand_ins import write_stand_ins
 
 # Machines are shared: an example may take long for reasons that are not its own.
 settings.register_profile("shared", deadline=None)
@@ -53,6 +54,12 @@ def short_training(tmp_path_factory, worker_id):
             folder.mkdir(exist_ok=True)
             printed.write_text(train_shortly(work), encoding="utf-8")
     return work, printed.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def stand_ins(tmp_path_factory):
+    """A folder with stand-ins of ms-swift and verl."""
+    return write_stand_ins(tmp_path_factory.mktemp("stand-ins"))
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,9 @@ from inference.common.json_lines import one_line
 
 UNKNOWN = "unknown"
 
+# Places of a response at which its candidates can be scored: in its answer, or where it first names it.
+ANSWER, FIRST_MENTION = PLACES = ("answer", "first_mention")
+
 # The five steps of a structured chain of thought, in the order in which they are written.
 REASONING_STEPS = ("element", "human", "context", "interaction", "analysis")
 
@@ -199,7 +202,7 @@ def named_labels(text: str, candidates: tuple[str, ...]) -> frozenset[str]:
 
 
 def first_mention(response: str, candidates: tuple[str, ...]) -> tuple[int, int] | None:
-    """Where a response first names the candidate that it answers, as a whole word in any case.
+    """(start, end) of the characters in which a response first names its answer, as a whole word in any case.
 
     In its reasoning, as a rule, and in the answer at the latest. None where the answer names no candidate, or several.
     """

@@ -16,19 +16,9 @@ import torch
 from transformers import AutoModelForImageTextToText, LogitsProcessor
 from transformers.utils.logging import disable_progress_bar
 
-from inference.engines.base import (
-    IDLE_SECONDS,
-    EngineFailed,
-    EngineSettings,
-    Output,
-    Request,
-    load_processor,
-    render_prompt,
-    sample_seed,
-    scored_prompts,
-    take_ready,
-)
+from inference.engines.base import IDLE_SECONDS, EngineFailed, EngineSettings, Output, Request, sample_seed, take_ready
 from inference.engines.checkpoints import CheckpointRefused
+from inference.engines.processor import load_processor, render_prompt, scored_prompts
 from inference.engines.root_cause import TRANSFORMERS_OUT_OF_MEMORY, with_advice
 from inference.engines.token_probabilities import (
     candidate_probabilities,

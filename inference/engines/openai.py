@@ -37,15 +37,8 @@ from PIL import Image
 from inference.common.json_lines import decode_line, describe, one_line
 from inference.common.redaction import redact
 from inference.data.response import tag_text
-from inference.engines.base import (
-    IDLE_SECONDS,
-    EngineSettings,
-    Output,
-    Request,
-    sample_seed,
-    take_ready,
-    template_options,
-)
+from inference.engines.base import IDLE_SECONDS, EngineSettings, Output, Request, sample_seed, take_ready
+from inference.engines.processor import template_options
 from inference.engines.token_probabilities import response_log_probabilities, texts_of_bytes
 
 log = logging.getLogger("inference")

@@ -22,10 +22,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from inference.data.response import answer_span, first_mention
+from inference.data.response import ANSWER, answer_span, first_mention
 
 CLOSING = "</answer>"
-ANSWER, FIRST_MENTION = PLACES = ("answer", "first_mention")  # where candidates are scored
 DECIMALS = 6  # float32 gives no more; the engines' last bits depend on the batch
 
 
@@ -71,7 +70,7 @@ class CandidateText(NamedTuple):
         head: the response before it.
         name: the candidate as it is written there.
         closing: what follows, so that the tokenizer cuts the name as it would in a response.
-        place: one of ``PLACES``.
+        place: one of ``inference.data.response.PLACES``.
     """
 
     head: str

@@ -29,22 +29,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from inference.engines.adapters import room_for_rank
-from inference.engines.base import (
-    IDLE_SECONDS,
-    EngineFailed,
-    EngineSettings,
-    Output,
-    Request,
+from inference.engines.base import IDLE_SECONDS, EngineFailed, EngineSettings, Output, Request, sample_seed, take_ready
+from inference.engines.checkpoints import quantisation
+from inference.engines.devices import use_indices
+from inference.engines.processor import (
     check_images_one_by_one,
     load_processor,
     pixel_options,
     render_prompt,
-    sample_seed,
     scored_prompts,
-    take_ready,
 )
-from inference.engines.checkpoints import quantisation
-from inference.engines.devices import use_indices
 from inference.engines.root_cause import VLLM_OUT_OF_MEMORY, OwnLog, engine_cause, with_advice
 from inference.engines.token_probabilities import (
     CandidateText,

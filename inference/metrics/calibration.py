@@ -213,7 +213,7 @@ def _residual_modes(tally: Tally, n_bins: int = 0) -> np.ndarray:
 
 @lru_cache(maxsize=1)  # of several weightings of the same values, and of the grid
 def _cosines(values: bytes) -> np.ndarray:
-    """(v, COSINES) the modes at each value."""
+    """(v, COSINES) the modes at each of v values, given as the bytes of float64 numbers from 0 to 1."""
     return np.cos(np.pi * np.frombuffer(values)[:, None] * np.arange(COSINES))
 
 

@@ -34,6 +34,11 @@ What differs from the published protocol:
   Groups: the mean over their tasks, Overall the mean of the groups (published: samples are pooled)."""
 
 
+def _of_vecbench(cells: Cells) -> np.ndarray:
+    """(n,) whether each cell's task is one of the benchmark's: others do not count."""
+    return cells.columns["task"].isin(list(TASKS)).to_numpy()
+
+
 def accuracies(cells: Cells, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Accuracy of each task, group and Overall that has a sample: (resamples,).
 
@@ -43,7 +48,7 @@ def accuracies(cells: Cells, weights: np.ndarray) -> dict[str, np.ndarray]:
     """
     task = cells.columns["task"].to_numpy()
     right = cells.columns["emobserver_right"].to_numpy(dtype=float)
-    counts = cells.columns["task"].isin(list(TASKS)).to_numpy()
+    counts = _of_vecbench(cells)
     found = {}
     for name, kind, index in slices(cells):
         index = index[counts[index]]
@@ -67,7 +72,7 @@ def rows_of(table: pd.DataFrame, n_resamples: int = 0, seed: int = 0) -> list[Ro
     """Tasks, groups, Overall; with ``n_resamples`` of the bootstrap their 95 % intervals. A group may be empty."""
     cells = Cells.of(table[["task", "emobserver_right"]], table["image"])
     point, drawn = resampled(cells, n_resamples if len(table) else 0, seed, accuracies, _turned)
-    rows, counted = [], np.where(cells.columns["task"].isin(list(TASKS)), cells.weights[0], 0.0)
+    rows, counted = [], np.where(_of_vecbench(cells), cells.weights[0], 0.0)
     for name, kind, index in slices(cells):
         row = Row(name, kind, round(counted[index].sum()))
         if name in point:

@@ -25,7 +25,7 @@ from inference.data.doubts import label_doubt
 from inference.data.layouts import image_of
 from inference.data.reasoning_facts import Statement, read_facts, statements
 from inference.data.replacement import SHOWN
-from inference.data.response import UNKNOWN, Reading, normal_label, read_response
+from inference.data.response import FIRST_MENTION, UNKNOWN, Reading, normal_label, read_response
 from inference.data.vecbench import GROUPS, TASKS, canonical_task, group_of
 from inference.data.votes import DISTRIBUTION, vote_shares
 
@@ -82,7 +82,7 @@ def _candidate_distribution(result: dict[str, Any]) -> dict[str, float] | None:
 def _of_candidate(result: dict[str, Any], distribution: dict[str, float] | None, label: str) -> tuple[float, float]:
     """The label's probability (in the answer, at its first mention): one of the two, or none, is known."""
     value = (distribution or {}).get(label, math.nan)
-    return (math.nan, value) if result.get("candidate_place") == "first_mention" else (value, math.nan)
+    return (math.nan, value) if result.get("candidate_place") == FIRST_MENTION else (value, math.nan)
 
 
 def _weighted_vote(answers: list[Reading]) -> tuple[str | None, float]:

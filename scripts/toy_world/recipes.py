@@ -21,24 +21,15 @@ from inference.metrics.prediction_table import SOURCES
 from inference.metrics.votes import confidence_distance
 from inference.plots.style import Figure
 from inference.runs.shards import atomic_path
+from scripts.toy_world.claim import ACCURACY_TOLERANCE
 from scripts.toy_world.report import toy_predictions
-from scripts.toy_world.stages import stage_row
+from scripts.toy_world.stages import SHOWN, markdown, stage_row
 from scripts.toy_world.world import NOTICE
 
 COLD_START, PAPER, SECOND = "cold start", "paper's recipe", "first mention"
 CONFIDENCE = SOURCES["first-mention probability"][1]
-# column, name, shown times, digits
-COLUMNS = (
-    ("accuracy", "Acc", 100, 1),
-    ("p_right", "P(right)", 100, 1),
-    ("ece", "ECE", 100, 1),
-    ("brier", "Brier", 100, 1),
-    ("roc_auc", "ROC AUC", 100, 1),
-    ("confidence_error", "|c - p|", 1, 3),
-    ("confidence_mean", "mean c", 100, 1),
-)
+COLUMNS = (*SHOWN, ("confidence_mean", "mean c", 100, 1))
 MOST_ECE = 0.05
-ACCURACY_TOLERANCE = 0.01  # as in claim.py: half the standard error of a difference of 800 paired answers
 
 
 def recipe_tables(works: list[Path], claim: Path) -> dict[tuple[str, str], pd.DataFrame]:
@@ -101,11 +92,15 @@ def draw(tables: dict[tuple[str, str], pd.DataFrame], path: Path) -> None:
 
 def format_recipes(table: pd.DataFrame) -> str:
     """Markdown, in percent but for |c - p|."""
-    lines = [["seed", "recipe", *(name.replace("|", "\\|") for _, name, _, _ in COLUMNS)], ["---"] * (2 + len(COLUMNS))]
-    for (seed, recipe), row in table.iterrows():
-        cells = [f"{scale * row[column]:.{digits}f}" for column, _, scale, digits in COLUMNS]
-        lines.append([str(seed).removeprefix("seed_"), recipe, *cells])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    rows = [
+        [
+            str(seed).removeprefix("seed_"),
+            recipe,
+            *(f"{k * row[column]:.{digits}f}" for column, _, k, digits in COLUMNS),
+        ]
+        for (seed, recipe), row in table.iterrows()
+    ]
+    return markdown(["seed", "recipe", *(name for _, name, _, _ in COLUMNS)], rows)
 
 
 def verdicts(table: pd.DataFrame) -> list[tuple[bool, str]]:

@@ -18,31 +18,26 @@ at_once="${at_once:-2}" # trainings at a time, one core each
 export stage2_epochs="${stage2_epochs:-3}" # there is no stage 3: its time goes into stage 2
 export inference_args="--candidate_probabilities --candidate_place first_mention"
 { # read whole before it runs
-if [[ -z "${python:-}" ]]; then
-  bash "$repo/scripts/setup.sh" --cpu
-  python="${venv:-$repo/.venv}/bin/python"
-fi
-export python threads=1 stage3=false evaluated=cold_start
+# shellcheck source-path=SCRIPTDIR source=seeds.sh
+source "$repo/scripts/toy_world/seeds.sh"
+find_python
+export threads=1 evaluated=cold_start
 claim="$(realpath -- "$claim")"
 mkdir -p "$work"
 work="$(realpath -- "$work")"
 read -r -a numbers <<< "$seeds"
 folders=("${numbers[@]/#/$work/seed_}")
+runs=()
 for seed in "${numbers[@]}"; do
   folder="$work/seed_$seed" start="$claim/seed_$seed"
   if [[ ! -e "$start/results/emocaliber/merged.jsonl" ]]; then
     echo "$start/results/emocaliber: no evaluated run; first: bash scripts/toy_world/claim.sh" >&2
     exit 2
   fi
-  mkdir -p "$folder/models" "$folder/results"
-  ln -sfn "$start/data" "$folder/data"
-  for model in base scaffold; do ln -sfn "$start/models/$model" "$folder/models/$model"; done
+  start_from "$start" "$folder" base scaffold
+  runs+=("stage3=false" "$seed" "$folder")
 done
-echo "Seeds $seeds, $at_once at a time; what each is doing: $work/seed_<n>.log"
-# shellcheck disable=SC2016  # expanded by the inner bash
-printf '%s\0' "${numbers[@]}" | xargs -0 -P "$at_once" -I '{}' env seed='{}' work="$work/seed_{}" \
-  bash -c 'echo "seed $seed: started"; bash "$1" > "$work.log" 2>&1 || { echo "seed $seed failed; $work.log:" >&2; tail -n 20 "$work.log" >&2; exit 1; }; echo "seed $seed: done"' \
-  _ "$repo/scripts/toy_world/train_all.sh"
+train_seeds "${runs[@]}"
 cd "$repo"
 "$python" -m scripts.toy_world.recipes "${folders[@]}" --claim "$claim" --figure "$figure"
 for seed in "${numbers[@]}"; do

@@ -19,19 +19,14 @@ from inference.common.terminal import plain_output
 from inference.data.response import UNKNOWN
 from inference.runs.shards import atomic_path
 from scripts.toy_world.report import toy_predictions
-from scripts.toy_world.stages import stage_row
+from scripts.toy_world.stages import SHOWN, markdown, stage_row
 from scripts.toy_world.world import NOTICE
 from scripts.training_curves import LOW
 
 COLD_START = "cold start"
 # column, name, shown times, digits
 COLUMNS = (
-    ("accuracy", "Acc", 100, 1),
-    ("p_right", "P(right)", 100, 1),
-    ("ece", "ECE", 100, 1),
-    ("brier", "Brier", 100, 1),
-    ("roc_auc", "ROC AUC", 100, 1),
-    ("confidence_error", "|c - p|", 1, 3),
+    *SHOWN,
     ("low_share", f"c < {LOW}", 100, 1),
     ("low_accuracy", "their Acc", 100, 1),
     ("not_likeliest", "not likeliest", 100, 1),
@@ -73,7 +68,7 @@ def rules_table(work: Path, rules: list[str], seeds: list[int]) -> pd.DataFrame:
 
 def format_rules(table: pd.DataFrame) -> str:
     """Markdown: mean ± standard deviation over the seeds, in percent but for |c - p|."""
-    lines = [["reward", *(name for _, name, _, _ in COLUMNS)], ["---"] * (1 + len(COLUMNS))]
+    rows = []
     for rule, part in table.groupby(level="rule", sort=False):
         cells = []
         for column, _, scale, digits in COLUMNS:
@@ -83,8 +78,8 @@ def format_rules(table: pd.DataFrame) -> str:
                 if np.isnan(mean)
                 else f"{mean:.{digits}f}" + ("" if np.isnan(spread) else f" ± {spread:.{digits}f}")
             )
-        lines.append([str(rule), *cells])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+        rows.append([str(rule), *cells])
+    return markdown(["reward", *(name for _, name, _, _ in COLUMNS)], rows)
 
 
 def main() -> None:

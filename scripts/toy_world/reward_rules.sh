@@ -17,11 +17,10 @@ work="${work:-$repo/output/reward_rules}"
 at_once="${at_once:-2}" # trainings at a time, one core each
 export learning_rate="${learning_rate:-3e-4}" kl_coefficient="${kl_coefficient:-0.01}"
 { # read whole before it runs
-if [[ -z "${python:-}" ]]; then
-  bash "$repo/scripts/setup.sh" --cpu
-  python="${venv:-$repo/.venv}/bin/python"
-fi
-export python threads=1 evaluated=emocaliber
+# shellcheck source-path=SCRIPTDIR source=seeds.sh
+source "$repo/scripts/toy_world/seeds.sh"
+find_python
+export threads=1 evaluated=emocaliber
 claim="$(realpath -- "$claim")"
 mkdir -p "$work"
 work="$(realpath -- "$work")"
@@ -31,23 +30,12 @@ runs=()
 for rule in "${names[@]}"; do
   for seed in "${numbers[@]}"; do
     folder="$work/$rule/seed_$seed" start="$claim/seed_$seed"
-    if [[ ! -e "$start/models/cold_start/finished" ]]; then
-      echo "$start/models/cold_start: no finished cold start; first: bash scripts/toy_world/claim.sh" >&2
-      exit 2
-    fi
-    mkdir -p "$folder/models" "$folder/results"
-    ln -sfn "$start/data" "$folder/data"
-    for model in base scaffold cold_start; do ln -sfn "$start/models/$model" "$folder/models/$model"; done
+    start_from "$start" "$folder" base scaffold cold_start
     ln -sfn "$start/results/cold_start" "$folder/results/cold_start"
-    runs+=("$rule" "$seed" "$folder")
+    runs+=("rule=$rule" "$seed" "$folder")
   done
 done
-echo "${#names[@]} rules, seeds $seeds, $at_once at a time; what each is doing: $work/<rule>/seed_<n>.log"
-# shellcheck disable=SC2016  # expanded by the inner bash
-printf '%s\0' "${runs[@]}" | xargs -0 -n 3 -P "$at_once" bash -c '
-  echo "$1, seed $2: started"
-  rule="$1" seed="$2" work="$3" bash "$0" > "$3.log" 2>&1 || { echo "$1, seed $2 failed; $3.log:" >&2; tail -n 20 "$3.log" >&2; exit 1; }
-  echo "$1, seed $2: done"' "$repo/scripts/toy_world/train_all.sh"
+train_seeds "${runs[@]}"
 cd "$repo"
 "$python" -m scripts.toy_world.reward_rules "$work" --rules "${names[@]}" --seeds "${numbers[@]}"
 exit 0

@@ -29,6 +29,15 @@ from scripts.toy_world.world import NOTICE
 
 MODELS = {"scaffold": "stage 1, scaffold", "cold_start": "stage 2, cold start", "emocaliber": "stage 3, EmoCaliber"}
 BEST = "best possible"
+# column of ``stage_row``, name, shown times, digits
+SHOWN = (
+    ("accuracy", "Acc", 100, 1),
+    ("p_right", "P(right)", 100, 1),
+    ("ece", "ECE", 100, 1),
+    ("brier", "Brier", 100, 1),
+    ("roc_auc", "ROC AUC", 100, 1),
+    ("confidence_error", "|c - p|", 1, 3),
+)
 
 
 def stage_row(table: pd.DataFrame) -> dict[str, float]:
@@ -81,6 +90,12 @@ def stages_table(work: Path) -> pd.DataFrame:
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["part", "model"])
     order = [(part, title) for part in ("all", *GROUPS) for title in (*MODELS.values(), BEST) if (part, title) in rows]
     return table.loc[order]
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    """A table of Markdown, bars in its cells escaped."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines) + "\n"
 
 
 def format_table(table: pd.DataFrame) -> str:

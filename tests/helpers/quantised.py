@@ -14,14 +14,22 @@ from tests.helpers.commands import TOY_CHECKPOINT
 LARGEST = {"int": 127, "float": 448}  # of int8 and of float8_e4m3fn
 
 
+def copied(folder: Path) -> dict[str, torch.Tensor]:
+    """Copy the toy checkpoint to ``folder``; returns its tensors."""
+    shutil.copytree(TOY_CHECKPOINT, folder)
+    return load_file(folder / "model.safetensors")
+
+
+def is_layer(name: str) -> bool:
+    """Whether a tensor is one of the language model's matrices, which are quantised."""
+    return "layers." in name and name.endswith("proj.weight")
+
+
 def quantised(folder: Path, kind: str) -> Path:
     """Write it with one scale per output channel; ``kind`` is "int" or "float". Activations are quantised per token."""
-    shutil.copytree(TOY_CHECKPOINT, folder)
-    tensors = {}
-    for name, values in load_file(folder / "model.safetensors").items():
-        if "layers." not in name or not name.endswith("proj.weight"):
-            tensors[name] = values
-            continue
+    tensors = copied(folder)
+    for name in [name for name in tensors if is_layer(name)]:
+        values = tensors.pop(name)
         scale = values.float().abs().amax(dim=1, keepdim=True) / LARGEST[kind]
         scaled = values.float() / scale
         tensors[name] = scaled.round().to(torch.int8) if kind == "int" else scaled.to(torch.float8_e4m3fn)
@@ -51,12 +59,9 @@ def _packed(numbers: torch.Tensor) -> torch.Tensor:
 
 def quantised_by_gptq(folder: Path, group_size: int = 32) -> Path:
     """Write it with 4 bits per weight: symmetric, one scale per output and ``group_size`` inputs, to the nearest."""
-    shutil.copytree(TOY_CHECKPOINT, folder)
-    tensors = {}
-    for name, values in load_file(folder / "model.safetensors").items():
-        if "layers." not in name or not name.endswith("proj.weight"):
-            tensors[name] = values
-            continue
+    tensors = copied(folder)
+    for name in [name for name in tensors if is_layer(name)]:
+        values = tensors.pop(name)
         weights = values.float().T.contiguous()  # [inputs, outputs]
         n_inputs, n_outputs = weights.shape
         groups = weights.reshape(-1, group_size, n_outputs)

@@ -23,6 +23,8 @@ def test_one_run_is_compared_with_itself_by_two_of_its_confidences(tmp_path):
     assert done.returncode == 1
     expected = "expected a run with the confidence 'majority vote', has: verbalized, answer probability"
     assert done.stderr.strip() == f"cannot compare: {tmp_path}: {expected}"
+    done = run("-m", "inference.compare", tmp_path, "--published", *more, "answer probability", check=False)
+    assert done.returncode == 2 and "--confidence needs a second run" in done.stderr
 
 
 def test_the_command_counts_what_only_one_run_has_and_writes_a_table(tmp_path):

@@ -7,15 +7,9 @@ import torch
 from PIL import Image
 
 from inference.data.images import PixelBudget
-from inference.engines.base import (
-    EngineSettings,
-    Request,
-    check_images_one_by_one,
-    image_unit,
-    load_processor,
-    render_prompt,
-)
+from inference.engines.base import EngineSettings, Request, image_unit
 from inference.engines.load import load_engine
+from inference.engines.processor import check_images_one_by_one, load_processor, render_prompt
 from inference.runs.shards import read_results, shard_path
 from tests.helpers.commands import TOY_CHECKPOINT, run, write_jsonl
 from tests.helpers.families import FAMILIES, build

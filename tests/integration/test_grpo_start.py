@@ -14,16 +14,11 @@ import pytest
 from PIL import Image
 
 from tests.helpers.commands import REPO, TOY_CHECKPOINT, run
-from tests.helpers.training_stand_ins import template, write_stand_ins
+from tests.helpers.training_stand_ins import template
 from train.data import BadData, check_parquet
 from train.verl_launch import Verl
 
 QUESTION = "Which emotion? one of [anger, awe]"
-
-
-@pytest.fixture(scope="module")
-def stand_ins(tmp_path_factory):
-    return write_stand_ins(tmp_path_factory.mktemp("stand-ins"))
 
 
 @pytest.fixture

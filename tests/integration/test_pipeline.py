@@ -14,9 +14,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from inference.data.images import FACTOR, ImageSource
 from inference.data.loader import ImageLoader
 from inference.data.prompts import chat_messages
+from inference.data.response import ANSWER, PLACES
 from inference.engines.base import EngineFailed, EngineSettings, Request
 from inference.engines.load import load_engine
-from inference.engines.token_probabilities import ANSWER, PLACES
 from inference.runs.shards import ShardWriter, finished_samples, shard_path
 from inference.runs.worker import Worker, infer_share, share_of
 from tests.helpers.commands import TOY_CHECKPOINT, read_jsonl, write_jsonl

@@ -13,15 +13,10 @@ import pytest
 from PIL import Image
 
 from tests.helpers.commands import TOY_CHECKPOINT, read_jsonl, write_jsonl
-from tests.helpers.training_stand_ins import template, write_stand_ins
+from tests.helpers.training_stand_ins import template
 
 QUESTION = "Which emotion? one of [anger, awe]"
 ANSWER = "<think>a</think><answer>awe</answer>"
-
-
-@pytest.fixture(scope="module")
-def stand_ins(tmp_path_factory):
-    return write_stand_ins(tmp_path_factory.mktemp("stand-ins"))
 
 
 @pytest.fixture

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 
+from inference.data.response import ANSWER, FIRST_MENTION
 from inference.engines.token_probabilities import (
-    ANSWER,
-    FIRST_MENTION,
     CandidateText,
     candidate_probabilities,
     candidate_score,
