@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2154
-# Sourced by the commands that train several seeds: the environment, and train_all.sh for several folders at a time.
-# Reads $repo and $at_once.
+# What the commands that train several seeds have in common: the environment, and train_all.sh for several folders at
+# a time. Not run alone: they set repo and at_once and source this file.
 
 # Sets and exports $python; makes the CPU environment where none is given.
 find_python() {

@@ -8,6 +8,8 @@ TEMPLATES = [
     *sorted(path for folder in ("inference", "scripts", "train") for path in (REPO / folder).rglob("*.sh")),
     REPO / ".ci" / "run",
 ]
+# Not run alone: other templates source them.
+SOURCED = {REPO / "scripts" / name for name in ("process_environment.sh", "toy_world/seeds.sh")}
 
 
 def environment(**settings):

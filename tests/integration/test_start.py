@@ -10,11 +10,10 @@ import pytest
 
 from tests.helpers.commands import REPO, run
 from tests.helpers.endpoint_server import serve
-from tests.helpers.templates import TEMPLATES, environment
+from tests.helpers.templates import SOURCED, TEMPLATES, environment
 
 STRANGE_PACKAGES = ("inference", "swift", "accelerate", "openai", "pyarrow")
 STRANGE_FILES = ("scripts", "verl", "pandas", "ray", "train")
-SOURCED = {REPO / "scripts" / "process_environment.sh"}
 
 
 @pytest.fixture
