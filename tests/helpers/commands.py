@@ -91,7 +91,7 @@ def train_shortly(work, **more):
         "stage1_samples": 64, "stage2_samples": 64, "sft_batch_size": 16, "logging_steps": 1, "save_steps": 2,
         "stage3_samples": 8, "validation_samples": 4, "batch_size": 4, "rollouts": 4, "mini_batch_size": 4,
         "micro_batch_size": 16, "save_freq": 1, "stage3_start": TOY_CHECKPOINT, "test_samples": 1,
-        "engine": "transformers", "report": "false", "evaluated": "cold_start emocaliber", **more,
+        "engine": "transformers", "report": "false", "evaluated": "emocaliber", **more,
     }  # fmt: skip
     environment = {**os.environ, **{name: str(value) for name, value in settings.items()}}
     done = run("bash", REPO / "scripts" / "toy_world" / "train_all.sh", env=environment)

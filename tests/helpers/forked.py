@@ -1,7 +1,11 @@
-"""A start of a training in a fork of the tests' process: transformers, whose import takes seconds, is there already."""
+"""A Python program in a fork of a process that has the slow imports already: torch, transformers, vLLM.
+
+That process imports installed libraries, nothing of this project, and computes nothing: its fork is what a new
+interpreter is seven seconds after its start. Environment, folder and arguments are those of the program.
+"""
 
 import importlib
-import logging
+import multiprocessing
 import os
 import runpy
 import subprocess
@@ -12,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.commands import REPO, TOY_CHECKPOINT
+from tests.helpers.commands import REPO
+
+LIBRARIES = ("transformers.models.auto.modeling_auto", "vllm.entrypoints.llm", "vllm.lora.request", "sklearn.metrics")
 
 # In Python's place a template starts this: what it was started with, word by word.
 RECORDER = """#!/bin/sh
@@ -22,15 +28,24 @@ env -0 > "$RECORDED/environment"
 
 
 @cache
-def import_transformers():
-    import transformers
+def processes():
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(LIBRARIES)
+    return context
 
-    transformers.AutoConfig.from_pretrained(TOY_CHECKPOINT)
+
+def run_forked(*command, check=True, env=None, input=""):
+    """Run ``-m MODULE WORD ...`` or ``-c CODE WORD ...`` as ``tests.helpers.commands.run`` does, but in a fork."""
+    words = [str(word) for word in command]
+    with tempfile.TemporaryDirectory() as folder:
+        done = _run(words, dict(os.environ if env is None else env), Path(folder), input)
+    if check and done.returncode:
+        pytest.fail(f"{' '.join(words)} ended with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}")
+    return done
 
 
 def run_template(script, *options, environment, check=True):
     """Run a training's template as ``tests.helpers.commands.run`` does; its Python program in a fork."""
-    import_transformers()
     with tempfile.TemporaryDirectory() as folder:
         recorder = Path(folder, "python")
         recorder.write_text(RECORDER)
@@ -43,48 +58,39 @@ def run_template(script, *options, environment, check=True):
             words, pairs = (Path(folder, name).read_text().split("\0")[:-1] for name in ("words", "environment"))
             seen = dict(pair.split("=", 1) for pair in pairs)
             del seen["RECORDED"]
-            done = _forked(words, {**seen, "python": sys.executable}, Path(folder))
+            done = _run(words, {**seen, "python": sys.executable}, Path(folder))
     if check and done.returncode:
         pytest.fail(f"{script.name} ended with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}")
     return done
 
 
-def _forked(words, environment, folder):
+def _run(words, environment, folder, read=""):
     """``python *words`` in the repository: what it printed and its exit status, as ``subprocess.run`` returns them."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    outputs = [folder / "stdout", folder / "stderr"]
-    child = os.fork()
-    if not child:
-        status = 1
-        try:
-            for descriptor, path in enumerate(outputs, 1):
-                os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
-            sys.stdout, sys.stderr = (os.fdopen(descriptor, "w", encoding="utf-8") for descriptor in (1, 2))
-            _become(words, environment)
-            status = 0
-        except SystemExit as end:
-            status = end.code or 0
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return subprocess.CompletedProcess(words, status, *(path.read_text(encoding="utf-8") for path in outputs))
+    streams = [folder / name for name in ("stdin", "stdout", "stderr")]
+    for path, text in zip(streams, (read, "", ""), strict=True):
+        path.write_text(text, encoding="utf-8")
+    process = processes().Process(target=_become, args=(words, environment, streams))
+    process.start()
+    process.join()
+    return subprocess.CompletedProcess(words, process.exitcode, *(path.read_text("utf-8") for path in streams[1:]))
 
 
-def _become(words, environment):
-    """Turn this process into that Python: environment, folder, paths, modules; ends as the program does."""
+def _become(words, environment, streams):
+    """Turn this process into that Python: environment, folder, streams, paths, arguments; ends as the program does."""
+    for descriptor, path in enumerate(streams):
+        os.dup2(os.open(path, os.O_WRONLY if descriptor else os.O_RDONLY), descriptor)
+    sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(REPO)
-    # A test before may have imported the installed ones; a start looks for them where its settings say.
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("swift", "verl")]:
-        del sys.modules[name]
-    sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
+    sys.path[:0] = [str(REPO), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     importlib.invalidate_caches()
-    logging.getLogger().handlers.clear()  # pytest's
-    sys.argv = words
-    runpy.run_path(words[0], run_name="__main__")
+    sys.orig_argv = [sys.executable, *words]
+    kind, *others = words
+    sys.argv = others if kind == "-m" else ["-c", *others[1:]] if kind == "-c" else words
+    if kind == "-m":
+        runpy.run_module(others[0], run_name="__main__", alter_sys=True)
+    elif kind == "-c":
+        exec(compile(others[0], "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102
+    else:
+        runpy.run_path(kind, run_name="__main__")

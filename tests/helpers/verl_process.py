@@ -12,7 +12,8 @@ from importlib import metadata
 from omegaconf import OmegaConf
 from packaging.version import Version
 
-from tests.helpers.commands import TOY_CHECKPOINT, run
+from tests.helpers.commands import TOY_CHECKPOINT
+from tests.helpers.forked import run_forked
 
 HAS_PLATFORMS = Version(metadata.version("verl")) >= Version("0.9")
 ADAPTER = "scripts.toy_world.verl_cpu" if HAS_PLATFORMS else "scripts.toy_world.verl_cpu_0_6"
@@ -21,7 +22,7 @@ ADAPTER = "scripts.toy_world.verl_cpu" if HAS_PLATFORMS else "scripts.toy_world.
 def verl(*arguments, **options):
     environment = {**os.environ, "VERL_USE_EXTERNAL_MODULES": ADAPTER}
     environment |= {"VERL_PLATFORM": "cpu", "VERL_ENGINE_DEVICE": "cuda"} if HAS_PLATFORMS else {}
-    return run("-m", "tests.helpers.verl_process", *arguments, env=environment, **options)
+    return run_forked("-m", "tests.helpers.verl_process", *arguments, env=environment, **options)
 
 
 def validate(config):

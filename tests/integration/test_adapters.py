@@ -13,6 +13,7 @@ from inference.engines.adapters import base_doubt, check_adapter, room_for_rank
 from inference.engines.checkpoints import CheckpointRefused, check_checkpoint
 from inference.runs.shards import read_results, shard_path
 from tests.helpers.commands import REPO, TOY_CHECKPOINT, TOY_PIXELS, run
+from tests.helpers.forked import run_forked
 
 LANGUAGE = r".*language_model.*\.(q_proj|v_proj|up_proj|down_proj)"
 
@@ -51,8 +52,10 @@ def merged(adapter):
 
 def infer(data, output, *more, check=True):
     """Greedy responses by sample, and what the command printed."""
-    done = run("-m", "inference.inference_vllm", "--data_path", data, "--output_path", output, "--temperature", "0",
-               "--max_new_tokens", "100", *TOY_PIXELS, *more, check=check)  # fmt: skip
+    done = run_forked(
+        "-m", "inference.inference_vllm", "--data_path", data, "--output_path", output, "--temperature", "0",
+        "--max_new_tokens", "100", *TOY_PIXELS, *more, check=check,
+    )  # fmt: skip
     return {result["sample_id"]: result.get("response") for result in read_results(shard_path(output, 0, 1))}, done
 
 

@@ -12,7 +12,8 @@ import transformers
 
 from inference.engines.checkpoints import CheckpointRefused, check_checkpoint
 from scripts.convert_checkpoint import convert, spell_config, spell_for_both
-from tests.helpers.commands import REPO, TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run
+from tests.helpers.commands import REPO, TOY_CHECKPOINT, TOY_PIXELS, read_jsonl
+from tests.helpers.forked import run_forked
 
 GENERATION = int(transformers.__version__.partition(".")[0])
 GOLDEN = REPO / "tests" / "golden"
@@ -36,7 +37,7 @@ def contents(folder):
 
 
 def responses(checkpoint, data, output):
-    run(
+    run_forked(
         "-m", "inference.inference_vllm", "--engine", "transformers", "--checkpoint", checkpoint, "--data_path", data,
         "--output_path", output, "--limit", "9", "--max_new_tokens", "128", "--temperature", "0", *TOY_PIXELS,
     )  # fmt: skip
@@ -51,7 +52,7 @@ def test_what_the_other_generation_saved_is_refused_and_named_and_the_named_comm
             check_checkpoint(folder)
         assert str(refused.value).startswith(f"{folder}/config.json: transformers {transformers.__version__} reads oth")
         assert f"python -m scripts.convert_checkpoint {folder} --output_dir FOLDER" in str(refused.value)
-    done = run("-m", "scripts.convert_checkpoint", folder, "--output_dir", tmp_path / "converted")
+    done = run_forked("-m", "scripts.convert_checkpoint", folder, "--output_dir", tmp_path / "converted")
     assert done.stdout == f"{tmp_path / 'converted'}: {folder} for transformers 4 and 5\n"
     check_checkpoint(tmp_path / "converted")
 
@@ -116,7 +117,7 @@ def test_what_cannot_be_converted_is_one_line_and_no_folder(saved, tmp_path, wha
     else:
         folder, message = tmp_path / "none", f"converting failed: {tmp_path / 'none' / 'config.json'}: no such file"
     before = contents(folder) if folder.exists() else None
-    done = run("-m", "scripts.convert_checkpoint", folder, "--output_dir", target, check=False)
+    done = run_forked("-m", "scripts.convert_checkpoint", folder, "--output_dir", target, check=False)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith(message)
     assert target == folder or not target.exists()

@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import sys
 from collections import Counter
 
 import pyarrow as pa
@@ -20,6 +19,7 @@ from scripts.data.convert import main as convert_main
 from scripts.data.convert import stratified
 from scripts.data.samples import read_samples
 from tests.helpers.commands import TOY_CHECKPOINT, read_jsonl, run, write_jsonl
+from tests.helpers.forked import run_forked
 from tests.helpers.training_rows import ANSWER, QUESTION, layouts, row, with_an_image
 from tests.helpers.verl_process import read_rows
 
@@ -54,7 +54,7 @@ def test_ms_swifts_own_loader_and_processor_read_every_converted_row(folder, tmp
     source = write_jsonl(folder / "to swift.jsonl", layouts(folder).values())
     assert convert("swift", source, tmp_path / "swift.jsonl") == 0
     environment = {**os.environ, "MIN_PIXELS": "3136", "MAX_PIXELS": "12544", "USE_HF": "1"}
-    done = run(sys.executable, "-c", READ_BY_SWIFT, TOY_CHECKPOINT, tmp_path / "swift.jsonl", env=environment)
+    done = run_forked("-c", READ_BY_SWIFT, TOY_CHECKPOINT, tmp_path / "swift.jsonl", env=environment)
     rows = [json.loads(line[4:]) for line in done.stdout.splitlines() if line.startswith("row ")]
     assert len(rows) == len(layouts(folder))
     checker = Checker(ImageSource([folder]), tokenizer=str(TOY_CHECKPOINT))
@@ -145,7 +145,7 @@ def test_ms_swift_reads_every_row_whatever_the_other_columns_which_are_kept_besi
         kept = {row.pop("line"): row for row in read_jsonl(f"{targets[-1]}.columns.jsonl")}
         assert [kept.get(i + 1, {}) for i in range(64)] == [columns(i) for i in range(64)]
         assert all(row.keys() == {"messages", "images"} for row in read_jsonl(targets[-1]))
-    done = run(sys.executable, "-c", COUNT_BY_SWIFT, *targets, env={**os.environ, "USE_HF": "1"})
+    done = run_forked("-c", COUNT_BY_SWIFT, *targets, env={**os.environ, "USE_HF": "1"})
     assert [line for line in done.stdout.splitlines() if line.startswith("rows")] == ["rows 64 True"] * len(targets)
 
 

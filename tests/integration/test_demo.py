@@ -18,7 +18,8 @@ from starlette.testclient import TestClient
 from inference.demo import HEADERS, LOOPBACK, MAX_QUEUE, build_app
 from inference.engines.base import EngineFailed
 from inference.predictor import Prediction
-from tests.helpers.commands import REPO, free_port, run, serving, wait_until
+from tests.helpers.commands import REPO, free_port, serving, wait_until
+from tests.helpers.forked import run_forked
 from tests.helpers.report_pages import DECODED_WIDTH
 
 HOSTILE = "<script>window.ran = true</script>"
@@ -98,7 +99,7 @@ def is_previewed(page):
 @pytest.fixture(scope="module")
 def expected(image):
     """What the command says about the image."""
-    return json.loads(run("-m", "inference.predict", image, "--json").stdout)
+    return json.loads(run_forked("-m", "inference.predict", image, "--json").stdout)
 
 
 def assert_it_says(page, expected):

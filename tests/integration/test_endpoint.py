@@ -21,6 +21,7 @@ from inference.runs.shards import read_results, shard_path
 from inference.runs.worker import share_of
 from tests.helpers.commands import TOY_CHECKPOINT, TOY_PIXELS, free_port, read_jsonl, run, serving, write_jsonl
 from tests.helpers.endpoint_server import JsonHandler
+from tests.helpers.forked import run_forked
 from tests.helpers.results import LOG_PROBABILITIES
 
 KEY = "a-key-that-must-not-be-written"
@@ -133,7 +134,7 @@ def results_of(output):
 @pytest.fixture(scope="module")
 def offline(toy_data, tmp_path_factory):
     output = tmp_path_factory.mktemp("offline")
-    run(
+    run_forked(
         "-m", "inference.inference_vllm", "--data_path", toy_data, "--output_path", output, "--checkpoint",
         TOY_CHECKPOINT, "--temperature", "0", "--max_new_tokens", "160", *TOY_PIXELS,
     )  # fmt: skip

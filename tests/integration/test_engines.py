@@ -16,6 +16,7 @@ from inference.inference_vllm import main
 from inference.runs.shards import read_results, shard_path
 from tests.helpers.commands import REPO, TOY_CHECKPOINT, TOY_PIXELS, lines_in, read_jsonl, run, wait_until, write_jsonl
 from tests.helpers.cuda_recorder import CudaRecorder
+from tests.helpers.forked import run_forked
 from tests.helpers.results import LOG_PROBABILITIES, same_but_for_log_probabilities
 
 
@@ -78,7 +79,7 @@ def test_log_probabilities_of_vllm_and_transformers_agree(greedy):
 def test_log_probabilities_are_the_models_own_at_any_temperature(greedy, toy_data, tmp_path, engine):
     """At a temperature near 0 most of greedy's tokens are sampled again, each with a probability of nearly 1."""
     more = ["--engine", engine, "--temperature", "0.01", "--limit", "8", *TOY_PIXELS]
-    run(*infer_command(toy_data, tmp_path, *more))
+    run_forked(*infer_command(toy_data, tmp_path, *more))
     pairs = [(result, greedy[engine][key]) for key, result in responses(tmp_path).items()]
     same = [(result, other) for result, other in pairs if result["response"] == other["response"]]
     assert len(pairs) == 8 and len(same) >= 4
@@ -120,7 +121,7 @@ def log_probabilities_by_loss(record, folder, head_of_response, closing):
 def test_candidate_probabilities_are_what_the_models_own_loss_says(greedy, toy_data, tmp_path, engine, place):
     """And a response is the same with and without them."""
     more = ["--engine", engine, "--temperature", "0", "--limit", "9", "--candidate_probabilities", *TOY_PIXELS]
-    run(*infer_command(toy_data, tmp_path, *more, "--candidate_place", place))
+    run_forked(*infer_command(toy_data, tmp_path, *more, "--candidate_place", place))
     found = responses(tmp_path)
     assert len(found) == 9
     names = [*LOG_PROBABILITIES, "candidate_probabilities", "candidate_place"]
@@ -148,7 +149,7 @@ def test_candidate_probabilities_are_what_the_models_own_loss_says(greedy, toy_d
 @pytest.mark.parametrize("engine", [pytest.param("vllm", marks=pytest.mark.long), "transformers"])
 def test_a_response_without_an_answer_has_no_candidate_probabilities(toy_data, tmp_path, engine):
     more = ["--engine", engine, "--limit", "2", "--candidate_probabilities", "--max_new_tokens", "5", *TOY_PIXELS]
-    run(*infer_command(toy_data, tmp_path, *more))
+    run_forked(*infer_command(toy_data, tmp_path, *more))
     assert ["candidate_probabilities" in result for result in responses(tmp_path).values()] == [False, False]
 
 
@@ -172,7 +173,7 @@ def test_responses_of_the_toy_checkpoint_are_well_formed(greedy):
 def test_another_records_image_is_answered_as_if_it_were_the_records_own(toy_data, tmp_path):
     """In its place, and from a data file that names it."""
     greedy = ["--engine", "transformers", "--temperature", "0", "--limit", "6", *TOY_PIXELS]
-    run(*infer_command(toy_data, tmp_path / "other", "--replace_images", "other", *greedy))
+    run_forked(*infer_command(toy_data, tmp_path / "other", "--replace_images", "other", *greedy))
     other = responses(tmp_path / "other")
     assert len(other) == 6 and {result["replace_images"] for result in other.values()} == {"other"}
     rows = read_jsonl(toy_data)
@@ -183,7 +184,7 @@ def test_another_records_image_is_answered_as_if_it_were_the_records_own(toy_dat
         item["image"] = str(toy_data.parent / shown)
     data = write_jsonl(tmp_path / "swapped.jsonl", rows)
     swapped = infer_command(data, tmp_path / "swapped", *greedy)
-    run(*swapped, "--image_root", toy_data.parent)
+    run_forked(*swapped, "--image_root", toy_data.parent)
     for key, result in responses(tmp_path / "swapped").items():
         assert result["response"] == other[key]["response"]
 
@@ -204,13 +205,13 @@ def test_a_run_killed_in_the_middle_and_resumed_equals_an_uninterrupted_one(toy_
     more = [*one, "--n_responses", "2"]
 
     whole = tmp_path / "whole"
-    run(*infer_command(data, whole, *more))
+    run_forked(*infer_command(data, whole, *more))
     assert len(responses(whole)) == 72
     assert all(len(result["other_responses"]) == 1 for result in responses(whole).values())
 
     # The first response does not depend on how many there are.
     single = tmp_path / "single"
-    run(*infer_command(data, single, *one, "--limit", "18"))
+    run_forked(*infer_command(data, single, *one, "--limit", "18"))
     assert len(responses(single)) == 18
     first = [without(responses(whole)[key], ["other_responses"]) for key in responses(single)]
     same_but_for_log_probabilities(responses(single).values(), first)
@@ -229,7 +230,7 @@ def test_a_run_killed_in_the_middle_and_resumed_equals_an_uninterrupted_one(toy_
     with open(shard, "ab") as handle:  # as if the kill had hit the middle of a write
         handle.write(b'{"sample_id": "toy-torn", "resp')
 
-    again = run(*infer_command(data, broken, *more))
+    again = run_forked(*infer_command(data, broken, *more))
     assert f"read 72 = predicted 72 ({done_before} of them before) + failed 0" in again.stderr
     assert list(responses(broken)) == list(responses(whole))
     same_but_for_log_probabilities(responses(broken).values(), responses(whole).values())
@@ -238,8 +239,8 @@ def test_a_run_killed_in_the_middle_and_resumed_equals_an_uninterrupted_one(toy_
 @pytest.mark.long
 def test_neither_further_responses_nor_log_probabilities_change_the_first_one_of_transformers(toy_data, tmp_path):
     more = ["--engine", "transformers", "--temperature", "0.7", "--limit", "3", *TOY_PIXELS]
-    run(*infer_command(toy_data, tmp_path / "one", *more, "--no_logprobs"))
-    run(*infer_command(toy_data, tmp_path / "three", *more, "--n_responses", "3"))
+    run_forked(*infer_command(toy_data, tmp_path / "one", *more, "--no_logprobs"))
+    run_forked(*infer_command(toy_data, tmp_path / "three", *more, "--n_responses", "3"))
     one, three = responses(tmp_path / "one"), responses(tmp_path / "three")
     assert one == {key: without(result, ["other_responses", *LOG_PROBABILITIES]) for key, result in three.items()}
     assert len(one) == 3
@@ -254,7 +255,7 @@ def test_a_finished_share_starts_no_engine(greedy, toy_data, tmp_path):
     with open(shard_path(output, 0, 1), "w", encoding="utf-8") as handle:
         handle.writelines(json.dumps(result) + "\n" for result in greedy["vllm"].values())
     # It would fail if it were loaded.
-    done = run(*infer_command(toy_data, output, "--checkpoint", "/nowhere", "--resume_anyway"))
+    done = run_forked(*infer_command(toy_data, output, "--checkpoint", "/nowhere", "--resume_anyway"))
     assert "36 samples in this share, 0 of them still to infer" in done.stderr
 
 
@@ -285,7 +286,7 @@ def test_bad_records_and_images_become_error_lines_and_every_share_is_inferred(t
     output = tmp_path / "run"
     for index, engine in enumerate(("vllm", "transformers")):
         more = ["--index", index, "--n_shards", 2, "--engine", engine, "--temperature", "0", *TOY_PIXELS]
-        run(*infer_command(data, output, *more, "--image_root", toy_data.parent, "--resume_anyway"))
+        run_forked(*infer_command(data, output, *more, "--image_root", toy_data.parent, "--resume_anyway"))
     done = run("-m", "inference.evaluate", "--output_path", output, "--data_path", data, "--no_plots")
     assert "read 18 = predicted 11 + failed 7" in done.stdout
     errors = {row["sample_id"]: row["error"] for row in read_jsonl(output / "error.jsonl")}
@@ -342,7 +343,7 @@ def test_many_responses_to_photographs_end_no_engine(photographs, tmp_path):
     With prefix caching on, twelve responses to each end the engine; three do not.
     """
     more = ["--limit", "3", "--n_responses", "12", "--max_new_tokens", "8"]
-    run(*infer_command(photographs, tmp_path, *more))
+    run_forked(*infer_command(photographs, tmp_path, *more))
     assert [len(result["other_responses"]) for result in responses(tmp_path).values()] == [11] * 3
 
 
@@ -350,7 +351,7 @@ def test_photographs_reach_vllm_within_the_published_pixel_budget(photographs, t
     """Image token counts lie in 256..576 and are those of the processor's own grid on the original files."""
     from transformers import AutoProcessor
 
-    run(*infer_command(photographs, tmp_path, "--temperature", "0", "--max_new_tokens", "8"))
+    run_forked(*infer_command(photographs, tmp_path, "--temperature", "0", "--max_new_tokens", "8"))
     results = responses(tmp_path)
     assert len(results) >= 20
 

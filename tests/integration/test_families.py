@@ -11,8 +11,9 @@ from inference.engines.base import EngineSettings, Request, image_unit
 from inference.engines.load import load_engine
 from inference.engines.processor import check_images_one_by_one, load_processor, render_prompt
 from inference.runs.shards import read_results, shard_path
-from tests.helpers.commands import TOY_CHECKPOINT, run, write_jsonl
+from tests.helpers.commands import TOY_CHECKPOINT, write_jsonl
 from tests.helpers.families import FAMILIES, build
+from tests.helpers.forked import run_forked
 
 DEFAULT = ("qwen3_vl",)  # the others take two minutes more
 TILES_ONE_ALONE = "llava_onevision"  # of several images each is one tile, but not in vLLM
@@ -44,8 +45,8 @@ def data(tmp_path_factory):
 
 
 def infer(checkpoint, data, output, engine, *more):
-    run("-m", "inference.inference_vllm", "--engine", engine, "--checkpoint", checkpoint, "--data_path", data,
-        "--output_path", output, "--temperature", "0", "--max_new_tokens", "12", *more)  # fmt: skip
+    run_forked("-m", "inference.inference_vllm", "--engine", engine, "--checkpoint", checkpoint, "--data_path", data,
+               "--output_path", output, "--temperature", "0", "--max_new_tokens", "12", *more)  # fmt: skip
     return list(read_results(shard_path(output, 0, 1)))
 
 
@@ -171,7 +172,7 @@ def test_a_model_without_images_is_one_line(checkpoints, tmp_path, data):
             "--data_path",
             data,
         )
-        done = run(*command, "--output_path", tmp_path, check=False)
+        done = run_forked(*command, "--output_path", tmp_path, check=False)
     finally:
         template.write_text(text)
     last = done.stderr.splitlines()[-1]
@@ -183,6 +184,6 @@ def test_a_model_that_the_frameworks_do_not_know_is_refused_before_it_starts(che
     folder = build("qwen3_vl", tmp_path / "unknown")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "qwen9_vl"}))
-    done = run("-m", "inference.engines.checkpoints", folder, check=False)
+    done = run_forked("-m", "inference.engines.checkpoints", folder, check=False)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert f"{folder}/config.json: transformers" in done.stderr and "qwen9_vl" in done.stderr

@@ -7,6 +7,7 @@ import pytest
 
 from inference.data.records import Record, read_records
 from tests.helpers.commands import TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run
+from tests.helpers.forked import run_forked
 from tests.helpers.labelled_images import labelled_images
 
 
@@ -26,7 +27,7 @@ def test_one_command_makes_records_that_the_main_job_infers(folder, tmp_path):
     assert all(record.candidates == ["Fear", "joy"] for record in records)
     assert "Choose the most likely one from [Fear, joy]" in str(records[0].messages)
     (root,) = re.findall(r"other commands need --image_root (.*)$", done.stdout, re.MULTILINE)  # neither here nor there
-    run(
+    run_forked(
         "-m", "inference.inference_vllm", "--engine", "transformers", "--checkpoint", TOY_CHECKPOINT, "--data_path",
         output / "test.jsonl", "--output_path", tmp_path / "run", "--max_new_tokens", "5", *TOY_PIXELS,
         "--image_root", root,

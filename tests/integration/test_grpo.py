@@ -13,7 +13,7 @@ from inference.data.response import REASONING_STEPS
 from scripts.toy_world.follow import Follower
 from scripts.training_curves import training_curves
 from tests.helpers.commands import REPO, TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run, train_shortly, write_jsonl
-from tests.helpers.forked import run_template
+from tests.helpers.forked import run_forked, run_template
 from tests.helpers.verl_process import ADAPTER, read_rows
 from train.cus_reward import compute_score
 
@@ -85,7 +85,7 @@ def test_training_changes_the_weights_and_merging_loses_none(short_training):
 def test_the_merged_folder_loads_as_it_is(short_training, toy_data, tmp_path, engine):
     """Processor and chat template included, by the engines that people use."""
     work, _ = short_training
-    run(
+    run_forked(
         "-m", "inference.inference_vllm", "--engine", engine, "--checkpoint", work / "runs/emocaliber/merged",
         "--data_path", toy_data, "--output_path", tmp_path, "--limit", "2", "--max_new_tokens", "128",
         "--temperature", "0", *TOY_PIXELS,
@@ -110,7 +110,7 @@ def test_shards_of_two_processes_merge_to_the_same_weights(short_training, tmp_p
     (actor / "model_world_size_1_rank_0.pt").unlink()
     config = json.loads((actor / "fsdp_config.json").read_text())
     (actor / "fsdp_config.json").write_text(json.dumps({**config, "world_size": 2}))
-    run("-m", "scripts.merge_checkpoint", step)
+    run_forked("-m", "scripts.merge_checkpoint", step)
     merged = load_file(tmp_path / "merged_2" / "model.safetensors")
     expected = load_file(work / "runs/emocaliber/merged/model.safetensors")
     assert set(merged) == set(expected)
@@ -128,7 +128,7 @@ def test_an_incomplete_checkpoint_is_refused_by_name(short_training, tmp_path, b
     else:
         step.mkdir()
         message = "expected latest_checkpointed_iteration.txt, or a folder global_step_<n>"
-    done = run("-m", "scripts.merge_checkpoint", step, check=False)
+    done = run_forked("-m", "scripts.merge_checkpoint", step, check=False)
     assert done.returncode == 2
     assert message in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["global_step_2"]
@@ -180,23 +180,25 @@ def test_curves_name_what_is_missing(tmp_path):
 
 
 @pytest.mark.long
-def test_a_second_start_of_a_finished_training_trains_nothing_again(short_training):
-    work, _ = short_training
+def test_a_second_start_of_a_finished_training_trains_nothing_again_and_evaluates_what_is_missing(short_training):
+    work, printed = short_training
     models = [work / "models" / name / "model.safetensors" for name in ("scaffold", "cold_start", "emocaliber")]
     stamps = [path.stat().st_mtime_ns for path in models]
-    shutil.rmtree(work / "results" / "cold_start")  # as where another training's models are linked
-    printed = train_shortly(work, evaluated="emocaliber")
+    again = train_shortly(work, evaluated="cold_start emocaliber")
     assert [path.stat().st_mtime_ns for path in models] == stamps
-    assert "EmoCaliber" in printed
+    assert [lines_of(text, "stage 2, cold start") for text in (printed, again)] == [0, 4]  # all samples, three groups
+    assert lines_of(again, "stage 3, EmoCaliber") == 4
+
+
+def lines_of(printed, name):
+    """How often the table of the stages has a row of that name."""
+    return printed[printed.index("The stages side by side") :].count(name)
 
 
 def test_the_end_is_one_table_of_the_evaluated_stages_beside_the_best_possible(short_training):
     work, printed = short_training
-    table = printed[printed.index("The stages side by side") :]
-    assert "toy world" in table
-    for line in ("stage 2, cold start", "stage 3, EmoCaliber", "best possible"):
-        assert table.count(line) == 4  # all samples and three groups
-    assert "stage 1" not in table
+    assert "toy world" in printed[printed.index("The stages side by side") :]
+    assert [lines_of(printed, name) for name in ("stage 1", "stage 3, EmoCaliber", "best possible")] == [0, 4, 4]
     rows = pd.read_csv(work / "stages.csv", index_col=["part", "model"])
     assert (rows.loc["all", "n"] == 9).all()
     best = rows.loc[("all", "best possible")]

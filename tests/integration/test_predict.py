@@ -14,7 +14,8 @@ from inference.predict import main, to_json, to_text
 from inference.predictor import Prediction, Predictor, check_candidates
 from inference.recalibration import Recalibration, fit_recalibration, load_recalibration, save_recalibration
 from inference.runs.shards import read_results, shard_path
-from tests.helpers.commands import REPO, TOY_CHECKPOINT, run, write_jsonl
+from tests.helpers.commands import REPO, TOY_CHECKPOINT, write_jsonl
+from tests.helpers.forked import run_forked
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def images(toy_data):
 
 
 def predict(*arguments, check=True):
-    return run("-m", "inference.predict", *arguments, check=check)
+    return run_forked("-m", "inference.predict", *arguments, check=check)
 
 
 def json_lines(done):
@@ -60,7 +61,7 @@ def test_the_answer_is_that_of_the_inference_run(mixed, images, tmp_path):
         for path in images[:2]
     ]
     data = write_jsonl(tmp_path / "data.jsonl", records)
-    run(
+    run_forked(
         "-m", "inference.inference_vllm", "--data_path", data, "--output_path", tmp_path, "--checkpoint",
         TOY_CHECKPOINT, "--engine", "transformers", "--temperature", "0", "--min_pixels", "3136",
         "--max_pixels", "12544", "--max_new_tokens", "192", "--image_root", images[0].parent,

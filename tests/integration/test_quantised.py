@@ -8,7 +8,8 @@ from safetensors.torch import load_file, save_file
 
 from inference.data.response import read_response
 from inference.runs.shards import read_results, shard_path
-from tests.helpers.commands import TOY_CHECKPOINT, TOY_PIXELS, run
+from tests.helpers.commands import TOY_CHECKPOINT, TOY_PIXELS
+from tests.helpers.forked import run_forked
 from tests.helpers.quantised import quantised, quantised_by_gptq
 
 
@@ -41,7 +42,7 @@ def assert_answers_nearly_as_the_toy_checkpoint(model, engine, toy_data, tmp_pat
     labels = []
     for checkpoint, by in ((model, engine), (TOY_CHECKPOINT, "transformers")):
         output = tmp_path / checkpoint.name
-        run(*command(checkpoint, toy_data, output, by))
+        run_forked(*command(checkpoint, toy_data, output, by))
         results = list(read_results(shard_path(output, 0, 1)))
         labels.append({r["sample_id"]: read_response(r["response"], r["candidates"]).label for r in results})
     assert len(labels[0]) == 12 and "unknown" not in labels[0].values()
@@ -57,7 +58,7 @@ def test_a_method_that_the_machine_cannot_run_is_one_line(toy_data, tmp_path, en
     weights = load_file(folder / "model.safetensors")
     name = next(name for name in weights if name.endswith("q_proj.weight"))
     save_file({**weights, name.replace("weight", "qweight"): weights[name].clone()}, folder / "model.safetensors")
-    done = run(*command(folder, toy_data, tmp_path / "out", engine), check=False)
+    done = run_forked(*command(folder, toy_data, tmp_path / "out", engine), check=False)
     last = done.stderr.splitlines()[-1]
     assert done.returncode in (1, 2) and "Traceback" not in done.stderr and "Traceback" not in done.stdout
     assert ("AWQ" in last or "awq" in last.lower()) and len(last) < 500

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from tests.helpers.commands import REPO, read_jsonl, run
+from tests.helpers.forked import run_forked
 
 ENCODE = """
 import json, os, sys
@@ -81,7 +82,7 @@ def test_the_image_token_fix_expands_every_image_and_is_needed(short_training):
     counts = {}
     for mode in ("fixed", "unfixed"):
         environment = {**os.environ, "MIN_PIXELS": "3136", "MAX_PIXELS": "12544", "USE_HF": "1"}
-        done = run(sys.executable, "-c", ENCODE, work / "models" / "base", mode, data, env=environment)
+        done = run_forked("-c", ENCODE, work / "models" / "base", mode, data, env=environment)
         line = next(line for line in done.stdout.splitlines() if line.startswith("tokens"))
         counts[mode] = tuple(map(int, line.split()[1:]))
     assert counts["fixed"] == (9, 9)

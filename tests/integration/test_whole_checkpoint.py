@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from inference.engines.checkpoints import CheckpointRefused, check_checkpoint
 from tests.helpers.commands import REPO, TOY_CHECKPOINT, run, write_jsonl
-from tests.helpers.forked import run_template
+from tests.helpers.forked import run_forked, run_template
 
 WEIGHTS = "model.safetensors"
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 16595981968\n"
@@ -240,7 +240,7 @@ def test_every_command_ends_with_that_one_line_and_status_2(command, cut_off, re
     words = [str(word) for word in command]
     for name, place in places.items():
         words = [word.replace(name, place) for word in words]
-    done = run(*words, check=False)
+    done = run_forked(*words, check=False)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"{cut_off / WEIGHTS}: not a whole safetensors file")
@@ -282,7 +282,7 @@ def test_merging_names_a_shard_that_was_cut_off(model, tmp_path):
     shard = actor / "model_world_size_1_rank_0.pt"
     torch.save(load_file(model / WEIGHTS), shard)
     cut(shard)
-    done = run("-m", "scripts.merge_checkpoint", tmp_path / "global_step_1", check=False)
+    done = run_forked("-m", "scripts.merge_checkpoint", tmp_path / "global_step_1", check=False)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"{shard}: cut off after {shard.stat().st_size} bytes")
@@ -291,10 +291,10 @@ def test_merging_names_a_shard_that_was_cut_off(model, tmp_path):
 def test_a_run_whose_checkpoint_was_refused_may_go_on_with_a_mended_one(cut_off, toy_data, tmp_path):
     """Nothing was inferred with the bad one: the folder is not another run's."""
     command = ["-m", "inference.inference_vllm", "--data_path", toy_data, "--output_path", tmp_path / "output"]
-    done = run(*command, "--checkpoint", cut_off, check=False)
+    done = run_forked(*command, "--checkpoint", cut_off, check=False)
     assert done.returncode == 2 and "not a whole safetensors file" in done.stderr.splitlines()[-1]
     shutil.copy(TOY_CHECKPOINT / WEIGHTS, cut_off)
-    run(*command, "--checkpoint", cut_off, "--prepare_only")
+    run_forked(*command, "--checkpoint", cut_off, "--prepare_only")
     run_json = json.loads((tmp_path / "output" / "run.json").read_text())
     assert run_json["changes"] == []
 
