@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from inference.data.images import ImageSource
 from inference.report import build
-from tests.helpers.commands import run
+from tests.helpers.forked import run_forked
 
 # Width of an image in pixels, once it is decoded. Not wait_for_function: it evaluates a text in the page, which its
 # policy may forbid, and does so only when the condition is not met at once.
@@ -14,7 +14,7 @@ DECODED_WIDTH = "image => image.decode().then(() => image.naturalWidth)"
 
 def make(folder, data, *more):
     """Make a report; returns what the command said."""
-    return run("-m", "inference.report", "--output_path", folder, "--data_path", data, *more)
+    return run_forked("-m", "inference.report", "--output_path", folder, "--data_path", data, *more)
 
 
 def remake(folder, *roots, size=128, max_samples=20_000):

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from inference.data.vecbench import TASKS
-from tests.helpers.commands import read_jsonl, run, write_jsonl
+from tests.helpers.commands import read_jsonl, write_jsonl
+from tests.helpers.forked import run_forked
 
 NOTICE = "made up for a test: random labels, random images"
 N_IMAGES = 1004  # eight samples share one, as tasks of one source do
@@ -67,7 +68,7 @@ def vecbench_sized(folder):
     data = write_jsonl(folder / "data" / "test.jsonl", records)
     shard = write_jsonl(folder / "results.jsonl", results)
     command = ("-m", "inference.evaluate", "--input_file", shard, "--output_dir", folder / "run", "--quiet")
-    run(*command, "--no_plots", "--n_resamples", "0")
+    run_forked(*command, "--no_plots", "--n_resamples", "0")
     return folder / "run", data
 
 
@@ -86,7 +87,7 @@ def further_runs(folder, number):
         shard = write_jsonl(folder / f"results {i}.jsonl", rows)
         folders.append(folder / f"run {i}")
         command = ("-m", "inference.evaluate", "--input_file", shard, "--output_dir", folders[-1], "--quiet")
-        run(*command, "--no_plots", "--n_resamples", "0")
+        run_forked(*command, "--no_plots", "--n_resamples", "0")
     return folders
 
 
@@ -135,7 +136,7 @@ def three_stages(folder):
         shard = write_jsonl(folder / f"{stage}.jsonl", results)
         folders.append(folder / stage)
         command = ("-m", "inference.evaluate", "--input_file", shard, "--output_dir", folders[-1], "--quiet")
-        run(*command, "--no_plots", "--n_resamples", "20")
+        run_forked(*command, "--no_plots", "--n_resamples", "20")
     return folders, write_jsonl(folder / "data" / "test.jsonl", records)
 
 
@@ -172,7 +173,7 @@ def hostile(folder):
     output = folder / "run <b>&name"
     shard = folder / "results.jsonl"
     shard.write_text("".join(json.dumps(row) + "\n" for row in rows) + "{torn\n", encoding="utf-8")
-    run(
+    run_forked(
         "-m",
         "inference.evaluate",
         "--input_file",

@@ -2,7 +2,8 @@
 
 import csv
 
-from tests.helpers.commands import run, write_jsonl
+from tests.helpers.commands import write_jsonl
+from tests.helpers.forked import run_forked
 from tests.helpers.results import THREE_TASKS, improved, results_of
 
 
@@ -13,17 +14,17 @@ def test_one_run_is_compared_with_itself_by_two_of_its_confidences(tmp_path):
         row["answer_log_probability"] = -0.01 if right else -5.0
     write_jsonl(tmp_path / "merged.jsonl", rows)
     more = ("--n_resamples", "100", "--confidence", "verbalized")
-    done = run("-m", "inference.compare", tmp_path, tmp_path, *more, "answer probability")
+    done = run_forked("-m", "inference.compare", tmp_path, tmp_path, *more, "answer probability")
     assert f"{tmp_path}, answer probability" in done.stdout
     with open(next(tmp_path.glob("compared_with_*")) / "comparison.tsv", encoding="utf-8") as handle:
         overall = {line["figure"]: line for line in csv.DictReader(handle, delimiter="\t") if line["row"] == "Overall"}
     assert float(overall["accuracy"]["difference"]) == 0.0
     assert float(overall["roc_auc"]["b"]) == 1.0 > float(overall["roc_auc"]["a"])
-    done = run("-m", "inference.compare", tmp_path, tmp_path, *more, "majority vote", check=False)
+    done = run_forked("-m", "inference.compare", tmp_path, tmp_path, *more, "majority vote", check=False)
     assert done.returncode == 1
     expected = "expected a run with the confidence 'majority vote', has: verbalized, answer probability"
     assert done.stderr.strip() == f"cannot compare: {tmp_path}: {expected}"
-    done = run("-m", "inference.compare", tmp_path, "--published", *more, "answer probability", check=False)
+    done = run_forked("-m", "inference.compare", tmp_path, "--published", *more, "answer probability", check=False)
     assert done.returncode == 2 and "--confidence needs a second run" in done.stderr
 
 
@@ -32,7 +33,7 @@ def test_the_command_counts_what_only_one_run_has_and_writes_a_table(tmp_path):
     for name, kept in (("a", rows[:-1]), ("b", improved(rows[2:]))):
         (tmp_path / name).mkdir()
         write_jsonl(tmp_path / name / "merged.jsonl", [{**row, "notice": "made up"} for row in kept])
-    done = run("-m", "inference.compare", tmp_path / "a", tmp_path / "b", "--n_resamples", "100",
+    done = run_forked("-m", "inference.compare", tmp_path / "a", tmp_path / "b", "--n_resamples", "100",
                "--formats", "png", "svg")  # fmt: skip
     assert "NOTE: made up" in done.stdout
     assert "87 samples in both runs; left out: 2 only in A, 1 only in B" in done.stdout

@@ -10,7 +10,8 @@ from inference.data.records import read_records
 from inference.data.vecbench import TASKS
 from inference.metrics.results import CUT_OFF, NO_CONFIDENCE, REPEATED, SAME_CONTENT, read_file
 from inference.runs.shards import ShardWriter, finished_samples, merge_shards, read_results
-from tests.helpers.commands import read_jsonl, run, write_jsonl
+from tests.helpers.commands import read_jsonl, write_jsonl
+from tests.helpers.forked import run_forked
 
 MIKELS = list(TASKS["EmoSet-8"].labels)
 STEPS = "".join(f"<{s}>x</{s}>" for s in ("element", "human", "context", "interaction", "analysis"))
@@ -40,7 +41,7 @@ def evaluate(tmp_path, rows, *options, check=True):
         "0",
         *options,
     )
-    return run(*command, check=check), out
+    return run_forked(*command, check=check), out
 
 
 def accuracy_of(out):
@@ -109,7 +110,7 @@ def test_compare_says_what_is_doubtful_about_each_run(tmp_path):
         (tmp_path / name).mkdir()
         rows = [a_result(i, task="EmoSet_8" if name == "b" and i == 1 else "EmoSet-8") for i in range(4)]
         write_jsonl(tmp_path / name / "merged.jsonl", rows if name == "a" else rows[1:])
-    done = run("-m", "inference.compare", tmp_path / "a", tmp_path / "b", check=False)
+    done = run_forked("-m", "inference.compare", tmp_path / "a", tmp_path / "b", check=False)
     line = "CHECK: run B: 1 row: task 'EmoSet_8' counts in no group: VECBench's task is EmoSet-8; first: merged.jsonl"
     assert line in done.stdout
 
@@ -117,7 +118,7 @@ def test_compare_says_what_is_doubtful_about_each_run(tmp_path):
 def prepare(data, *options):
     words = ("--engine", "openai", "--base_url", "http://127.0.0.1:9/v1", "--model_name", "m", "--prepare_only")
     command = ("-m", "inference.inference_vllm", "--data_path", data, "--output_path", data.with_suffix(".run"))
-    return run(*command, *words, *options, check=False)
+    return run_forked(*command, *words, *options, check=False)
 
 
 def records(truths, **more):
@@ -216,7 +217,7 @@ def test_a_sample_that_comes_twice_counts_once_and_is_said_and_runs_compare(tmp_
     assert f"CHECK: 2 rows: {REPEATED}; first: line 8" in done.stdout
     assert [row["sample_id"] for row in read_jsonl(out / "merged.jsonl")] == [f"s{i}" for i in range(6)]
     assert accuracy_of(out) == [1.0, 1.0]
-    run("-m", "inference.compare", out, out, "--n_resamples", "100", "--output_dir", tmp_path / "compared")
+    run_forked("-m", "inference.compare", out, out, "--n_resamples", "100", "--output_dir", tmp_path / "compared")
 
 
 def test_lines_without_sample_id_all_count_and_get_ids_of_their_own(tmp_path):
@@ -273,5 +274,5 @@ def test_errors_that_differ_by_their_place_alone_are_one_kind():
 @pytest.mark.parametrize("rows", [[a_result(i) for i in range(3)], [a_result(0, answer="fear")]])
 def test_a_task_with_one_label_only_prints_no_warning_of_a_library(tmp_path, rows):
     source = write_jsonl(tmp_path / "in.jsonl", [row | {"task": task} for row in rows for task in ("EmoSet-8", "mine")])
-    done = run("-m", "inference.evaluate", "--input_file", source, "--output_dir", tmp_path / "out", "--quiet")
+    done = run_forked("-m", "inference.evaluate", "--input_file", source, "--output_dir", tmp_path / "out", "--quiet")
     assert done.stderr == ""

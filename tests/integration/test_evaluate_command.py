@@ -9,6 +9,7 @@ import pytest
 from inference.data.vecbench import TASK_ALIASES
 from inference.runs.shards import ShardWriter
 from tests.helpers.commands import REPO, read_jsonl, run, write_jsonl
+from tests.helpers.forked import run_forked
 from tests.helpers.results import a_result
 
 GOLDEN = REPO / "tests" / "golden"
@@ -60,7 +61,9 @@ def test_lines_that_cannot_be_evaluated_go_to_error_jsonl_and_counts_add_up(tmp_
     ]
     source = tmp_path / "in.jsonl"
     source.write_text("\n".join(lines))
-    done = run("-m", "inference.evaluate", "--input_file", source, "--output_dir", tmp_path / "out", "--no_plots")
+    done = run_forked(
+        "-m", "inference.evaluate", "--input_file", source, "--output_dir", tmp_path / "out", "--no_plots"
+    )
     assert "read 6 = predicted 1 + failed 5" in done.stdout
     errors = [row["error"] for row in read_jsonl(tmp_path / "out" / "error.jsonl")]
     assert f"{source}, line 3, field 'response': expected the model's text" in errors[1]
@@ -72,7 +75,7 @@ def test_samples_that_no_worker_wrote_are_reported_as_failed(tmp_path):
     data = write_jsonl(tmp_path / "d.jsonl", [{**a_result(), "id": i, "image": "a.jpg"} for i in range(3)])
     with ShardWriter(tmp_path / "run", 0, 1) as writer:
         writer.write({**a_result(), "id": 1, "sample_id": "1", "position": 1})
-    done = run("-m", "inference.evaluate", "--output_path", tmp_path / "run", "--data_path", data, "--no_plots")
+    done = run_forked("-m", "inference.evaluate", "--output_path", tmp_path / "run", "--data_path", data, "--no_plots")
     assert "read 3 = predicted 1 + failed 2" in done.stdout
     assert [row["sample_id"] for row in read_jsonl(tmp_path / "run" / "error.jsonl")] == ["0", "2"]
 
@@ -87,7 +90,7 @@ def test_evaluation_imports_neither_torch_nor_vllm():
 
 
 def test_a_folder_without_results_is_one_clear_line(tmp_path):
-    done = run("-m", "inference.evaluate", "--output_path", tmp_path, check=False)
+    done = run_forked("-m", "inference.evaluate", "--output_path", tmp_path, check=False)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(f"cannot evaluate: {tmp_path}: expected result shards")
 

@@ -5,7 +5,8 @@ import pytest
 from inference.metrics.calibration import expected_calibration_error
 from inference.metrics.recalibration import fit_recalibration
 from inference.recalibration import load_recalibration
-from tests.helpers.commands import run, write_jsonl
+from tests.helpers.commands import write_jsonl
+from tests.helpers.forked import run_forked
 from tests.helpers.results import a_result, answer, overconfident, score
 
 
@@ -16,7 +17,7 @@ def test_the_command_prints_before_and_after_and_saves_the_chosen_method(tmp_pat
         for i, (c, y) in enumerate(zip(confidence, right, strict=True))
     ]
     write_jsonl(tmp_path / "merged.jsonl", results)
-    done = run("-m", "inference.recalibration", "--output_path", tmp_path, "--method", "temperature")
+    done = run_forked("-m", "inference.recalibration", "--output_path", tmp_path, "--method", "temperature")
     assert "NOTE: tiny model" in done.stdout
     assert "-- ID VER (300 answers with a confidence)\nas stated " in done.stdout
     loaded = load_recalibration(tmp_path / "recalibration.json")
@@ -38,7 +39,7 @@ def test_answers_that_all_name_one_image_are_recalibrated_by_folds_of_answers_an
         for c, y in zip(confidence, right, strict=True)
     ]
     write_jsonl(tmp_path / "merged.jsonl", results)
-    done = run("-m", "inference.recalibration", "--output_path", tmp_path)
+    done = run_forked("-m", "inference.recalibration", "--output_path", tmp_path)
     assert "NOTE: 100 samples share an image" in done.stdout
     scores = load_recalibration(tmp_path / "recalibration.json").facts["cross_fitted"]["scores"]["Overall"]
     assert scores["isotonic"]["ece"] < scores["as stated"]["ece"]
@@ -46,12 +47,12 @@ def test_answers_that_all_name_one_image_are_recalibrated_by_folds_of_answers_an
 
 def test_a_run_without_confidences_is_one_clear_line(tmp_path):
     write_jsonl(tmp_path / "merged.jsonl", [a_result()])
-    done = run("-m", "inference.recalibration", "--output_path", tmp_path, check=False)
+    done = run_forked("-m", "inference.recalibration", "--output_path", tmp_path, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"cannot recalibrate: none of the 1 responses in {tmp_path} states a confidence\n"
 
 
 def test_a_folder_without_results_is_one_clear_line(tmp_path):
-    done = run("-m", "inference.recalibration", "--output_path", tmp_path, check=False)
+    done = run_forked("-m", "inference.recalibration", "--output_path", tmp_path, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith(f"cannot recalibrate: {tmp_path}: expected result shards")

@@ -10,7 +10,8 @@ from inference.metrics.prediction_table import prediction_table
 from inference.metrics.reasoning import has_false_statement
 from scripts.toy_world.text import reasoning_facts
 from tests.helpers import report_runs
-from tests.helpers.commands import read_jsonl, run, write_jsonl
+from tests.helpers.commands import read_jsonl, write_jsonl
+from tests.helpers.forked import run_forked
 from tests.helpers.report_pages import DECODED_WIDTH, count, make, opened, remake, shown_ids
 from tests.helpers.toy_responses import misreading
 
@@ -361,7 +362,7 @@ def test_false_statements_are_marked_with_what_would_be_true_and_can_be_filtered
     rows[0]["reasoning_facts"] = reasoning_facts("FI-2", {**rows[0]["cues"], "colour": "yellow"})
     results = write_jsonl(tmp_path / "results.jsonl", rows)
     folder = tmp_path / "run"
-    run("-m", "inference.evaluate", "--input_file", results, "--output_dir", folder, "--quiet", "--no_plots",
+    run_forked("-m", "inference.evaluate", "--input_file", results, "--output_dir", folder, "--quiet", "--no_plots",
         "--n_resamples", "20")  # fmt: skip
     remake(folder, size=None)
     table = prediction_table(rows)
@@ -439,7 +440,9 @@ def test_the_tables_hold_the_numbers_of_metric_conf_log(browser, big_run, big_re
 def test_votes_are_in_the_tables_beside_the_samples_and_as_a_plot(browser, tmp_path):
     rows = report_runs.voted_results()
     data = write_jsonl(tmp_path / "results.jsonl", rows)
-    run("-m", "inference.evaluate", "--input_file", data, "--output_dir", tmp_path, "--quiet", "--n_resamples", "20")
+    run_forked(
+        "-m", "inference.evaluate", "--input_file", data, "--output_dir", tmp_path, "--quiet", "--n_resamples", "20"
+    )
     make(tmp_path, data, "--no_thumbnails")
     metrics = json.loads((tmp_path / "metrics.json").read_text())["corrected"]["metric"][-1]
     with opened(browser, tmp_path / "report.html") as page:

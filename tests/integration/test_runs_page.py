@@ -8,7 +8,8 @@ import pytest
 
 from inference.metrics.paired_comparison import aligned_runs, pairwise_differences, read_evaluated
 from tests.helpers import report_runs
-from tests.helpers.commands import read_jsonl, run, write_jsonl
+from tests.helpers.commands import read_jsonl, write_jsonl
+from tests.helpers.forked import run_forked
 from tests.helpers.report_pages import count, opened, shown_ids
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser").expect
@@ -17,7 +18,7 @@ STAGES = ["stage1", "stage2", "stage3"]
 
 
 def make(folders, *more, check=True):
-    return run("-m", "inference.report", "--runs", *folders, *more, check=check)
+    return run_forked("-m", "inference.report", "--runs", *folders, *more, check=check)
 
 
 @pytest.fixture(scope="module")

@@ -107,7 +107,7 @@ def test_two_workers_infer_all_of_an_odd_number_and_bad_lines_are_counted(clone,
         handle.write("{broken\n")
     settings = environment(
         python=sys.executable, data_path=data, output_path=tmp_path / "run", n_gpu=2, engine="transformers",
-        min_pixels=3136, max_pixels=12544, max_new_tokens=160, temperature=0,
+        min_pixels=3136, max_pixels=12544, max_new_tokens=8, report="false",
     )  # fmt: skip
     done = run("bash", "inference/infer_and_eval_example.sh", cwd=clone, env=settings)
     assert "read 14 = predicted 13 + failed 1" in done.stdout

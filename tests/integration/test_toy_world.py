@@ -17,6 +17,7 @@ from scripts.toy_world import world
 from scripts.toy_world.draw import SIZE, draw_scene
 from scripts.toy_world.text import chain_of_thought, taught_confidence
 from tests.helpers.commands import REPO, TOY_CHECKPOINT, read_jsonl, run
+from tests.helpers.forked import run_forked
 
 
 def all_cues():
@@ -159,7 +160,7 @@ def test_the_tokenizer_writes_any_text_and_has_one_token_a_tag():
 
 def test_the_report_refuses_results_that_are_not_from_the_toy_world(tmp_path):
     golden = REPO / "tests" / "golden" / "records.jsonl"
-    run("-m", "inference.evaluate", "--input_file", golden, "--output_dir", tmp_path, "--no_plots", "--quiet")
-    done = run("-m", "scripts.toy_world.report", "--output_path", tmp_path, check=False)
+    run_forked("-m", "inference.evaluate", "--input_file", golden, "--output_dir", tmp_path, "--no_plots", "--quiet")
+    done = run_forked("-m", "scripts.toy_world.report", "--output_path", tmp_path, check=False)
     assert done.returncode != 0
     assert "expected toy-world results" in done.stderr
