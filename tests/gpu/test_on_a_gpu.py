@@ -80,12 +80,12 @@ class Started:
         return status, said[0] if said else ""
 
 
-def use_memory(share):
-    """A process that holds this share of the GPU's memory, from when the call returns until it is killed."""
+def use_memory(left):
+    """A process that leaves this share of the GPU's memory at most, from when the call returns until it is killed."""
     code = f"""
 import time, torch
 free, total = torch.cuda.mem_get_info()
-held = torch.empty(int({share} * total), dtype=torch.uint8, device="cuda")
+held = torch.empty(max(0, int(free - {left} * total)), dtype=torch.uint8, device="cuda")
 print("held", flush=True)
 time.sleep(600)
 """
@@ -95,7 +95,7 @@ time.sleep(600)
 
 
 def test_memory_that_another_process_holds_is_said_with_the_setting_to_lower(many, tmp_path):
-    holder = use_memory(0.6)
+    holder = use_memory(0.4)
     try:
         status, said = Started(worker(many, tmp_path / "run", "--gpu_memory_utilization", "0.9"), tmp_path).end()
     finally:
