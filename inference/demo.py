@@ -4,7 +4,8 @@
     python -m inference.demo --checkpoint output/EmoCaliber --port 7860
 
 The page is served to this machine only (127.0.0.1) unless --host says otherwise, asks nothing of any other
-machine, and reads no file but what is uploaded. What model and user write is shown as plain text.
+machine, and reads uploads and the scenes of the toy world that it offers as examples, no other file. What model and
+user write is shown as plain text.
 """
 
 from __future__ import annotations

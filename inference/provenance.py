@@ -1,9 +1,9 @@
-"""Whether a run's table, results, data and checkpoint still belong together.
+"""Whether a run's table, results, data, checkpoint and adapter still belong together.
 
     python -m inference.provenance infer_results/my_run
 
 compares the run's ``metrics.json`` with its ``run.json`` and its results, and these with the data
-file and the checkpoint as they are now. Exit status 1 when something has changed since.
+file, the checkpoint and its adapter as they are now. Exit status 1 when something has changed since.
 """
 
 from __future__ import annotations
@@ -36,15 +36,19 @@ def differences(folder: Path) -> list[str]:
         if evaluated["results_sha256"] != file_sha256(folder / "merged.jsonl"):
             differing.append("merged.jsonl is not the file that metrics.json was made from")
     run = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-    data, checkpoint = run["files"]["data_path"], run["files"]["checkpoint"]
+    data = run["files"]["data_path"]
     if not Path(data).is_file():
         differing.append(f"data file {data}: no such file")
     elif data_identity(data) != run["identity"]["data"]:
         differing.append(f"data file {data} has changed since")
-    if Path(checkpoint).is_absolute() and not Path(checkpoint).is_dir():
-        differing.append(f"checkpoint {checkpoint}: no such folder")
-    elif checkpoint_identity(checkpoint)[0] != run["identity"]["checkpoint"]:
-        differing.append(f"checkpoint {checkpoint} has changed since")
+    for part in ("checkpoint", "adapter"):
+        if part not in run["identity"]:  # a run without an adapter
+            continue
+        place = run["files"][part]
+        if Path(place).is_absolute() and not Path(place).is_dir():
+            differing.append(f"{part} {place}: no such folder")
+        elif checkpoint_identity(place)[0] != run["identity"][part]:
+            differing.append(f"{part} {place} has changed since")
     return differing
 
 
@@ -62,7 +66,7 @@ def main() -> None:
         print(f"DIFFERENT: {difference}")
     if found:
         sys.exit(1)
-    print("metrics.json, merged.jsonl, run.json, data file and checkpoint belong together")
+    print("metrics.json, merged.jsonl, run.json, data file, checkpoint and any adapter belong together")
 
 
 if __name__ == "__main__":

@@ -222,7 +222,7 @@ case "${1:-}" in
     fi
     ;;
   *)
-    sed -n '2,23p' "${BASH_SOURCE[0]}" | cut -c3-
+    sed -n '2,20p' "${BASH_SOURCE[0]}" | cut -c3-
     exit 2
     ;;
 esac

@@ -12,7 +12,7 @@ repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 
 python="${python:-python3}"
 swift_path="${swift_path:-}"                        # a checkout of ms-swift; empty: the installed package
-model="${model:-$repo/output/scaffold}"              # folder of the scaffold model (stage 1)
+model="${model:-$repo/output/scaffold/checkpoint-666}" # folder of the scaffold model (stage 1)
 model_type="${model_type:-qwen2_5_vl}"
 dataset="${dataset:-$repo/input_data/VEC-CoT/stage2_43k_w_conf.jsonl}"
 output_dir="${output_dir:-$repo/output/cold_start}"

@@ -11,8 +11,8 @@ set -euo pipefail
 repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 
 python="${python:-python3}" verl_path="${verl_path:-}" # a checkout of verl; empty: the installed package
-model="${model:-$repo/output/cold_start}"             # folder of the cold-start model (stage 2)
-dataset="${dataset:-$repo/input_data/VEC-CoT/stage3_14k.parquet}"       # training prompts in verl's format
+model="${model:-$repo/output/cold_start/checkpoint-333}" # folder of the cold-start model (stage 2)
+dataset="${dataset:-$repo/input_data/VEC-CoT/stage3_train.parquet}" # training prompts in verl's format
 validation="${validation:-$repo/input_data/VEC-CoT/stage3_val.parquet}" # validation prompts in verl's format
 output_dir="${output_dir:-$repo/output/emocaliber}"
 reward_path="${reward_path:-$repo/train/cus_reward.py}" # null: what scripts/install_reward.sh put into verl

@@ -1,6 +1,6 @@
 """A LoRA adapter beside its base: what it is, and whether the two belong together, before anything loads them.
 
-    check_adapter("output/one_gpu/stage1/checkpoint-300", "Qwen/Qwen2.5-VL-7B-Instruct", "vllm")
+    check_adapter("output/one_gpu/stage1/checkpoint-666", "Qwen/Qwen2.5-VL-7B-Instruct", "vllm")
 
 An adapter holds two small matrices for each linear layer that it changes, in the layout of peft, which ms-swift, verl
 and LLaMA-Factory save. It names the base that it was trained on, by its path or hub name there.

@@ -86,10 +86,15 @@ def test_the_main_job_names_the_adapter_and_its_hash_and_refuses_another_one_und
     assert len(identity["adapter"]["sha256"]) == 64
     assert identity["settings"]["model_name"] == "checkpoint+emotional"
     assert f"adapter {identity['adapter']['sha256'][:16]}" in (output / "metric.log").read_text()
+    run("-m", "inference.provenance", output)
     other = save_adapter(tmp_path / "emotional", rank=2)
     command[command.index(f"adapter={adapter}")] = f"adapter={other}"
     done = run(*command, template, check=False)
     assert done.returncode != 0 and "adapter.sha256 was" in done.stderr
+    run_json = output / "run.json"
+    run_json.write_text(run_json.read_text().replace(str(adapter), str(other)))
+    done = run("-m", "inference.provenance", output, check=False)
+    assert done.returncode == 1 and f"DIFFERENT: adapter {other} has changed since" in done.stdout
 
 
 def changed(adapter, folder, change=None, **config):
