@@ -95,7 +95,7 @@ def evaluate(
 
     ``run`` is ``identity.trace`` of the run, when the results are one's.
     ``n_resamples`` of the bootstrap give the corrected metrics 95 % intervals. ``draw`` is called
-    with the name of a function of ``inference.plots`` and its arguments, as soon as they are known;
+    with the name of a function of ``inference.plots.curves`` and its arguments, as soon as they are known;
     without it nothing is drawn.
     """
     output_dir.mkdir(parents=True, exist_ok=True)

@@ -95,7 +95,7 @@ class Predictor:
     def predict(
         self, images: Sequence[str | Path], candidates: Sequence[str], group: str | None = None
     ) -> list[Prediction]:
-        """One prediction an image, in the images' order; one that fails has ``error`` set.
+        """One prediction per image, in the images' order; one that fails has ``error`` set.
 
         ``group`` chooses the recalibration's map; without one of that name, it is that of all samples.
 

@@ -126,7 +126,7 @@ def highest_accuracy(answers: pd.DataFrame) -> float:
     """Upper bound of the answers' accuracy, one-sided, at ``BOUND_LEVEL`` (Clopper & Pearson, 1934).
 
     Responses to one prompt of one step are counted as if they were all the same: n answers are as many as their
-    effective number, (Σ m)² / Σ m² of m answers a prompt (Kish, 1965).
+    effective number, (Σ m)² / Σ m² of m answers per prompt (Kish, 1965).
     """
     size = answers.groupby(["step", "prompt"]).size()
     effective = size.sum() ** 2 / (size**2).sum()

@@ -171,14 +171,14 @@ class Swift:
         self._set("dataset", target)
 
     def plan(self, resumed: Path | None) -> list[str]:
-        """What is about to run, a line each."""
+        """What is about to run, one line each."""
         rows, held_out = self.rows.trained, float(self["split_dataset_ratio"])
         if held_out:
             rows -= max(int(rows * held_out), 1)
-        a_device, accumulation = int(self["per_device_train_batch_size"]), int(self["gradient_accumulation_steps"])
+        per_device, accumulation = int(self["per_device_train_batch_size"]), int(self["gradient_accumulation_steps"])
         steps = int(self["max_steps"])
         if steps < 1:
-            forward = math.ceil(rows / (self.devices * a_device))
+            forward = math.ceil(rows / (self.devices * per_device))
             steps = math.ceil(math.ceil(forward / accumulation) * float(self["num_train_epochs"]))
         save_steps = int(self["save_steps"])
         lines = [f"{self.rows.read} rows of {self.dataset}, {held_out:g} of them held out"]
@@ -186,7 +186,7 @@ class Swift:
             lines.append(f"{self.rows.too_long} rows left out: over {self['max_length']} tokens")
         return [
             *lines,
-            f"{self.devices // self.machines} device(s) × {self.machines} machine(s) × {a_device} × {accumulation} "
+            f"{self.devices // self.machines} device(s) × {self.machines} machine(s) × {per_device} × {accumulation} "
             f"accumulated = batch {self.batch}, learning rate {self['learning_rate']}, "
             f"attention {self['attn_impl'] or 'as the model has it'}",
             f"{steps} steps",

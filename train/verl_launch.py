@@ -219,7 +219,7 @@ class Verl:
         return f"reward: {settings}; {pays}"
 
     def plan(self, resumed: Path | None) -> list[str]:
-        """What is about to run, a line each."""
+        """What is about to run, one line each."""
         value, save_freq = self.values(), self.values()["trainer.save_freq"]
         saved = self.steps // save_freq if save_freq > 0 else 0
         lines = [

@@ -157,7 +157,7 @@ class Output:
     """What came of one request: a response with its token counts, or an error.
 
     ``image_tokens``, those of all images, is counted in the prompt that the engine really processed; an endpoint
-    does not tell it (None), but its ``prompt_tokens`` includes them. Everything but
+    does not report it (None), but its ``prompt_tokens`` includes them. Everything but
     ``other_responses`` is about ``response``; the two log-probabilities and the candidates' probabilities are explained
     in ``inference.engines.token_probabilities``. vllm and transformers count the end-of-turn token in the
     mean; an endpoint does if it lists that token (a vLLM server does).
@@ -260,7 +260,7 @@ def toy_limits(checkpoint: str) -> dict[str, int]:
     the published budget.
 
     Raises:
-        ValueError: naming the file, when one of a toy model's files does not tell its limits.
+        ValueError: naming the file, when one of a toy model's files lacks its limits.
     """
     if checkpoint_notice(checkpoint) is None:
         return {}

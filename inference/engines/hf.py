@@ -39,7 +39,7 @@ def _failed(error: Exception) -> EngineFailed:
 class SampledLogProbabilities(LogitsProcessor):
     """Notes what each sampled token's log-probability was; changes nothing.
 
-    ``generate`` could return all logits, but for a real vocabulary that is gigabytes a batch. It calls
+    ``generate`` could return all logits, but for a real vocabulary that is gigabytes per batch. It calls
     this before temperature is applied, and with the token of the step before: one step is kept.
     """
 
@@ -57,7 +57,7 @@ class SampledLogProbabilities(LogitsProcessor):
             self.columns.append(self.last.gather(1, input_ids[:, -1:]))
 
     def of(self, sequences: torch.Tensor) -> list[list[float]]:
-        """One list a sequence, one number a generated token, when generation is done."""
+        """One list per sequence, one number per generated token, when generation is done."""
         self._note(sequences)
         return torch.cat(self.columns, dim=1).tolist()
 

@@ -9,7 +9,7 @@ it. At most ``max_num_seqs`` (64) requests are under way at once; the client ret
 the endpoint says (Retry-After). Whatever else comes back is checked here and becomes the response
 or the error of that request alone. Images are sent as PNG within the pixel budget, so the budget
 holds whatever the server's own is. Log-probabilities are asked for; an endpoint that refuses or
-leaves them out costs nothing but the two figures. Further responses to a request are requests of
+leaves them out costs nothing but the two numbers. Further responses to a request are requests of
 their own, each with its seed: more endpoints take that than ``n``. Reasoning that a server has split off is put back
 (``as_written``).
 """
@@ -100,7 +100,7 @@ def _sent(item: dict[str, Any], urls: Iterator[str]) -> dict[str, Any]:
 
 
 def choice_log_probabilities(choice: dict[str, Any]) -> tuple[float | None, float | None]:
-    """(mean, answer) of ``response_log_probabilities`` for one choice; (None, None) if it does not tell them.
+    """(mean, answer) of ``response_log_probabilities`` for one choice; (None, None) if it does not report them.
 
     The tokens may be those of the whole response or of its content alone. If the first answer in them is not the
     response's (it is in a reasoning that is no part of the response), the second number is None.

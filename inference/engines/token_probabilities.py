@@ -1,10 +1,10 @@
-"""How likely a response was by its tokens: one figure for the whole text, one for the answer; and each candidate there.
+"""How likely a response was by its tokens: one number for the whole text, one for the answer; and each candidate there.
 
 The first two are confidences that cost no second inference, to compare with the one that the model states. The third,
 the probability of each candidate, has the model read the response again up to its answer, or up to where it first
 names that answer, once per candidate (``candidate_texts``), and compares how likely it finds them
 (``candidate_probabilities``). The log-probabilities are natural logarithms of the model's own distribution (raw
-logits, temperature 1), whatever temperature the tokens were sampled at: so figures of greedy and sampled runs compare.
+logits, temperature 1), whatever temperature the tokens were sampled at: so numbers of greedy and sampled runs compare.
 
     from inference.engines.token_probabilities import response_log_probabilities
     response_log_probabilities(["<answer>", "a", "we", "</answer>", None], [-0.1, -0.2, -0.3, 0.0, 0.0])
@@ -37,17 +37,17 @@ def response_log_probabilities(
     overlaps the text inside the first ``<answer>…</answer>`` outside the reasoning: a token that holds the
     tag's last or first character as well counts whole, and so does each token of a character that several
     share. It is None without such a pair of tags and when they are empty. A response without tokens, or
-    with a log-probability that is not finite, has no figures.
+    with a log-probability that is not finite, has neither.
 
     Args:
-        texts: one item a token, in order; together they are the response.
-        log_probabilities: one number a token, in nats.
+        texts: one item per token, in order; together they are the response.
+        log_probabilities: one number per token, in nats.
 
     Raises:
         ValueError: when the two differ in length.
     """
     if len(texts) != len(log_probabilities):
-        raise ValueError(f"expected one log-probability a token, got {len(log_probabilities)} for {len(texts)}")
+        raise ValueError(f"expected one log-probability per token, got {len(log_probabilities)} for {len(texts)}")
     if not texts or not all(map(math.isfinite, log_probabilities)):
         return None, None
     mean = round(math.fsum(log_probabilities) / len(texts), DECIMALS)

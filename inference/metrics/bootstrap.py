@@ -33,7 +33,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 def _stratum_keys(task: np.ndarray, unit: np.ndarray) -> np.ndarray:
-    """(units,) a number for the set of tasks that each unit serves, from one task code and unit a row."""
+    """(units,) a number for the set of tasks that each unit serves, from one task code and unit per row."""
     key_of_task = np.random.default_rng(0).integers(2**63, size=task.max() + 1, dtype=np.uint64)
     pairs = np.unique(unit * (task.max() + 1) + task)
     _, starts = np.unique(pairs // (task.max() + 1), return_index=True)
@@ -75,7 +75,7 @@ class Cells:
     """Distinct rows with how often each occurs, and what is drawn together.
 
     Attributes:
-        columns: one row a cell, the columns it was made from; "task" is one of them.
+        columns: one row per cell, the columns it was made from; "task" is one of them.
         unit: (cells,) index of the unit that the cell belongs to.
         unit_count: (units,) how often the unit occurs.
         unit_stratum: (units,) index of the stratum it is drawn within.

@@ -47,7 +47,7 @@ class Tally:
 
     @classmethod
     def of(cls, confidence: ArrayLike, correctness: ArrayLike) -> Tally:
-        """From one confidence in [0, 1] and one correctness (0 or 1) a sample, each (n,)."""
+        """From one confidence in [0, 1] and one correctness (0 or 1) per sample, each (n,)."""
         value, index = np.unique(np.asarray(confidence, dtype=float), return_inverse=True)
         count = np.bincount(index, minlength=len(value)).astype(float)
         return cls(value, count, np.bincount(index, np.asarray(correctness, dtype=float), len(value)))

@@ -194,10 +194,10 @@ def risk_coverage(
 ) -> list[Path]:
     """Error rate of the answers kept against the share kept, from the most confident down.
 
-    One point for each distinct confidence, as equal ones cannot be told apart
+    One point for each distinct confidence, as equal ones have no order
     (``risk_coverage_curve``); answers without a confidence are kept last. Dotted: the error
     rate of all answers; grey: below the best possible order of the same answers. AURC is that of
-    ``calibration``, over the answers with a confidence. Points are drawn for up to 40 distinct
+    ``metrics.ranking``, over the answers with a confidence. Points are drawn for up to 40 distinct
     values, beyond that the line alone.
     """
     figure = new_figure(height=5.9)

@@ -23,7 +23,7 @@ from inference.plots.style import FAINT, Axes, MaxNLocator, new_figure, save_fig
 Row = tuple[str, str, float | None, float | None, float | None]
 
 MAX_COLUMNS = 4
-# Tasks, groups, overall: told apart by marker and by a gap between them, also without colour.
+# Tasks, groups, overall: distinguished by marker and by a gap between them, also without colour.
 KINDS = (("o", "#0072B2"), ("s", "#D55E00"), ("D", "#333333"))
 
 

@@ -85,7 +85,7 @@ def known_checkpoint_files(folder: str | Path) -> dict[str, Any]:
 
 
 def compare(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """What differs between two identities, a line each; an unknown revision of a hub model matches any."""
+    """What differs between two identities, one line each; an unknown revision of a hub model matches any."""
     found = []
     for part in sorted(before.keys() | after.keys()):
         old, new = before.get(part, {}), after.get(part, {})

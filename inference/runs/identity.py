@@ -76,7 +76,7 @@ def checkpoint_identity(checkpoint: str, known: dict[str, Any] | None = None) ->
     """(what identifies a checkpoint, its files as ``hash_checkpoint`` gives them).
 
     A folder is identified by its files' content, wherever it lies; a hub name by itself and its
-    revision, as far as the local cache tells it; an endpoint's model has none (both are empty).
+    revision, as far as the local cache knows it; an endpoint's model has none (both are empty).
     """
     if not checkpoint:
         return {}, {}

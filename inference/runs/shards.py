@@ -214,7 +214,7 @@ class ShardWriter:
 
 
 def merge_shards(output_path: str | Path) -> list[dict[str, Any]]:
-    """One result a sample from all shards, in the data's order; a response outweighs an error.
+    """One result per sample from all shards, in the data's order; a response outweighs an error.
 
     Raises:
         FileNotFoundError: when the folder has no shard.

@@ -129,7 +129,7 @@ def messages(doc: dict[str, Any]) -> list[dict[str, Any]]:
 def scores(doc: dict[str, Any], responses: list[str]) -> dict[str, Any]:
     """metric/row → what its aggregation needs of this sample, for each row that it is part of.
 
-    Under ``FAILED`` stands the record itself, with ``error`` where the model gave no response: lmms-eval logs these
+    ``FAILED`` holds the record itself, with ``error`` where the model gave no response: lmms-eval logs these
     values, but not its documents, and ``inference.evaluate`` reads the samples by it.
     """
     record, (response,) = record_of(doc), responses

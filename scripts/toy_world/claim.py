@@ -1,7 +1,7 @@
 """Does stage 3 calibrate the confidence? The claim, checked over several seeds, with a plot.
 
     bash scripts/toy_world/claim.sh                        # train and evaluate every seed, then this
-    python -m scripts.toy_world.claim output/claim/seed_* --figure images/stage3_calibration.png
+    python -m scripts.toy_world.claim output/claim/seed_* --plot images/stage3_calibration.png
 
 Takes work folders of ``train_all.sh``, one per seed (another seed is another random model, other
 training data and other test images). Compares stage 3 with stage 2 in each and prints what holds.
@@ -131,7 +131,7 @@ def main() -> int:
     plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("works", type=Path, nargs="+", help="work folders of train_all.sh, one per seed")
-    parser.add_argument("--figure", type=Path, help="write the plot here (png)")
+    parser.add_argument("--plot", type=Path, help="write the plot here (png)")
     args = parser.parse_args()
     try:
         before, after = (
@@ -142,9 +142,9 @@ def main() -> int:
     print(NOTICE)
     print("Stage 2 -> stage 3, all test samples, percent (|c - p|: 0 to 1); change: mean ± standard deviation")
     print(format_seeds(before, after))
-    if args.figure:
-        draw(args.works, before, after, args.figure)
-        print(f"plot: {args.figure}")
+    if args.plot:
+        draw(args.works, before, after, args.plot)
+        print(f"plot: {args.plot}")
     results = verdicts(before, after)
     for holds, text in results:
         print(f"{'holds' if holds else 'FAILS':<6} {text}")

@@ -11,7 +11,7 @@ repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)"
 
 seeds="${seeds:-0 1 2}"
 work="${work:-$repo/output/claim}"
-figure="${figure:-$repo/images/stage3_calibration.png}"
+plot="${plot:-$repo/images/stage3_calibration.png}"
 curves="${curves:-$repo/images/stage3_curves.png}"    # training curves of the first seed
 test_samples="${test_samples:-90}"    # per task
 at_once="${at_once:-2}"               # seeds at a time, one core each
@@ -29,6 +29,6 @@ for seed in "${numbers[@]}"; do runs+=("test_samples=$test_samples" "$seed" "$wo
 train_seeds "${runs[@]}"
 cd "$repo"
 cp -- "${folders[0]}/runs/emocaliber/training_curves.png" "$curves"
-"$python" -m scripts.toy_world.claim "${folders[@]}" --figure "$figure"
+"$python" -m scripts.toy_world.claim "${folders[@]}" --plot "$plot"
 exit 0
 }

@@ -134,7 +134,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("works", type=Path, nargs="+", help="work folders of recipes.sh, one per seed")
     parser.add_argument("--claim", type=Path, required=True, help="the folder of claim.sh, with the same seeds")
-    parser.add_argument("--figure", type=Path, help="write the plot here (png)")
+    parser.add_argument("--plot", type=Path, help="write the plot here (png)")
     args = parser.parse_args()
     try:
         tables = recipe_tables(args.works, args.claim)
@@ -147,9 +147,9 @@ def main() -> int:
     with atomic_path(path) as temporary:
         table.to_csv(temporary, float_format="%.6f")
     print(f"file: {path}")
-    if args.figure:
-        draw(tables, args.figure)
-        print(f"plot: {args.figure}")
+    if args.plot:
+        draw(tables, args.plot)
+        print(f"plot: {args.plot}")
     results = verdicts(table)
     for holds, text in results:
         print(f"{'holds' if holds else 'FAILS':<6} {text}")

@@ -13,7 +13,7 @@ repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)"
 seeds="${seeds:-0 1 2}"
 claim="${claim:-$repo/output/claim}"
 work="${work:-$repo/output/recipes}"
-figure="${figure:-$repo/images/recipes.png}"
+plot="${plot:-$repo/images/recipes.png}"
 at_once="${at_once:-2}" # trainings at a time, one core each
 export stage2_epochs="${stage2_epochs:-3}" # there is no stage 3: its time goes into stage 2
 export inference_args="--candidate_probabilities --candidate_place first_mention"
@@ -39,7 +39,7 @@ for seed in "${numbers[@]}"; do
 done
 train_seeds "${runs[@]}"
 cd "$repo"
-"$python" -m scripts.toy_world.recipes "${folders[@]}" --claim "$claim" --figure "$figure"
+"$python" -m scripts.toy_world.recipes "${folders[@]}" --claim "$claim" --plot "$plot"
 for seed in "${numbers[@]}"; do
   "$python" -m inference.compare "$claim/seed_$seed/results/emocaliber" "$work/seed_$seed/results/cold_start" \
     --confidence verbalized "first-mention probability" > "$work/seed_$seed.compared.txt"

@@ -4,7 +4,7 @@
 #   python=.venv/bin/python model=scripts/toy_world/checkpoint dataset=train.parquet validation=val.parquet \
 #     bash scripts/toy_world/stage3_cpu.sh
 #
-# Every setting of the template can be given here, too. About 23 seconds per step on 2 idle cores.
+# Every setting of the template can be given here, too.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh script`
 set -euo pipefail
 repo="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)"

@@ -1,4 +1,4 @@
-"""What the installed transformers reads of config.json is what stands there, or nothing runs."""
+"""What the installed transformers reads of config.json is what it says, or nothing runs."""
 
 import copy
 import json

@@ -98,7 +98,7 @@ def test_a_response_without_tokens_has_no_figures():
 
 
 def test_one_log_probability_a_token_is_expected():
-    with pytest.raises(ValueError, match="expected one log-probability a token, got 1 for 2"):
+    with pytest.raises(ValueError, match="expected one log-probability per token, got 1 for 2"):
         response_log_probabilities(["a", "b"], [-1])
 
 
