@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
 
+from inference.common.storage import atomic_write
 from inference.common.terminal import plain_output
 from inference.data.replacement import SHOWN
 from inference.metrics import emobserver
@@ -47,7 +48,6 @@ from inference.metrics.results import Results
 from inference.metrics.rows import METRICS, short_name
 from inference.runs.folder import compare as differing
 from inference.runs.folder import read_run
-from inference.runs.shards import atomic_write
 
 DRAWN = ("accuracy", "ece", "brier", "roc_auc")
 

@@ -24,8 +24,8 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from inference.common.json_lines import one_line
-from inference.common.storage import explain
+from inference.common.json_lines import one_line, to_line
+from inference.common.storage import atomic_write, explain
 from inference.common.terminal import plain_output
 from inference.data.doubts import most_frequent_error
 from inference.data.records import read_records
@@ -38,7 +38,7 @@ from inference.metrics.result_lines import NotResults
 from inference.metrics.results import Results, read_file, read_shards
 from inference.runs import wandb_run
 from inference.runs.identity import file_sha256, trace
-from inference.runs.shards import atomic_write, error_of, to_line
+from inference.runs.shards import error_of
 
 DRAWING_PROCESSES = 2  # half of the time goes into the confusion matrices
 

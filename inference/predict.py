@@ -19,12 +19,12 @@ import sys
 import textwrap
 from dataclasses import asdict
 
+from inference.common.json_lines import to_line
 from inference.common.terminal import can_show, plain_output, printable
 from inference.data.response import REASONING_STEPS, UNKNOWN
 from inference.data.vecbench import TASKS
 from inference.engines.base import EngineFailed
 from inference.predictor import DEFAULT_TASK, Prediction, add_predictor_arguments, load_predictor, split_labels
-from inference.runs.shards import to_line
 
 
 def confidence_bar(confidence: float, width: int = 20) -> str:

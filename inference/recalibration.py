@@ -27,7 +27,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from inference.common.json_lines import describe
-from inference.common.storage import ending_in_one_line
+from inference.common.storage import atomic_write, ending_in_one_line
 from inference.common.terminal import plain_output
 from inference.metrics import calibration, ranking
 from inference.metrics.bootstrap import drawn_together
@@ -44,7 +44,6 @@ from inference.metrics.recalibration import (
 )
 from inference.metrics.results import read_run
 from inference.metrics.rows import NOT_AVAILABLE
-from inference.runs.shards import atomic_write
 
 __all__ = ["Recalibration", "cross_fitted", "fit_recalibration", "load_recalibration", "save_recalibration"]
 

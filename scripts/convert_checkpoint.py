@@ -18,11 +18,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from inference.common.storage import explain
+from inference.common.storage import atomic_folder, explain
 from inference.common.terminal import plain_output
 from inference.engines.checkpoint_config import TIE, CheckpointRefused, read_json, without_torch
 from inference.engines.checkpoints import check_checkpoint, check_known_folder, model_files
-from inference.runs.shards import atomic_folder
 
 # A processor's parts in 5's one file, and 4's file of each.
 PARTS = {"image_processor": "preprocessor_config.json", "video_processor": "video_preprocessor_config.json"}

@@ -21,11 +21,10 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from inference.common.storage import explain
+from inference.common.storage import atomic_folder, explain
 from inference.common.terminal import plain_output
 from inference.engines.checkpoint_config import check_configuration, read_json
 from inference.engines.checkpoints import check_code, check_pickle
-from inference.runs.shards import atomic_folder
 from scripts.convert_checkpoint import spell_for_both, write_json
 
 LATEST = "latest_checkpointed_iteration.txt"  # verl writes the newest step's number into it

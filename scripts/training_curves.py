@@ -20,7 +20,7 @@ from pathlib import Path
 import pandas as pd
 from scipy.stats import beta
 
-from inference.common.storage import ending_in_one_line
+from inference.common.storage import atomic_path, ending_in_one_line
 from inference.common.terminal import plain_output
 from inference.data.vecbench import TASKS
 from inference.metrics import calibration
@@ -28,7 +28,6 @@ from inference.metrics.calibration import Tally
 from inference.metrics.ranking import roc_auc
 from inference.metrics.rows import NOT_AVAILABLE, aligned_table
 from inference.plots.style import Figure, MaxNLocator
-from inference.runs.shards import atomic_path
 from train.cus_reward import compute_score
 
 FIELDS = ("score", "format_score", "correctness", "brier_score", "confidence")

@@ -14,11 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from inference.common.json_lines import describe
-from inference.common.storage import explain
+from inference.common.json_lines import describe, to_line
+from inference.common.storage import atomic_write, explain
 from inference.data.images import FACTOR, ImageError, PixelBudget, data_images
 from inference.data.layouts import IMAGE
-from inference.runs.shards import atomic_write, to_line
 from scripts.data.checks import Checker
 from scripts.data.convert import Images, swift_row
 from scripts.data.samples import BrokenSample, Sample, images_in, read_samples, reward_problem

@@ -13,7 +13,7 @@ import json
 import re
 import reprlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -148,3 +148,13 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, Any, str | None]]:
                 continue
             value, problem = decode_line(line)
             yield line_number, value, problem
+
+
+def to_line(result: Any, default: Callable[[Any], Any] | None = None) -> str:
+    """One JSON line without its line break. Text that UTF-8 cannot hold is escaped; ``default`` as json has it."""
+    text = json.dumps(result, ensure_ascii=False, default=default)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(result, default=default)
+    return text

@@ -1,5 +1,6 @@
-"""What to say when a file cannot be written: one line with the file, the reason and what to do.
+"""Files that are whole or absent, and what to say when one cannot be written: the file, the reason and what to do.
 
+    with atomic_write("metrics.json") as handle: ...
     with naming(path):
         handle.write(text)              # an OSError that names no file gets this one's name
     sys.exit(f"inference failed: {explain(error)}")
@@ -10,11 +11,14 @@ A write to a full disk fails without saying which file it was for, and half of i
 from __future__ import annotations
 
 import errno
+import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 FULL = "What was finished is kept: make room and start the same command again."
 REASONS = {
@@ -70,3 +74,49 @@ def explain(error: BaseException, path: str | Path | None = None) -> str:
     if number not in REASONS:
         return " ".join(str(error).split()) or type(error).__name__
     return f"{getattr(error, 'filename', None) or path or 'a file'}: {REASONS[number]}"
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary name beside ``path`` to write a file under; it gets its own name when all went well.
+
+    Raises:
+        OSError: naming ``path``, when the disk does not take the file; the old one is still there then.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with naming(path):
+            yield temporary
+            with open(temporary, "rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            error.filename = str(path)
+        with suppress(OSError):  # a disk that has become read-only, a folder that is gone: the old file is untouched
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[IO[str]]:
+    """Write a UTF-8 file that appears under its name only when it is complete and on disk."""
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as handle:
+        yield handle
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """A temporary name beside the folder ``path`` to fill; it takes the folder's place when all went well."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with naming(path):
+            yield temporary
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -10,8 +10,9 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
+from inference.common.json_lines import to_line
+from inference.common.storage import atomic_path
 from inference.metrics.results import Results
-from inference.runs.shards import atomic_path, to_line
 
 BUFFER_BYTES = 2**20  # Python's own 8 kB hold four lines
 

@@ -24,13 +24,13 @@ from typing import Any, NoReturn
 
 import pandas as pd
 
-from inference.common.json_lines import BYTE_ORDER_MARK, describe, one_line, read_lines
+from inference.common.json_lines import BYTE_ORDER_MARK, describe, one_line, read_lines, to_line
 from inference.data.doubts import Doubts
 from inference.data.records import BrokenRecord, Record, RecordError, read_records
 from inference.data.response import normal_label
 from inference.data.vecbench import TASKS, canonical_task
 from inference.metrics.result_lines import NotResults
-from inference.runs.shards import result_line, to_line
+from inference.runs.shards import result_line
 
 SUPPORTED = (
     "JSON lines with task, candidates, ground_truth and response; lmms-eval's *_samples_*.jsonl (of --log_samples); "

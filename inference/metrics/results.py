@@ -20,13 +20,13 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from inference.common.json_lines import decode_line
+from inference.common.json_lines import decode_line, to_line
 from inference.data.doubts import Doubts, task_doubt
 from inference.data.records import unique_id
 from inference.data.replacement import replacement_note
 from inference.metrics.other_harnesses import harness_lines
 from inference.metrics.result_lines import PieceResult, check_result, pieces_of, read_lines, read_piece
-from inference.runs.shards import SHARD_PATTERN, is_result, shard_paths, to_line
+from inference.runs.shards import SHARD_PATTERN, is_result, shard_paths
 
 CUT_OFF = "the response was cut off at the limit of new tokens; raise max_new_tokens and infer anew (overwrite=true)"
 NO_CONFIDENCE = "the stated confidence is not one plain number from 0 to 1"

@@ -22,10 +22,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from inference.common.storage import atomic_path
 from inference.common.terminal import plain
 from inference.data.vecbench import GROUPS
 from inference.metrics.prediction_table import OVERALL, group_slices
-from inference.runs.shards import atomic_path
 
 # A notebook passes its own backend on to its child processes, where it may not be installed: that would end the import.
 # Plots are written to files here, whatever the backend; it is kept for windows that the caller may draw.

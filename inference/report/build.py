@@ -23,7 +23,7 @@ import sys
 import time
 from pathlib import Path
 
-from inference.common.storage import explain
+from inference.common.storage import atomic_write, explain
 from inference.common.terminal import plain_output
 from inference.data.images import ImageSource, add_image_root_argument, data_images
 from inference.data.records import images_in
@@ -43,7 +43,6 @@ from inference.report.run import (
 from inference.report.several_runs import make_runs_report, read_runs
 from inference.report.tables import plots_in, tables_html
 from inference.runs.folder import RunChanged, read_run
-from inference.runs.shards import atomic_write
 
 RESULTS = (("right", "right"), ("wrong", "wrong"), ("malformed", "malformed"))
 RESULTS_WITH_FACTS = (*RESULTS, ("false", "with a false statement"))

@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from inference.common.storage import atomic_write
 from inference.data.images import ImageSource
 from inference.metrics.bootstrap import ALPHA, LEVEL
 from inference.metrics.corrected_tables import apart_note
@@ -45,7 +46,6 @@ from inference.report.run import (
     read_metrics,
 )
 from inference.report.tables import TEMPLATES, TITLES, Table, number_text, plot_of, tables_of
-from inference.runs.shards import atomic_write
 
 N_RESAMPLES = 2000  # at least; more where the correction for many pairs needs them
 RESPONSE_BLOCK = 50  # samples whose responses are packed together

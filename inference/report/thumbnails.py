@@ -24,8 +24,8 @@ from pathlib import Path
 from PIL import Image, features
 from tqdm import tqdm
 
+from inference.common.storage import atomic_write
 from inference.data.images import ImageError, ImageSource
-from inference.runs.shards import atomic_write
 
 QUALITY = 60  # about 3 kB for a photograph of 128 pixels
 

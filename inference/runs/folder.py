@@ -27,8 +27,9 @@ from typing import Any
 
 from inference.common.json_lines import describe
 from inference.common.redaction import redact
+from inference.common.storage import atomic_write
 from inference.runs.identity import RUN_FILE, json_sha256, now, surroundings
-from inference.runs.shards import SHARD_PATTERN, ShardBusy, ShardWriter, atomic_write, shard_path, shard_paths
+from inference.runs.shards import SHARD_PATTERN, ShardBusy, ShardWriter, shard_path, shard_paths
 
 log = logging.getLogger("inference")
 

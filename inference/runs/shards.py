@@ -1,27 +1,25 @@
-"""Result files: a shard per worker, a line per sample as soon as it exists, resume, merge.
+"""Result files: a shard per worker, a line per sample as soon as it exists, resume.
 
 A run's folder holds ``shard_<index>_of_<n>.jsonl``. A line is the record's own keys plus
 ``sample_id``, ``position`` and either ``response`` (with token counts) or ``error``. A torn
 last line (the process was killed while writing) is dropped and inferred again.
 
-    from inference.runs.shards import finished_samples, merge_shards
-    merged = merge_shards("infer_results/my_run")
+    with ShardWriter("infer_results/my_run", 0, 1) as writer:
+        writer.write(result_line(record, response=text))
+    finished_samples("infer_results/my_run")  # the ids that the next start passes over
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from inference.common.json_lines import read_lines
-from inference.common.storage import naming
+from inference.common.json_lines import read_lines, to_line
+from inference.common.storage import atomic_write, naming
 from inference.data.records import BrokenRecord, Record
 
 
@@ -36,62 +34,6 @@ STALE = (
     "response", "error", "replace_images", "image_shown", "other_responses", "candidate_probabilities",
     "candidate_place",
 )  # fmt: skip
-
-
-@contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` to write a file under; it gets its own name when all went well.
-
-    Raises:
-        OSError: naming ``path``, when the disk does not take the file; the old one is still there then.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with naming(path):
-            yield temporary
-            with open(temporary, "rb") as handle:
-                os.fsync(handle.fileno())
-            os.replace(temporary, path)
-    except BaseException as error:
-        if isinstance(error, OSError) and error.filename == str(temporary):
-            error.filename = str(path)
-        with suppress(OSError):  # a disk that has become read-only, a folder that is gone: the old file is untouched
-            temporary.unlink(missing_ok=True)
-        raise
-
-
-@contextmanager
-def atomic_write(path: str | Path) -> Iterator[IO[str]]:
-    """Write a UTF-8 file that appears under its name only when it is complete and on disk."""
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as handle:
-        yield handle
-
-
-@contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside the folder ``path`` to fill; it takes the folder's place when all went well."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with naming(path):
-            yield temporary
-            if path.exists():
-                shutil.rmtree(path)
-            temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def to_line(result: Any, default: Callable[[Any], Any] | None = None) -> str:
-    """One JSON line without its line break. Text that UTF-8 cannot hold is escaped; ``default`` as json has it."""
-    text = json.dumps(result, ensure_ascii=False, default=default)
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        text = json.dumps(result, default=default)
-    return text
 
 
 def shard_path(output_path: str | Path, index: int, n_shards: int) -> Path:
@@ -211,21 +153,3 @@ class ShardWriter:
     def _rewrite(self, results: list[dict[str, Any]]) -> None:
         with atomic_write(self.path) as handle:
             handle.writelines(to_line(result) + "\n" for result in results)
-
-
-def merge_shards(output_path: str | Path) -> list[dict[str, Any]]:
-    """One result per sample from all shards, in the data's order; a response outweighs an error.
-
-    Raises:
-        FileNotFoundError: when the folder has no shard.
-    """
-    paths = shard_paths(output_path)
-    if not paths:
-        raise FileNotFoundError(f"{output_path}: expected result shards ({SHARD_PATTERN}), found none")
-    by_id: dict[str, dict[str, Any]] = {}
-    for path in paths:
-        for result in read_results(path):
-            known = by_id.get(result["sample_id"])
-            if known is None or (is_answered(result) and not is_answered(known)):
-                by_id[result["sample_id"]] = result
-    return sorted(by_id.values(), key=lambda result: result["position"])

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from inference.common.json_lines import describe, read_lines
+from inference.common.json_lines import describe, read_lines, to_line
+from inference.common.storage import atomic_write
 from inference.common.terminal import printable
 from inference.data.images import ImageError, ImageSource, data_images
 from inference.data.records import BrokenRecord, Record, RecordError, images_in, read_records, unique_id
-from inference.runs.shards import atomic_write, to_line
 
 NOTICES = ("notice", "model_notice")
 

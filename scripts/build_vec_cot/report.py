@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from inference.common.storage import explain
+from inference.common.storage import atomic_path, atomic_write, explain
 from inference.common.terminal import plain_output
 from inference.data.vecbench import TASKS
 from inference.plots.style import Figure, MaxNLocator, drawable, matplotlib
-from inference.runs.shards import atomic_path, atomic_write
 from scripts.build_vec_cot.confidence import HIGHEST, LOWEST, STEP
 from scripts.build_vec_cot.records import notices_in, read_rows, rejections
 from scripts.build_vec_cot.stages import STAGES, quotas

@@ -33,7 +33,7 @@ from inference.common.terminal import plain_output
 from inference.data.images import ImageError, ImageSource, add_image_root_argument
 from inference.data.loader import ImageLoader
 from inference.data.records import BrokenRecord, Record
-from inference.runs.shards import ShardBusy, ShardWriter, merge_shards
+from inference.runs.shards import ShardBusy, ShardWriter, read_results
 from scripts.build_vec_cot.fingerprints import BUDGET, MAX_BITS, MAX_LEVELS, Fingerprint, fingerprint, like_images
 from scripts.build_vec_cot.records import read_labelled, rejections, say_notices, write_rows
 from scripts.build_vec_cot.stages import PUBLISHED_ROWS, STAGES, assign_stages, quotas
@@ -68,7 +68,7 @@ def fingerprint_files(images: Iterable[str], cache: Path, workers: int) -> dict[
         stat = Path(image).stat()  # a file that was changed since is looked at again
         keys[f"{image}|{stat.st_size}|{stat.st_mtime_ns}"] = image
     with ShardWriter(cache, 0, 1) as writer:
-        known = {row["sample_id"] for row in merge_shards(cache)}
+        known = {row["sample_id"] for row in read_results(writer.path)}
         missing = [
             Record(key, position, 0, "", [], "", None, [image], {})
             for position, (key, image) in enumerate(keys.items())
@@ -84,7 +84,7 @@ def fingerprint_files(images: Iterable[str], cache: Path, workers: int) -> dict[
                 else:  # a fingerprint is written where the shards of inference have a response
                     writer.write({**row, "response": [part.hex() for part in fingerprint(images[0])]})
                 bar.update()
-        fingerprints = {row["sample_id"]: row for row in merge_shards(cache)}
+        fingerprints = {row["sample_id"]: row for row in read_results(writer.path)}
     return {
         image: fingerprints[key].get("error") or Fingerprint(*map(bytes.fromhex, fingerprints[key]["response"]))
         for key, image in keys.items()

@@ -26,11 +26,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from tqdm import tqdm
 
-from inference.common.storage import explain
+from inference.common.storage import atomic_path, explain
 from inference.common.terminal import plain_output
 from inference.data.images import ImageSource, PixelBudget, add_image_root_argument, data_images
 from inference.data.prompts import SYSTEM_PROMPT
-from inference.runs.shards import atomic_path
 from scripts.build_vec_cot.stages import in_proportion
 from scripts.data.row_writer import row_writer
 from scripts.data.samples import BrokenSample, Sample, images_in, read_samples, reward_problem

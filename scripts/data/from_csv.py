@@ -36,15 +36,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn
 
-from inference.common.json_lines import describe, invalid_byte, one_line, refuse_binary
-from inference.common.storage import ending_in_one_line
+from inference.common.json_lines import describe, invalid_byte, one_line, refuse_binary, to_line
+from inference.common.storage import atomic_write, ending_in_one_line
 from inference.common.terminal import plain_output
 from inference.data.fields import MAX_ID, MAX_NAME, check_text
 from inference.data.images import FACTOR, ImageError, ImageSource, PixelBudget, add_image_root_argument, data_images
 from inference.data.prompts import recognition_prompt
 from inference.data.records import RecordError
 from inference.data.votes import VOTES, amount
-from inference.runs.shards import atomic_write, to_line
 from scripts.data.convert import main as convert_main
 from scripts.data.samples import reward_problem
 

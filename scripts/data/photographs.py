@@ -17,11 +17,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from inference.common.storage import ending_in_one_line
+from inference.common.json_lines import to_line
+from inference.common.storage import atomic_write, ending_in_one_line
 from inference.common.terminal import plain_output
 from inference.data.prompts import recognition_prompt
 from inference.data.vecbench import TASKS
-from inference.runs.shards import atomic_write, to_line
 
 NOTICE = "photographs of scikit-image and scikit-learn with placeholder labels: no accuracy can be read off them"
 FOLDERS = {"skimage": "data", "sklearn": "datasets/images"}

@@ -15,8 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from inference.common.json_lines import describe
-from inference.runs.shards import atomic_path, atomic_write, to_line
+from inference.common.json_lines import describe, to_line
+from inference.common.storage import atomic_path, atomic_write
 
 ROWS_PER_GROUP = 256  # held in memory at once; embedded images are large
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from inference.common.json_lines import to_line
 from inference.data.doubts import record_doubts
 from inference.data.images import ImageError, ImageSource, PixelBudget, data_images
 from inference.data.prompts import chat_messages
@@ -26,7 +27,7 @@ from inference.metrics.classification import share
 from inference.metrics.corrected import confidence_metrics, tally_of
 from inference.metrics.other_harnesses import NO_RESPONSE
 from inference.metrics.prediction_table import OVERALL, prediction_table
-from inference.runs.shards import error_of, result_line, to_line
+from inference.runs.shards import error_of, result_line
 
 METRICS = {"accuracy": True, "ece": False, "brier": False, "roc_auc": True}  # metric → whether higher is better
 ROWS = (*TASKS, *GROUPS, OVERALL)

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from inference.common.storage import atomic_path
 from inference.common.terminal import plain_output
 from inference.metrics.calibration import calibration_bins
 from inference.plots.style import MIN_BIN_COUNT, Figure
-from inference.runs.shards import atomic_path
 from scripts.toy_world.stages import stage_row, toy_predictions
 from scripts.toy_world.world import NOTICE
 from scripts.training_curves import COLLAPSED_SHARE

@@ -15,10 +15,9 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoProcessor, GenerationConfig, Qwen2_5_VLForConditionalGeneration
 
-from inference.common.storage import explain
+from inference.common.storage import atomic_folder, explain
 from inference.common.terminal import plain_output
 from inference.engines.base import NOTICE_FILE
-from inference.runs.shards import atomic_folder
 from scripts.merge_checkpoint import tidy
 
 MODEL_NOTICE = "toy model: 2 M parameters, trained on the toy world only; on anything else its answers mean nothing"

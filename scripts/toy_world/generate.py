@@ -21,11 +21,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from inference.common.storage import ending_in_one_line
+from inference.common.storage import atomic_write, ending_in_one_line
 from inference.common.terminal import plain_output
 from inference.data.vecbench import TASKS
 from inference.data.votes import DISTRIBUTION
-from inference.runs.shards import atomic_write
 from scripts.toy_world.draw import OOD_STYLES, draw_scene
 from scripts.toy_world.text import chain_of_thought, question, reasoning_facts, taught_confidence
 from scripts.toy_world.world import NOTICE, posterior, sample

@@ -20,11 +20,10 @@ import numpy as np
 import pandas as pd
 
 from inference.common.paths import REPOSITORY
-from inference.common.storage import ending_in_one_line
+from inference.common.storage import atomic_path, ending_in_one_line
 from inference.common.terminal import plain_output
 from inference.data.vecbench import TASKS
 from inference.plots.style import Figure
-from inference.runs.shards import atomic_path
 from scripts.toy_world.world import NOTICE, posterior, sample
 from train.cus_reward import deliberate_error_threshold, expected_score
 

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from inference.common.storage import atomic_path
 from inference.common.terminal import plain_output
 from inference.metrics.prediction_table import SOURCES
 from inference.metrics.votes import confidence_distance
 from inference.plots.style import Figure
-from inference.runs.shards import atomic_path
 from scripts.toy_world.claim import ACCURACY_TOLERANCE
 from scripts.toy_world.report import toy_predictions
 from scripts.toy_world.stages import SHOWN, markdown, stage_row

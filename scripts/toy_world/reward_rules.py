@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from inference.common.storage import atomic_path
 from inference.common.terminal import plain_output
 from inference.data.response import UNKNOWN
-from inference.runs.shards import atomic_path
 from scripts.toy_world.report import toy_predictions
 from scripts.toy_world.stages import SHOWN, markdown, stage_row
 from scripts.toy_world.world import NOTICE

@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from inference.common.storage import atomic_path
 from inference.common.terminal import plain_output
 from inference.data.vecbench import GROUPS
 from inference.metrics.calibration import Tally, brier_score, expected_calibration_error
 from inference.metrics.prediction_table import group_slices
 from inference.metrics.ranking import roc_auc
 from inference.metrics.votes import confidence_distance
-from inference.runs.shards import atomic_path
 from scripts.toy_world.report import cell, toy_predictions
 from scripts.toy_world.world import NOTICE
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
+from inference.common.json_lines import to_line
 from inference.data.vecbench import TASKS
 from inference.metrics.calibration import Tally
 from inference.metrics.result_lines import read_lines
 from inference.metrics.results import Results
-from inference.runs.shards import ShardWriter, to_line
+from inference.runs.shards import ShardWriter
 
 LOG_PROBABILITIES = ("mean_log_probability", "answer_log_probability")
 STATED = [0.6, 0.7, 0.8, 0.9, 0.95]

@@ -8,8 +8,8 @@ import pytest
 from inference.data.doubts import ODD_SPELLING, UNMATCHABLE, label_doubt, most_frequent_error, record_doubts, task_doubt
 from inference.data.records import read_records
 from inference.data.vecbench import TASKS
-from inference.metrics.results import CUT_OFF, NO_CONFIDENCE, REPEATED, SAME_CONTENT, read_file
-from inference.runs.shards import ShardWriter, finished_samples, merge_shards, read_results
+from inference.metrics.results import CUT_OFF, NO_CONFIDENCE, REPEATED, SAME_CONTENT, read_file, read_shards
+from inference.runs.shards import ShardWriter, finished_samples, read_results
 from tests.helpers.commands import read_jsonl, write_jsonl
 from tests.helpers.forked import run_forked
 
@@ -195,7 +195,8 @@ def test_a_shard_that_went_through_a_table_is_resumed_and_merged_alike(tmp_path)
     assert [row["sample_id"] for row in read_results(writer.path)] == ["s0", "s1"]
     with ShardWriter(tmp_path, 1, 2) as other:
         other.write(a_result(1, error=math.nan))
-    assert [row["sample_id"] for row in merge_shards(tmp_path) if row["response"]] == ["s0", "s1"]
+    results = read_shards(tmp_path)
+    assert (list(results.table["sample_id"]), results.failed) == (["s0", "s1"], [])
     with ShardWriter(tmp_path, 0, 1):
         assert [row["sample_id"] for row in read_results(writer.path)] == ["s0"]
 

@@ -3,11 +3,12 @@
 import pytest
 from PIL import Image
 
+from inference.common.json_lines import to_line
 from inference.data.images import ImageSource
 from inference.engines.base import EngineSettings, Output
 from inference.evaluate import missing_samples
 from inference.metrics.results import read_shards
-from inference.runs.shards import ShardWriter, merge_shards, shard_path, to_line
+from inference.runs.shards import ShardWriter, read_results, shard_path
 from inference.runs.worker import infer_share, share_of
 from tests.helpers.commands import write_jsonl
 
@@ -110,7 +111,7 @@ def test_a_damaged_line_in_the_middle_costs_what_it_damages_alone(data, whole, t
     kept = [f"é😀{number}" for number in range(N) if number not in lost]
     again = [f"é😀{number}" for number in lost]
     assert counted(data, tmp_path) == (kept, again)
-    assert [result["sample_id"] for result in merge_shards(tmp_path)] == kept
+    assert [result["sample_id"] for result in read_results(shard)] == kept
     assert infer(data, tmp_path) == again
     assert shard.read_bytes() == whole
     assert N - len(counted(data, tmp_path)[0]) == 0

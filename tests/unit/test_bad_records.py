@@ -11,10 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from inference.common.json_lines import MAX_DEPTH, NotJsonLines, decode_line, describe, one_line, read_lines, too_deep
+from inference.common.json_lines import (
+    MAX_DEPTH,
+    NotJsonLines,
+    decode_line,
+    describe,
+    one_line,
+    read_lines,
+    to_line,
+    too_deep,
+)
 from inference.data.records import BrokenRecord, Record, RecordError, parse_record, read_records
 from inference.metrics.results import read_file
-from inference.runs.shards import to_line
 from scripts.data.from_csv import main as from_csv
 from scripts.data.samples import BrokenSample, Sample, read_samples
 from tests.corpora.bad_records import IMAGE, RECORD_CASES, a_record, as_line, write_cases

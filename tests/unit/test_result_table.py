@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inference.common.json_lines import to_line
 from inference.data.vecbench import TASKS
 from inference.metrics.prediction_table import prediction_table
 from inference.metrics.result_lines import pieces_of
 from inference.metrics.results import REPEATED, read_file, read_run, read_shards
-from inference.runs.shards import to_line
 from tests.helpers.commands import REPO
 from tests.helpers.results import results_of, write_run
 

@@ -1,18 +1,13 @@
-"""Shards on disk: complete lines only, one result a sample, nothing lost."""
+"""Shards on disk: complete lines only, one result per sample, nothing lost."""
 
 import json
 
 import pytest
 
-from inference.runs.shards import (
-    ShardWriter,
-    atomic_write,
-    finished_samples,
-    merge_shards,
-    read_results,
-    shard_path,
-    to_line,
-)
+from inference.common.json_lines import to_line
+from inference.common.storage import atomic_write
+from inference.metrics.results import read_shards
+from inference.runs.shards import ShardWriter, finished_samples, read_results, shard_path
 
 
 def result(i, **more):
@@ -52,19 +47,21 @@ def test_failed_samples_are_not_finished_and_leave_the_shard_before_the_next_try
         assert [r["sample_id"] for r in read_results(writer.path)] == ["s0"]
 
 
-def test_merging_takes_one_result_a_sample_and_prefers_a_response(tmp_path):
+def test_merging_takes_one_result_per_sample_in_the_datas_order_and_prefers_a_response(tmp_path):
     with ShardWriter(tmp_path, 0, 2) as writer:
         writer.write(result(0, error="lost connection"))
         writer.write(result(2))
     with ShardWriter(tmp_path, 1, 2) as writer:
         writer.write(result(0))
         writer.write(result(1, error="bad image"))
-    assert merge_shards(tmp_path) == [result(0), result(1, error="bad image"), result(2)]
+    merged = read_shards(tmp_path)
+    assert list(merged.table["sample_id"]) == ["s0", "s2"]
+    assert [failed["sample_id"] for failed in merged.failed] == ["s1"]
 
 
 def test_a_folder_without_shards_is_an_error_that_names_it(tmp_path):
     with pytest.raises(FileNotFoundError, match=str(tmp_path)):
-        merge_shards(tmp_path)
+        read_shards(tmp_path)
 
 
 def test_an_exception_while_writing_leaves_the_old_file(tmp_path):

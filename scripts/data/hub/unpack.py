@@ -18,7 +18,7 @@ import zipfile
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from inference.runs.shards import atomic_write
+from inference.common.storage import atomic_write
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 # Images hardly compress: what grows more than this is no archive of images but an attack on the disk.

@@ -40,12 +40,11 @@ from typing import Any
 
 from inference.common.options import at_least_one
 from inference.common.paths import REPOSITORY
-from inference.common.storage import explain
+from inference.common.storage import atomic_write, explain
 from inference.common.terminal import plain_output
 from inference.data.images import PixelBudget
 from inference.engines.base import EngineSettings
 from inference.engines.devices import visible_devices
-from inference.runs.shards import atomic_write
 from scripts.maintenance.benchmark.engine_group import SPAWN, EngineGroup
 from scripts.maintenance.benchmark.machine import card_of, versions
 from scripts.maintenance.benchmark.matrix_rate import matrix_rate

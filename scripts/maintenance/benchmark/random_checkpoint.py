@@ -30,8 +30,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from inference.common.paths import TOY_CHECKPOINT
+from inference.common.storage import atomic_folder
 from inference.common.terminal import plain_output
-from inference.runs.shards import atomic_folder
 from scripts.convert_checkpoint import write_json
 from scripts.maintenance.benchmark.shapes import SHAPES, SPECIAL_TOKENS, Shape
 

@@ -41,10 +41,10 @@ from pathlib import Path
 from typing import Any
 
 from inference.common.paths import REPOSITORY, TOY_CHECKPOINT
+from inference.common.storage import atomic_write
 from inference.common.terminal import plain_output
 from inference.data.images import PixelBudget
 from inference.engines.devices import visible_devices
-from inference.runs.shards import atomic_write
 from scripts.maintenance.benchmark.machine import PACKAGES, card_of, memory_used, versions
 from scripts.maintenance.benchmark.photographs import image_name, make_photographs
 from scripts.toy_world.follow import SWIFT_STEP, VERL_STEP
