@@ -31,6 +31,7 @@ sys.path[:] = [str(REPO), *(place for place in sys.path if place != str(REPO / "
 
 # Standard library only: a Python without the frameworks gets a message, not a traceback.
 from inference.common.options import at_least_one  # noqa: E402
+from inference.common.storage import explain  # noqa: E402
 from inference.common.terminal import plain_output  # noqa: E402
 from inference.engines.checkpoint_config import without_torch  # noqa: E402
 from inference.engines.checkpoints import check_checkpoint  # noqa: E402
@@ -145,7 +146,11 @@ def start(training: Swift | Verl, args: argparse.Namespace) -> int:
         record.begin()
         # Ray puts the working directory before everything else in the paths of its workers.
         status = run_trainer(training.command(), folder, folder if isinstance(training, Verl) else None)
-        record.end({"exit_status": status, "step": step_of(training.newest())})
+        try:
+            record.end({"exit_status": status, "step": step_of(training.newest())})
+        except OSError:
+            if not status:  # else what the trainer ended with is said already: a full disk, as a rule
+                raise
     return status
 
 
@@ -238,7 +243,7 @@ def main() -> int:
             training.check_logger()
         return start(training, args)
     except (ValueError, OSError) as error:
-        print(f"stage {args.stage}: {error}", file=sys.stderr)
+        print(f"stage {args.stage}: {explain(error)}", file=sys.stderr)
         return 2
 
 

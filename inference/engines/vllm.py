@@ -52,6 +52,9 @@ from inference.engines.vllm_cpu import CURRENT, cpu_variables, installed_version
 
 use_indices()
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+# No plugins: vLLM would import those of every installed package, ms-swift's among them, which takes a second and
+# raises the level of this process's log to errors.
+os.environ.setdefault("VLLM_PLUGINS", "")
 
 # On a GPU vLLM forks its engine's process, and CUDA cannot be used in the fork of a process that has asked it
 # anything, even only how many devices there are. So no torch.cuda here: vLLM's platform asks the driver's library.

@@ -44,7 +44,8 @@ def greedy(toy_data, tmp_path_factory, cuda):
     for engine in ("vllm", "transformers"):
         output = tmp_path_factory.mktemp(engine)
         words = infer_command(toy_data, output, "--engine", engine, "--temperature", "0", *TOY_PIXELS)
-        run(*words, env=cuda.environment)
+        done = run(*words, env=cuda.environment)
+        assert "read 36 = predicted 36 (0 of them before) + failed 0" in done.stderr.splitlines()[-1]
         results[engine] = responses(output)
     return results
 

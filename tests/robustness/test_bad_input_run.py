@@ -46,7 +46,7 @@ OUTCOMES = [
     None,  # write_cases puts a good record first
     *(case.field and f"field '{case.field}'" for case in RECORD_CASES),
     *map(outcome, IMAGE_CASES),
-    *("refused the request" for _ in PROMPTS),
+    *("field 'conversations[0].content[1]'" for _ in PROMPTS),
 ]
 TOTAL = len(OUTCOMES)
 BAD = {number: told for number, told in enumerate(OUTCOMES, 1) if told not in (None, EITHER)}
