@@ -21,9 +21,10 @@ from PIL import Image
 
 from inference.common.paths import TOY_CHECKPOINT
 from inference.common.redaction import redact
+from inference.data.fields import RESERVED
 from inference.data.images import ImageError, ImageSource
 from inference.data.prompts import recognition_messages
-from inference.data.response import read_response, reasoning_steps
+from inference.data.response import UNKNOWN, normal_label, read_response, reasoning_steps
 from inference.engines.base import (
     EngineFailed,
     EngineSettings,
@@ -188,6 +189,8 @@ def check_candidates(labels: Sequence[str]) -> list[str]:
             raise ValueError(f"expected labels in the locale's encoding, got {label!a}")
         if not label or len(label) > MAX_LABEL_LENGTH:
             raise ValueError(f"expected labels of 1 to {MAX_LABEL_LENGTH} characters, got {label!r}")
+        if normal_label(label) == UNKNOWN:
+            raise ValueError(f"expected {RESERVED}")
     if len({label.lower() for label in labels}) < len(labels):
         raise ValueError(f"expected each label once, got {', '.join(labels)}")
     return labels

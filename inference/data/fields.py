@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from inference.common.json_lines import describe
+from inference.data.response import UNKNOWN, normal_label
 from inference.data.vecbench import canonical_task
 from inference.data.votes import vote_shares
 
@@ -17,6 +18,7 @@ MAX_NAME = 200  # characters of a task or a label
 MAX_ID = 1000  # characters
 MAX_CANDIDATES = 1000
 MAX_TEXT = 1_000_000  # characters of one text of a prompt: more than any model's context holds
+RESERVED = f"another name for the label {UNKNOWN!r}, as which a response without an answer counts"
 
 
 def label_of(raw: dict[str, Any]) -> Any:
@@ -37,6 +39,13 @@ def check_text(field_name: str, text: str, fail: Callable[[str, str], NoReturn],
             fail(field_name, f"Unicode text, got the lone surrogate {half} at character {error.start}")
 
 
+def check_label(field_name: str, label: str, fail: Callable[[str, str], NoReturn]) -> None:
+    """Calls ``fail`` for a label that is too long, no Unicode text, or taken."""
+    check_text(field_name, label, fail, MAX_NAME)
+    if normal_label(label) == UNKNOWN:
+        fail(field_name, RESERVED)
+
+
 def check_candidates(candidates: Any, fail: Callable[[str, str], NoReturn]) -> list[str]:
     """The candidates of a decoded line; ``fail(field, expected)`` must raise."""
     if not isinstance(candidates, list) or not candidates:
@@ -46,7 +55,7 @@ def check_candidates(candidates: Any, fail: Callable[[str, str], NoReturn]) -> l
     if len(candidates) > MAX_CANDIDATES:
         fail("candidates", f"at most {MAX_CANDIDATES} labels, got {len(candidates)}")
     for label in candidates:
-        check_text("candidates", label, fail, MAX_NAME)
+        check_label("candidates", label, fail)
     return candidates
 
 
@@ -61,7 +70,7 @@ def check_labels(raw: Any, fail: Callable[[str, str], NoReturn]) -> tuple[str, l
     if not isinstance(truth, str) or not truth:
         fail("ground_truth", f"a label, got {describe(truth)}")
     check_text("task", task, fail, MAX_NAME)
-    check_text("ground_truth", truth, fail, MAX_NAME)
+    check_label("ground_truth", truth, fail)
     vote_shares(raw, candidates, fail)
     return canonical_task(task), candidates, truth
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -149,12 +150,14 @@ def _published_confidence(text: str | None) -> tuple[float | None, bool]:
 
 
 def normal_form(text: str) -> str:
-    """``text`` as the corrected protocol compares labels: lower case, NFKC, no format characters, single blanks."""
+    """``text`` as the corrected protocol compares labels: lower case, NFKC, no format characters, straight
+    apostrophes, single blanks.
+    """
     if text.isascii():
         return " ".join(text.lower().split())
     # Normalization takes time quadratic in a run of marks; Unicode's stream-safe text has at most 30 in a row.
     text = unicodedata.normalize("NFKC", re.sub(r"(\W{30})\W+", r"\1", text)).lower()
-    text = "".join(character for character in text if unicodedata.category(character) != "Cf")
+    text = "".join(character for character in text if unicodedata.category(character) != "Cf").replace("’", "'")
     return " ".join(unicodedata.normalize("NFKC", text).split())
 
 
@@ -201,6 +204,20 @@ def named_labels(text: str, candidates: tuple[str, ...]) -> frozenset[str]:
     return (_labels_in if len(text) <= 100 else _labels_in.__wrapped__)(text, candidates)
 
 
+@lru_cache(maxsize=1024)
+def _written_labels(candidates: tuple[str, ...]) -> re.Pattern[str]:
+    names = sorted((name for candidate in candidates if (name := candidate.strip())), key=len, reverse=True)
+    letter = rf"[^\W_{_UNSPACED}]"
+    pattern = "|".join(map(re.escape, names)) or "(?!)"
+    return re.compile(rf"(?<!{letter})(?:{pattern})(?!{letter})", re.IGNORECASE)
+
+
+def label_places(text: str, candidates: tuple[str, ...]) -> Iterator[tuple[int, int, str]]:
+    """(start, end, label) of each candidate that is a whole word of a text in any case; at each place the longest."""
+    for match in _written_labels(candidates).finditer(text):
+        yield *match.span(), normal_label(match[0])
+
+
 def first_mention(response: str, candidates: tuple[str, ...]) -> tuple[int, int] | None:
     """(start, end) of the characters in which a response first names its answer, as a whole word in any case.
 
@@ -210,10 +227,7 @@ def first_mention(response: str, candidates: tuple[str, ...]) -> tuple[int, int]
     named = named_labels(response[slice(*answer)], candidates) if answer else ()
     if len(named) != 1:
         return None
-    name = next(re.escape(candidate) for candidate in candidates if normal_label(candidate) in named)
-    letter = rf"[^\W_{_UNSPACED}]"
-    found = re.search(rf"(?<!{letter}){name}(?!{letter})", response, re.IGNORECASE)
-    return found.span() if found else answer
+    return next(((start, end) for start, end, label in label_places(response, candidates) if label in named), answer)
 
 
 def _corrected_label(answers: list[str], candidates: tuple[str, ...]) -> str:

@@ -64,7 +64,7 @@ def vote_shares(
     if raw.get(DISTRIBUTION) is not None:
         distribution = _amounts(DISTRIBUTION, raw[DISTRIBUTION], labels, fail)
         total = sum(distribution.values())
-        if not abs(total - 1) <= DECIMALS_OFF * sum(share > 0 for share in distribution.values()) + 1e-9:
+        if not abs(total - 1) <= DECIMALS_OFF * len(distribution) + 1e-9:  # zeros are rounded, too
             fail(DISTRIBUTION, f"probabilities that add up to 1, got {total:.6g}")
         distribution = {label: share / total for label, share in distribution.items()}
     if votes and distribution:

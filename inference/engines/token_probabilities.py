@@ -19,10 +19,10 @@ from __future__ import annotations
 
 import codecs
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from inference.data.response import ANSWER, answer_span, first_mention
+from inference.data.response import ANSWER, answer_span, first_mention, label_places, normal_label
 
 CLOSING = "</answer>"
 DECIMALS = 6  # float32 gives no more; the engines' last bits depend on the batch
@@ -71,37 +71,55 @@ class CandidateText(NamedTuple):
         name: the candidate as it is written there.
         closing: what follows, so that the tokenizer cuts the name as it would in a response.
         place: one of ``inference.data.response.PLACES``.
+        ends: whether the name has to end there, too: of "joy" and "joy of life" the shorter one would else be as
+            likely as both together.
     """
 
     head: str
     name: str
     closing: str
     place: str
+    ends: bool = False
 
     @property
     def text(self) -> str:
         return self.head + self.name + self.closing
 
 
+def _capitalised(name: str) -> str:
+    return name[:1].upper() + name[1:]
+
+
+def _style(written: str, candidate: str) -> Callable[[str], str]:
+    """How a response writes labels: as it has written this candidate; as the list has them where that is not known."""
+    styles = (str, str.lower, str.upper, _capitalised, str.capitalize, str.title)
+    return next((style for style in styles if style(candidate.strip()) == written), str)
+
+
 def candidate_texts(response: str, candidates: Sequence[str], place: str = ANSWER) -> dict[str, CandidateText]:
     """candidate → the text to score it in; empty for a response that has no such place.
 
     ``answer``: inside ``<answer>``, after all of the reasoning. ``first_mention``: where the response first names what
-    it answers (``first_mention``), which is where the reasoning decides; each candidate begins with a capital there
-    if the one in the response does.
+    it answers (``first_mention``), which is where the reasoning decides. The candidates are written as the response
+    writes its answer there: in lower case where a list in capitals is answered in lower case, with a capital at the
+    beginning of a sentence.
     """
-    if place == ANSWER:
-        span = answer_span(response)
-        return {} if span is None else {
-            name: CandidateText(response[: span[0]], name, CLOSING, place) for name in candidates
-        }  # fmt: skip
-    span = first_mention(response, tuple(candidates))
+    names = tuple(candidates)
+    span = answer_span(response) if place == ANSWER else first_mention(response, names)
     if span is None:
         return {}
     start, end = span
-    case = str.upper if response[start].isupper() else str.lower if response[start].islower() else str
-    head, closing = response[:start], response[end : end + 1]
-    return {name: CandidateText(head, case(name[:1]) + name[1:], closing, place) for name in candidates}
+    closing = CLOSING if place == ANSWER else response[end : end + 1]
+    places = list(label_places(response[start:end], names))
+    style = str
+    if len({label for *_, label in places}) == 1:
+        first, last, label = places[0]
+        written = response[start + first : start + last]
+        style = _style(written, next((name for name in names if normal_label(name) == label), ""))
+    spelled = {name: style(name.strip()) for name in names}
+    forms = {form.lower() for form in spelled.values()}
+    ends = any(longer != form and longer.startswith(form) for form in forms for longer in forms)
+    return {name: CandidateText(response[:start], form, closing, place, ends) for name, form in spelled.items()}
 
 
 def candidate_tail(scored: CandidateText) -> int:
@@ -116,15 +134,16 @@ def candidate_score(
 
     In the answer it is normalised by length (Brown et al., 2020, section 2.4), so that a label of many tokens is not
     less likely for that alone; where the reasoning decides, the sum is the probability that it names the candidate.
-    A token that holds the last character before it as well counts whole. None where the tokens do not spell the
-    candidate, as when the tokenizer writes it otherwise, or a number is not finite.
+    A token that holds the last character before it as well counts whole. Where the name ``ends`` there, the first
+    character behind it counts with it. None where the tokens do not spell the candidate, as when the tokenizer writes
+    it otherwise, or a number is not finite.
 
     Args:
         texts, log_probabilities: one item per token of the text's end, ``candidate_tail`` of them at least.
     """
     joined = "".join(filter(None, texts))
     end = len(joined) - len(scored.closing)
-    inside = _inside(texts, log_probabilities, end - len(scored.name), end)
+    inside = _inside(texts, log_probabilities, end - len(scored.name), end + (scored.ends and bool(scored.closing)))
     if not joined.endswith(scored.name + scored.closing) or not inside or not all(map(math.isfinite, inside)):
         return None
     return math.fsum(inside) / (len(inside) if scored.place == ANSWER else 1)

@@ -57,15 +57,20 @@ class Records:
     """The records of a data file, and which one a row of a harness answers.
 
     lmms-eval's ``doc_id`` is the position in the file. VLMEvalKit's ``index`` is an id; where no row has a record's id
-    and there are as many rows as records, each answers the record at its own place.
+    and there are as many rows as records, it is the position, from 0 or 1, if the indices are all of these, and each
+    row answers the record at its own place otherwise.
     """
 
     def __init__(self, data_path: Path, rows: list[Any]):
         self.path = data_path
         self.items = list(read_records(data_path, max_images=sys.maxsize))  # as many as the harness has shown
         self.by_id = {item.sample_id: item for item in self.items}
-        ids = {str(row.get("index")) for row in rows if isinstance(row, dict)}
-        self.in_order = len(rows) == len(self.items) and not ids & self.by_id.keys()
+        ids = [str(row.get("index")) for row in rows if isinstance(row, dict)]
+        self.in_order = len(rows) == len(self.items) and not self.by_id.keys() & set(ids)
+        for first in (0, 1) if self.in_order else ():
+            positions = {str(place): item for place, item in enumerate(self.items, first)}
+            if sorted(ids) == sorted(positions):
+                self.by_id, self.in_order = positions, False
 
     def of(self, row: Row, place: int, fail: Fail) -> Record | BrokenRecord:
         if row.keys() >= LMMS_EVAL:

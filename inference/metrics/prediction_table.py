@@ -64,6 +64,8 @@ COLUMNS = (
 def _probability(log_probability: Any) -> float:
     if isinstance(log_probability, bool) or not isinstance(log_probability, (int, float)):
         return math.nan
+    if log_probability > 1e-3:  # more than rounding: another tool's probability, for instance
+        return math.nan
     try:
         return math.exp(min(log_probability, 0.0))
     except OverflowError:  # an integer beyond all floats
@@ -110,8 +112,8 @@ def _votes(result: dict[str, Any], first: Reading) -> tuple[float, str, float, s
         ``_weighted_vote`` (the most frequent one where there is no weight), its share, and label → share of the
         answers.
 
-    An answer that is none takes part in the shares' denominator but wins only when there is no
-    other; of two equally frequent answers the one that came first wins (Wang et al., 2023:
+    An answer that is none takes part in the shares' denominator but wins only when there is no other, and
+    then has no share; of two equally frequent answers the one that came first wins (Wang et al., 2023:
     self-consistency).
     """
     others = result.get("other_responses")
@@ -120,7 +122,7 @@ def _votes(result: dict[str, Any], first: Reading) -> tuple[float, str, float, s
     answers = [first, *(read_response(str(text), result["candidates"]) for text in others)]
     labels = [answer.label for answer in answers]
     counts = Counter(label for label in labels if label != UNKNOWN)
-    winner, votes = counts.most_common(1)[0] if counts else (UNKNOWN, len(labels))
+    winner, votes = counts.most_common(1)[0] if counts else (UNKNOWN, math.nan)
     weighted, weight = _weighted_vote(answers)
     shares = {label: count / len(labels) for label, count in Counter(labels).items()}
     return shares[first.label], winner, votes / len(labels), weighted or winner, weight, shares

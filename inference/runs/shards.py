@@ -29,11 +29,12 @@ class ShardBusy(RuntimeError):
 
 SHARD_PATTERN = "shard_*_of_*.jsonl"
 
-# Of a data file that holds results of another run.
-STALE = (
-    "response", "error", "replace_images", "image_shown", "other_responses", "candidate_probabilities",
-    "candidate_place",
-)  # fmt: skip
+# What inference adds to a record; in a data file it is of another run. The fields of ``engines.base.Output``, and more.
+ADDED = {
+    "sample_id", "position", "model", "model_notice", "replace_images", "image_shown", "response", "error",
+    "image_tokens", "prompt_tokens", "output_tokens", "finish_reason", "mean_log_probability", "answer_log_probability",
+    "candidate_probabilities", "candidate_place", "other_responses",
+}  # fmt: skip
 
 
 def shard_path(output_path: str | Path, index: int, n_shards: int) -> Path:
@@ -46,7 +47,7 @@ def shard_paths(output_path: str | Path) -> list[Path]:
 
 def result_line(item: Record | BrokenRecord, **added) -> dict[str, Any]:
     """The record's own keys, untouched, and what inference adds; stale results are replaced."""
-    kept = {key: value for key, value in item.raw.items() if key not in STALE}
+    kept = {key: value for key, value in item.raw.items() if key not in ADDED}
     if isinstance(item, Record):  # evaluation reads the label under this name only
         kept["ground_truth"] = item.ground_truth
     known = {key: value for key, value in added.items() if value is not None}

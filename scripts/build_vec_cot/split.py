@@ -33,13 +33,13 @@ from inference.common.terminal import plain_output
 from inference.data.images import ImageError, ImageSource, add_image_root_argument
 from inference.data.loader import ImageLoader
 from inference.data.records import BrokenRecord, Record
-from inference.runs.shards import ShardBusy, ShardWriter, read_results
+from inference.runs.shards import ADDED, ShardBusy, ShardWriter, read_results
 from scripts.build_vec_cot.fingerprints import BUDGET, MAX_BITS, MAX_LEVELS, Fingerprint, fingerprint, like_images
 from scripts.build_vec_cot.records import read_labelled, rejections, say_notices, write_rows
 from scripts.build_vec_cot.stages import PUBLISHED_ROWS, STAGES, assign_stages, quotas
 
 # Keys of a record that do not go on: what it was asked and answered elsewhere.
-LEFT_OUT = ("conversations", "messages", "images", "response", "error", "sample_id", "position")
+LEFT_OUT = {"conversations", "messages", "images", *ADDED}
 
 
 @dataclass

@@ -28,6 +28,7 @@ import argparse
 import csv
 import hashlib
 import itertools
+import math
 import re
 import sys
 from collections import Counter, defaultdict
@@ -179,6 +180,21 @@ def read_rows(
     return good, bad
 
 
+def check_totals(source: Path, rows: list[dict]) -> None:
+    """
+    Raises:
+        ValueError: for a column of votes that is the sum of two or more others in every row: a total, no label.
+    """
+    voted = [row["votes"] for row in rows if row.get("votes")]
+    labels = sorted({label for votes in voted for label in votes})
+    for label in labels if len(labels) > 2 else ():
+        if all(math.isclose(2 * votes.get(label, 0), sum(votes.values())) for votes in voted):
+            raise ValueError(
+                f"{source}: expected votes for a label in column {VOTE}{label}, got the sum of the other columns of "
+                f"votes in each of {len(voted)} rows: take it out, or name it otherwise"
+            )
+
+
 def doubts(records: list[dict]) -> list[str]:
     """What is unusual about the labels of a task and makes no row bad."""
     unusual = []
@@ -254,6 +270,7 @@ def main(arguments: list[str] | None = None) -> int:
         beside = args.image_dir / args.source.name if args.image_dir else args.source
         images = data_images(beside, named, args.image_root)
         rows, errors = read_rows(table, images, args)
+        check_totals(args.source, rows)
     except (OSError, ValueError, csv.Error) as error:
         parser.exit(2, f"{error}\n")
     records = to_records(rows, args.labels)

@@ -122,6 +122,8 @@ def sizes():
         yield RecordCase(f"{key} is a list of 1 MB", as_line(a_record(**{key: ["x" * long]})), key)
     yield RecordCase("task of 10 MB", as_line(a_record(task="x" * 10 * long)), "task")
     yield RecordCase("a candidate of 1 MB", as_line(a_record(candidates=["awe", "x" * long])), "candidates")
+    for key, value in (("candidates", ["awe", "Unknown"]), ("ground_truth", "unknown")):
+        yield RecordCase(f"the label of no answer in {key}", as_line(a_record(**{key: value})), key)
     yield RecordCase("100,000 candidates", as_line(a_record(candidates=["awe"] * 10**5)), "candidates")
     yield RecordCase(
         "candidates of control characters", as_line(a_record(candidates="\r\n\x1b[31m" * 99)), "candidates"
@@ -216,6 +218,7 @@ def votes():
         ("no votes", {votes: None, shares: None}, None),
         ("a distribution", {shares: {"awe": 0.333333, "fear": 0.666667}}, None),
         ("a distribution of two decimals", {shares: {"awe": 0.33, "fear": 0.66}}, None),
+        ("a distribution of two decimals with a zero", {shares: {"awe": 0.99, "fear": 0.0}}, None),
         ("votes and their distribution", {votes: {"awe": 1, "fear": 2}, shares: {"awe": 0.33, "fear": 0.67}}, None),
         ("votes and another distribution", {votes: {"awe": 1, "fear": 2}, shares: {"awe": 0.4, "fear": 0.6}}, shares),
         ("a negative vote", {votes: {"awe": 3, "fear": -1}}, votes),

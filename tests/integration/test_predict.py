@@ -14,7 +14,7 @@ from inference.predict import main, to_json, to_text
 from inference.predictor import Prediction, Predictor, check_candidates
 from inference.recalibration import Recalibration, fit_recalibration, load_recalibration, save_recalibration
 from inference.runs.shards import read_results, shard_path
-from tests.helpers.commands import REPO, TOY_CHECKPOINT, write_jsonl
+from tests.helpers.commands import REPO, TOY_CHECKPOINT, run, write_jsonl
 from tests.helpers.forked import run_forked
 
 
@@ -25,7 +25,9 @@ def images(toy_data):
 
 
 def predict(*arguments, check=True):
-    return run_forked("-m", "inference.predict", *arguments, check=check)
+    # vLLM's log goes to the stdout that was there when it was imported: it has to be a new process's.
+    start = run if "vllm" in arguments else run_forked
+    return start("-m", "inference.predict", *arguments, check=check)
 
 
 def json_lines(done):

@@ -117,6 +117,21 @@ def test_vote_columns_become_votes_and_candidates_and_the_label_where_there_is_n
     assert [record.raw.get("label_votes") for record in records] == votes
 
 
+def test_a_total_of_the_votes_is_no_label(folder, tmp_path, capsys):
+    """Or every row would have it for a label, and every share would be halved."""
+    table = folder / "votes.csv"
+    table.write_text("path,label,votes_joy,votes_fear,votes_total\na/1.png,,3,1,4\na/2.png,,0.5,2,2.5\n")
+    with pytest.raises(SystemExit) as ended:
+        from_csv(table, "--output_dir", tmp_path / "out")
+    assert ended.value.code == 2 and not (tmp_path / "out").exists()
+    assert capsys.readouterr().err == (
+        f"{table}: expected votes for a label in column votes_total, got the sum of the other columns of votes in each "
+        "of 2 rows: take it out, or name it otherwise\n"
+    )
+    table.write_text(table.read_text().replace("2.5", "1"))
+    assert from_csv(table, "--output_dir", tmp_path / "out") == 0
+
+
 @pytest.mark.parametrize(
     ("cells", "field", "expected"),
     [

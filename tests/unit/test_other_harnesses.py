@@ -210,6 +210,10 @@ def test_predictions_are_matched_with_records_by_id_or_in_order(tmp_path):
     assert by_id.table["sample_id"].tolist() == ids[::-1]
     in_order = read_file(write_predictions(tmp_path / "b.tsv", rows(range(1, len(results) + 1))), data)
     same_rows(in_order, results, tmp_path)
+    shuffled = rows(range(1, len(results) + 1))
+    shuffled.reverse()
+    by_position = read_file(write_predictions(tmp_path / "shuffled.tsv", shuffled), data)
+    same_rows(by_position, results[::-1], tmp_path)
     fewer = rows(range(1, len(results) + 1))[:-1]  # by number no record is meant for certain
     failed = read_file(write_predictions(tmp_path / "c.tsv", fewer), data).failed
     assert len(failed) == len(fewer)

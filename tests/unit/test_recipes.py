@@ -68,7 +68,7 @@ def test_the_command_prints_the_table_and_names_results_that_are_missing_or_lack
 ):
     claim, work = folders
     plot = work.parent / "recipes.png"
-    monkeypatch.setattr("sys.argv", ["x", str(work), "--claim", str(claim), "--figure", str(plot)])
+    monkeypatch.setattr("sys.argv", ["x", str(work), "--claim", str(claim), "--plot", str(plot)])
     assert recipes.main() == 0
     printed = capsys.readouterr().out
     assert NOTICE in printed and "| 3 | first mention | 66.7 |" in printed and printed.count("holds") == 4

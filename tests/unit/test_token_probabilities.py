@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from inference.data.response import ANSWER, FIRST_MENTION
+from inference.data.response import ANSWER, FIRST_MENTION, PLACES, first_mention
 from inference.engines.token_probabilities import (
     CandidateText,
     candidate_probabilities,
@@ -129,6 +129,57 @@ def test_at_the_first_mention_each_candidate_is_written_as_the_answer_is_there(r
         name: expected.replace("{}", name).replace("{Capital}", capital) for name, capital in names.items() if expected
     }
     assert {name: text.text for name, text in scored.items()} == written
+
+
+@pytest.mark.parametrize(
+    ("candidates", "written", "expected"),
+    [
+        (["Awe", "Joy of life"], "awe", ["awe", "joy of life"]),
+        (["AWE", "JOY OF LIFE"], "awe", ["awe", "joy of life"]),
+        (["AWE", "JOY OF LIFE"], "Awe", ["Awe", "Joy of life"]),
+        (["awe", "joy of life"], "AWE", ["AWE", "JOY OF LIFE"]),
+        (["Awe", "joy of life"], "Awe", ["Awe", "joy of life"]),  # as the list has them
+        ([" awe ", "joy of life"], "awe", ["awe", "joy of life"]),
+        (["Awe", "Angst"], "aWe", ["Awe", "Angst"]),  # in no style of ours
+        (["悲", "Awe"], "awe", ["悲", "awe"]),
+    ],
+)
+@pytest.mark.parametrize("place", PLACES)
+def test_candidates_are_scored_as_the_response_writes_its_answer(candidates, written, expected, place):
+    response = f"<think>It evokes {written}.</think><answer>{written}</answer>"
+    scored = candidate_texts(response, candidates, place)
+    assert [scored[name].name for name in candidates] == expected
+    assert next(iter(scored.values())).head == response[: response.rindex(written) if place == ANSWER else 17]
+
+
+@pytest.mark.parametrize(
+    ("candidates", "answer", "place"),
+    [
+        (["joy", "joy of life"], "joy", "just joy"),
+        (["pity", "self-pity"], "pity", "mere pity"),
+        (["悲", "悲伤"], "悲", "只有悲"),
+    ],
+)
+def test_a_label_inside_a_longer_candidate_is_no_mention_of_it(candidates, answer, place):
+    response = f"<think>Not {candidates[1]}, {place}.</think><answer>{answer}</answer>"
+    start, end = first_mention(response, tuple(candidates))
+    assert response[:end].endswith(f"{place}") and response[start:end] == answer
+
+
+def test_a_name_that_begins_another_one_has_to_end():
+    """P("joy") is else at least P("joy of life"), which begins with it."""
+    for candidates, ends in (
+        (["Joy", "joy of life"], True),
+        (["joy", "awe", "joyful"], True),
+        (["joy", "fear"], False),
+    ):
+        scored = candidate_texts("<answer>joy</answer>", candidates)
+        assert {text.ends for text in scored.values()} == {ends}
+    texts, values = ["It evokes ", "joy", ":"], [-9, -1, -4]
+    score = CandidateText("It evokes ", "joy", ":", FIRST_MENTION)
+    assert candidate_score(texts, values, score) == -1
+    assert candidate_score(texts, values, score._replace(ends=True)) == -5
+    assert candidate_score(texts[:2], values[:2], score._replace(closing="", ends=True)) == -1
 
 
 def test_the_score_at_the_first_mention_is_the_names_whole_probability():
