@@ -46,6 +46,12 @@ def _between(text, tag):
     return text[start:end] if end >= 0 else None
 
 
+def answer_word(text):
+    """An answer as it is compared with the label: lower case, no punctuation; empty unless it is one word."""
+    words = text.translate(_NO_PUNCTUATION).lower().split(maxsplit=1)  # two are enough to see that it is not one
+    return words[0] if len(words) == 1 else ""
+
+
 def _read(solution_str):
     """(answer, confidence) of a well-formed response, or None."""
     confidence = _between(solution_str, "confidence")
@@ -119,8 +125,8 @@ def compute_score(
     if read is None:
         return {**MALFORMED, "score": -weight, "confidence_score": -weight} if rule == "rlcr" else dict(MALFORMED)
     answer, confidence = read
-    words = answer.translate(_NO_PUNCTUATION).lower().split(maxsplit=1)  # two are enough to see that it is not one
-    correct = len(words) == 1 and isinstance(ground_truth, str) and words[0] == ground_truth.lower()
+    word = answer_word(answer)
+    correct = word != "" and isinstance(ground_truth, str) and word == ground_truth.lower()
     confidence_score = weight * _calibration(rule, confidence, correct, clip)
     return {
         "score": 1.0 + confidence_score + correctness_weight * correct,

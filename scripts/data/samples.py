@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import string
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,10 +27,10 @@ from inference.data.prompts import recognition_messages
 from inference.data.records import RecordError
 from inference.data.response import tag_text
 from inference.data.vecbench import TASKS, canonical_task
+from train.cus_reward import answer_word
 
 TRAINED_ROLES = ("system", "user", "assistant")  # others are no part of what the frameworks train on
 PARQUET_BATCH = 64  # rows held at once; embedded images are large
-NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 SEPARATORS = re.compile(r"[\s,]*")
 
 
@@ -176,18 +175,12 @@ def images_in(path: str | Path) -> Iterator[str]:
     return (item.images[0] for item in read_samples(path) if isinstance(item, Sample))
 
 
-def reward_reading(text: str) -> str:
-    """An answer as the reward of stage 3 compares it: no punctuation, lower case; empty unless it is one word."""
-    words = text.translate(NO_PUNCTUATION).lower().split()
-    return words[0] if len(words) == 1 else ""
-
-
 def reward_problem(label: str, candidates: list[str] | None) -> str | None:
     """Why the reward of stage 3 cannot count a label as right, or not tell it from others; None if it can."""
-    if reward_reading(label) != label.lower():
+    if answer_word(label) != label.lower():
         expected = "one word without punctuation, which is all that the reward of stage 3 counts as right"
         return f"field 'ground_truth': expected {expected}, got {describe(label)}"
-    alike = [other for other in dict.fromkeys(candidates or ()) if reward_reading(other) == label.lower()]
+    alike = [other for other in dict.fromkeys(candidates or ()) if answer_word(other) == label.lower()]
     if len(alike) > 1:
         return f"field 'candidates': expected labels that differ without case and punctuation, got {describe(alike)}"
     return None
