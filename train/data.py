@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from inference.common.json_lines import describe, to_line
 from inference.common.storage import atomic_write, explain
-from inference.data.images import FACTOR, ImageError, PixelBudget, data_images
+from inference.data.images import ImageError, PixelBudget, data_images
 from inference.data.layouts import IMAGE
 from scripts.data.checks import Checker
 from scripts.data.convert import Images, swift_row
@@ -43,8 +43,7 @@ class Rows(NamedTuple):
 
 def _too_long(sample: Sample, size: tuple[int, int], checker: Checker) -> bool:
     """Whether the row has more tokens than it may: most rows are short enough by their bytes alone."""
-    width, height = checker.source.budget.fit(*size)
-    image_tokens = width * height // FACTOR**2
+    image_tokens = checker.source.budget.image_tokens(*size)
     contents = [turn["content"] for turn in sample.messages] + [sample.answer or ""]
     text_bytes = sum(len(content.encode("utf-8", "replace")) + TURN_TOKENS for content in contents)
     most = image_tokens + TURN_TOKENS + text_bytes

@@ -90,6 +90,15 @@ class PixelBudget:
         if not 0 < self.min_pixels <= self.max_pixels:
             raise ValueError(f"expected 0 < min_pixels <= max_pixels, got {self.min_pixels} and {self.max_pixels}")
 
+    def image_tokens(self, width: int, height: int) -> int:
+        """How many image tokens an image of this size has within the budget.
+
+        Raises:
+            ImageError: as ``fit``.
+        """
+        width, height = self.fit(width, height)
+        return width * height // self.unit**2
+
     def fit(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) in multiples of the unit within the budget, aspect ratio kept as far as that goes.
 

@@ -36,14 +36,14 @@ def check_model(settings: EngineSettings) -> None:
 
 
 def load_engine(settings: EngineSettings) -> Engine:
-    """The engine ``settings.engine``: ``vllm``, ``transformers``, ``openai`` or ``ray``, ready for requests.
+    """The engine ``settings.engine``, a key of ``ENGINES``, ready for requests.
 
     Raises:
         ValueError: for another name.
         CheckpointRefused: for a checkpoint that ``inference.engines.checkpoints`` refuses.
     """
-    check_model(settings)
     if settings.engine not in ENGINES:
-        raise ValueError(f"expected the engine vllm, transformers, openai or ray, got {settings.engine!r}")
+        raise ValueError(f"expected one of the engines {', '.join(ENGINES)}, got {settings.engine!r}")
+    check_model(settings)
     module, name = ENGINES[settings.engine]
     return getattr(importlib.import_module(f"inference.engines.{module}"), name)(settings)

@@ -76,12 +76,12 @@ class Checker:
             if width * height > LARGEST_AREA:
                 return 0, [("image too large", f"{width} × {height}, expected at most {LARGEST_AREA:,} pixels")]
             self.source.original_size(sample.images[0], decode=True)
-            fitted = self.source.budget.fit(width, height)
+            tokens = self.source.budget.image_tokens(width, height)
         except ImageError as error:
             text = str(error)
             kinds = {"no such file": "image missing", "--image_root": "image not allowed"}
             return 0, [(next((kind for part, kind in kinds.items() if part in text), "image unreadable"), text)]
-        return fitted[0] * fitted[1] // FACTOR**2, []
+        return tokens, []
 
     def _labels(self, sample: Sample) -> list[tuple[str, str]]:
         if not sample.ground_truth:

@@ -26,7 +26,7 @@ from inference.data.vecbench import GROUPS, TASKS, group_of
 from inference.metrics.classification import share
 from inference.metrics.corrected import confidence_metrics, tally_of
 from inference.metrics.other_harnesses import NO_RESPONSE
-from inference.metrics.prediction_table import OVERALL, prediction_table
+from inference.metrics.prediction_table import OVERALL, correctness, prediction_table
 from inference.runs.shards import error_of, result_line
 
 METRICS = {"accuracy": True, "ece": False, "brier": False, "roc_auc": True}  # metric → whether higher is better
@@ -136,9 +136,9 @@ def scores(doc: dict[str, Any], responses: list[str]) -> dict[str, Any]:
     record, (response,) = record_of(doc), responses
     if response.startswith(NO_RESPONSE):
         return {FAILED: result_line(record, error=response)}
-    prediction = prediction_table([result_line(record, response=response)]).iloc[0]
-    correct = int(prediction["label"] == prediction["truth"])
-    stated = None if np.isnan(prediction["confidence"]) else float(prediction["confidence"])
+    table = prediction_table([result_line(record, response=response)])
+    (correct,), (stated,) = correctness(table).tolist(), table["confidence"].tolist()
+    stated = None if np.isnan(stated) else stated
     # lmms-eval gives numbers a standard error, which is right for a mean alone.
     values = {metric: correct if metric == "accuracy" else [stated, correct] for metric in METRICS}
     rows = [row for row in (record.task, group_of(record.task), OVERALL) if row in ROWS]

@@ -22,7 +22,7 @@ from inference.common.terminal import plain_output
 from inference.data.replacement import NO_INFORMATION, SHOWN
 from inference.data.vecbench import TASKS, canonical_task
 from inference.data.votes import DISTRIBUTION
-from inference.metrics.prediction_table import prediction_table
+from inference.metrics.prediction_table import correctness, prediction_table
 from inference.metrics.reasoning import has_false_statement
 from inference.metrics.votes import answer_shares, confidence_distance
 from scripts.toy_world.text import reasoning_facts
@@ -49,7 +49,7 @@ def toy_predictions(merged: Path) -> pd.DataFrame:
     # The record's own posterior is that of its own image, which the model may not have seen.
     known = zip(table["votes"], table["replaced"], table["task"], strict=True)
     table["posterior"] = [votes if replaced is None else posterior(task, {}) for votes, replaced, task in known]
-    table["right"] = (table["label"] == table["truth"]).astype(int)
+    table["right"] = correctness(table)
     table["p"] = answer_shares(table["posterior"], table["label"])
     foreign = ~table["replaced"].isin([None, *NO_INFORMATION])
     table.loc[foreign, "p"] = float("nan")
