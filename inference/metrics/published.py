@@ -55,7 +55,11 @@ def _readable(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def calibration_error(confidence: np.ndarray, correctness: np.ndarray) -> float:
-    """ECE over the published tool's bins (``calibration.bin_of``)."""
+    """ECE over the published tool's bins (``calibration.bin_of``), a fraction (Guo et al., 2017, eq. 3); 0 if n is 0.
+
+    Args:
+        confidence, correctness: (n,) in [0, 1], and 0 or 1.
+    """
     index = bin_of(confidence, published=True)
     error = 0.0  # added one by one: from Python 3.12 on, sum() compensates for rounding
     for inside in (index == k for k in range(N_BINS)):
@@ -65,7 +69,7 @@ def calibration_error(confidence: np.ndarray, correctness: np.ndarray) -> float:
 
 
 def brier_score(confidence: np.ndarray, correctness: np.ndarray) -> float:
-    """Mean squared difference (Brier, 1950, for one event)."""
+    """Mean squared difference of confidence and correctness, (n,) each, n ≥ 1 (Brier, 1950, for one event)."""
     return float(np.mean((confidence - correctness) ** 2))
 
 

@@ -58,7 +58,7 @@ def _published_metrics(cells: Cells, weights: np.ndarray) -> dict[tuple[str, str
 def published_intervals(
     table: pd.DataFrame, n_resamples: int, seed: int = 0
 ) -> dict[tuple[str, str], tuple[float, float, float]]:
-    """(row, metric) → (value, low, high) of a run under the published protocol."""
+    """(row, metric) → (value, low, high), fractions with a 95 % interval, of a run under the published protocol."""
     labels = ["published_label", "published_overall_label"]
     names = [*labels, "published_confidence", "published_confidence_unreadable"]
     cells = Cells.of(table[["task", "published_truth", *names]], table["image"])

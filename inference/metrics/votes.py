@@ -27,7 +27,11 @@ def answer_shares(votes: Iterable[Mapping[str, float] | None], labels: Iterable[
 
 
 def confidence_distance(confidence: Values, shares: Values) -> Values:
-    """|c − p| of each sample, p the share of the votes, or the probability, that its answer has."""
+    """|c − p| of each sample, p the share of the votes, or the probability, that its answer has.
+
+    Args:
+        confidence, shares: fractions, (n,) each; where either is NaN, so is the distance.
+    """
     return abs(confidence - shares)
 
 

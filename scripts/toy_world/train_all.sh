@@ -23,7 +23,9 @@ counted_samples="${counted_samples:-10}"        # K
 counted_images="${counted_images:-2400}"        # seen as often as stage2_samples needs
 stage3_samples="${stage3_samples:-1440}"       # 45 steps of 32 prompts, 4 responses each
 validation_samples="${validation_samples:-160}" # prompts that stage 3 is validated on
-test_samples="${test_samples:-60}"              # a task
+test_samples="${test_samples:-60}"              # per task
+stage1_learning_rate="${stage1_learning_rate:-2e-3}" stage2_learning_rate="${stage2_learning_rate:-1e-3}"
+save_steps="${save_steps:-250}"                 # of stages 1 and 2
 sft_batch_size="${sft_batch_size:-16}"          # of stages 1 and 2, over all processes
 stage3="${stage3:-true}"                        # false: stages 1 and 2 alone
 stage3_start="${stage3_start:-}"                # model folder that stage 3 starts from; empty: stage 2's result
@@ -76,13 +78,13 @@ sft() { # STAGE START RESULT DATASET LEARNING_RATE
     # From random weights the vision tower has to learn, too.
     follow "stage$1" env model="$models/$2" dataset="$4" output_dir="$run" learning_rate="$5" \
       use_cpu=true cpu_processes="$threads" batch_size=$((sft_batch_size / threads)) accumulation=1 OMP_NUM_THREADS=1 \
-      freeze_vit=false freeze_aligner=false workers=0 split_dataset_ratio=0 save_steps="${save_steps:-250}" \
+      freeze_vit=false freeze_aligner=false workers=0 split_dataset_ratio=0 save_steps="$save_steps" \
       bash "train/step$1_example.sh" --seed "$seed"
     "$python" -m scripts.toy_world.export_checkpoint --model "$(newest "$run" 'checkpoint-*')" --output_dir "$models/$3"
     touch "$models/$3/finished"
   fi
 }
-sft 1 base scaffold "$data/stage1.jsonl" "${stage1_learning_rate:-2e-3}"
+sft 1 base scaffold "$data/stage1.jsonl" "$stage1_learning_rate"
 stage2_data="$data/stage2.jsonl" epochs="$stage2_epochs"
 if [[ "$confidence_from" == counted ]]; then
   say "Stage 2's confidence: scaffold, $counted_samples answers to each of $counted_images images"
@@ -90,7 +92,7 @@ if [[ "$confidence_from" == counted ]]; then
     --output_dir "$work/counted" --images "$counted_images" --samples "$counted_samples" --seed "$seed"
   stage2_data="$work/counted/stage2.jsonl" epochs=$((stage2_samples / counted_images))
 fi
-epochs="$epochs" sft 2 scaffold cold_start "$stage2_data" "${stage2_learning_rate:-1e-3}"
+epochs="$epochs" sft 2 scaffold cold_start "$stage2_data" "$stage2_learning_rate"
 
 if [[ "$stage3" == true ]]; then
   say "Stage 3: cold_start -> emocaliber"
