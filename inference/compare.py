@@ -28,10 +28,12 @@ from inference.common.storage import atomic_write
 from inference.common.terminal import plain_output
 from inference.data.replacement import SHOWN
 from inference.metrics import emobserver
+from inference.metrics.bootstrap import N_PAIRED_RESAMPLES
 from inference.metrics.corrected_tables import apart_note
 from inference.metrics.image_reliance import image_reliance, reliance_text, reliance_tsv
 from inference.metrics.paired_comparison import (
     COMPARED,
+    PAIRWISE,
     ComparisonError,
     Difference,
     aligned_runs,
@@ -48,8 +50,6 @@ from inference.metrics.results import Results
 from inference.metrics.rows import METRICS, short_name
 from inference.runs.folder import compare as differing
 from inference.runs.folder import read_run
-
-DRAWN = ("accuracy", "ece", "brier", "roc_auc")
 
 
 def check_replaced(own: Path, others: Sequence[Path], runs: Sequence[Results]) -> list[str]:
@@ -119,12 +119,12 @@ def draw_comparison(found: list[Difference], path: Path, notes: list[str], forma
     from inference.plots.intervals import run_comparison  # matplotlib: not for the library's users
 
     rows = []
-    for metric in DRAWN:
+    for metric in PAIRWISE:
         factor = METRICS[metric][2]
         for item in (item for item in found if item.metric == metric):
             numbers = (factor * x for x in (item.difference, item.low, item.high))
             rows.append((item.row, short_name(metric), *numbers))
-    better = {short_name(metric): "higher" if COMPARED[metric] else "lower" for metric in DRAWN}
+    better = {short_name(metric): "higher" if COMPARED[metric] else "lower" for metric in PAIRWISE}
     note = "\n".join(sorted(set(notes)))
     run_comparison(rows, path, "B − A (points)", formats, note, better)
 
@@ -146,7 +146,7 @@ def main() -> None:
         "--confidence", nargs=2, choices=SOURCES, metavar=("OF_A", "OF_B"), default=[VERBALIZED] * 2,
         help=f"which confidence, with its answer, each run is judged by: {', '.join(SOURCES)}",
     )  # fmt: skip
-    parser.add_argument("--n_resamples", type=int, default=2000)
+    parser.add_argument("--n_resamples", type=int, default=N_PAIRED_RESAMPLES)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output_dir", type=Path)
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=["png"], help="of the plot, one or more")

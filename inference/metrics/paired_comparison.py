@@ -1,7 +1,7 @@
 """Run B beside run A: paired differences with intervals and p-values, of the samples that both answered.
 
-    found = differences(paired_table(table_a, table_b), n_resamples=2000)
-    print(comparison_text(found, "A", "B", 2000))
+    found = differences(paired_table(table_a, table_b))
+    print(comparison_text(found, "A", "B", N_PAIRED_RESAMPLES))
 
 Both runs are judged in the same resamples of the images (``bootstrap``), so that what is hard for both cancels.
 ``pairwise_differences`` does so for every pair of several runs, over all samples.
@@ -18,7 +18,17 @@ import numpy as np
 import pandas as pd
 
 from inference.metrics import calibration, emobserver, ranking
-from inference.metrics.bootstrap import ALPHA, LEVEL, Cells, drawn_together, holm, interval, resampled, two_sided_p
+from inference.metrics.bootstrap import (
+    ALPHA,
+    LEVEL,
+    N_PAIRED_RESAMPLES,
+    Cells,
+    drawn_together,
+    holm,
+    interval,
+    resampled,
+    two_sided_p,
+)
 from inference.metrics.calibration import ERRORS
 from inference.metrics.classification import share
 from inference.metrics.corrected import estimate_rows, slices, tally_of
@@ -47,7 +57,7 @@ COMPARED = {
 NAMES = METRICS | {
     "emobserver_accuracy": ("Acc, EmObserver's protocol: Overall and groups are means over tasks", ".2f", 100)
 }
-# What pairs of several runs are compared by.
+# What pairs of several runs are compared by, and what the plot of two shows.
 PAIRWISE = ("accuracy", "ece", "brier", "roc_auc")
 JUDGED = ("label", "confidence", "well_formed", "emobserver_right")  # what differs between two runs' rows
 
@@ -185,7 +195,7 @@ def _metrics(cells: Cells, weights: np.ndarray) -> dict[tuple[str, str], np.ndar
     return found | {(row, "emobserver_accuracy"): of for row, of in emobserver.accuracies(cells, weights).items()}
 
 
-def differences(table: pd.DataFrame, n_resamples: int = 2000, seed: int = 0) -> list[Difference]:
+def differences(table: pd.DataFrame, n_resamples: int = N_PAIRED_RESAMPLES, seed: int = 0) -> list[Difference]:
     """B − A of every compared metric of every task, group and Overall, both runs in the same resamples.
 
     An error of ``ERRORS`` is raised by chance in both runs. The difference is that of the two
@@ -239,7 +249,7 @@ def _correct_p(found: Sequence[Difference]) -> None:
 
 
 def pairwise_differences(
-    tables: Mapping[str, pd.DataFrame], n_resamples: int = 2000, seed: int = 0
+    tables: Mapping[str, pd.DataFrame], n_resamples: int = N_PAIRED_RESAMPLES, seed: int = 0
 ) -> dict[tuple[str, str], list[Difference]]:
     """(A, B) → B − A of each metric of ``PAIRWISE`` over all samples, for every two runs A before B.
 
