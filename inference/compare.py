@@ -6,13 +6,14 @@
     python -m inference.compare infer_results/emocaliber --replaced infer_results/emocaliber_grey [more runs]
         beside runs of the same with replace_images: how much of accuracy and confidence comes from the image?
     python -m inference.compare RUN_A RUN_B --confidence verbalized "self-consistency"
-        by another confidence than the stated one; RUN_A and RUN_B may be the same
+        by another confidence than the stated one, over the samples that have both; RUN_A and RUN_B may be the same
 
 Reads the runs' merged.jsonl (evaluate first). Both runs must have answered the same samples;
 those that only one has are counted and left out. Both are judged in the same resamples of the
 images (``inference.metrics.bootstrap``), so that what is hard for both cancels. Writes comparison.tsv
 and the plot ``comparison`` (``--formats png pdf svg``) into ``--output_dir`` (default:
-RUN_B/compared_with_<RUN_A>). With ``--replaced`` it writes image_reliance.tsv into RUN_A.
+RUN_B/compared_with_<RUN_A>, with ``--confidence`` followed by the two confidences). With
+``--replaced`` it writes image_reliance.tsv into RUN_A.
 """
 
 from __future__ import annotations
@@ -28,19 +29,24 @@ from inference.common.storage import atomic_write
 from inference.common.terminal import plain_output
 from inference.data.replacement import SHOWN
 from inference.metrics import emobserver
+from inference.metrics.bootstrap import N_PAIRED_RESAMPLES
 from inference.metrics.corrected_tables import apart_note
 from inference.metrics.image_reliance import image_reliance, reliance_text, reliance_tsv
 from inference.metrics.paired_comparison import (
     COMPARED,
+    OF_STATED,
+    PAIRWISE,
     ComparisonError,
     Difference,
     aligned_runs,
     apart_rows,
     comparison_text,
+    confidence_note,
     differences,
     judged_by,
     paired_table,
     read_evaluated,
+    with_both_confidences,
 )
 from inference.metrics.prediction_table import SOURCES, VERBALIZED
 from inference.metrics.published_comparison import PUBLISHED_FOLDER, published_comparison
@@ -48,8 +54,6 @@ from inference.metrics.results import Results
 from inference.metrics.rows import METRICS, short_name
 from inference.runs.folder import compare as differing
 from inference.runs.folder import read_run
-
-DRAWN = ("accuracy", "ece", "brier", "roc_auc")
 
 
 def check_replaced(own: Path, others: Sequence[Path], runs: Sequence[Results]) -> list[str]:
@@ -103,14 +107,26 @@ def compare_replaced(own: Path, others: Sequence[Path], n_resamples: int, seed: 
     return "\n".join([*head, *lines, "", reliance_text(found, n_resamples)]), reliance_tsv(found)
 
 
-def write_tsv(found: list[Difference], path: Path) -> None:
-    """Every difference, one per line, in fractions."""
+def stated_alone(confidences: Sequence[str]) -> bool:
+    """Whether both runs are judged by what they state, as without ``--confidence``."""
+    return set(confidences) == {VERBALIZED}
+
+
+def folder_name(run_a: Path, confidences: Sequence[str]) -> str:
+    """Where a comparison with the run goes by default; those by other confidences than the stated ones are apart."""
+    name = f"compared_with_{run_a.resolve().name}"
+    return name if stated_alone(confidences) else f"{name}_{'_and_'.join(confidences).replace(' ', '_')}"
+
+
+def write_tsv(found: list[Difference], path: Path, confidences: Sequence[str]) -> None:
+    """Every difference, one per line, in fractions, with the confidences that A and B are judged by."""
     header = ["row", "kind", "figure", "a", "b", "difference", "low", "high", "p", "p_holm", "verdict"]
+    header += ["confidence_a", "confidence_b"]
     with atomic_write(path) as handle:
         writer = csv.writer(handle, delimiter="\t", lineterminator="\n")
         writer.writerow(header)
         for item in found:
-            values = [*astuple(item), item.verdict]
+            values = [*astuple(item), item.verdict, *confidences]
             writer.writerow([f"{x:.6f}" if isinstance(x, float) else x for x in values])
 
 
@@ -119,14 +135,51 @@ def draw_comparison(found: list[Difference], path: Path, notes: list[str], forma
     from inference.plots.intervals import run_comparison  # matplotlib: not for the library's users
 
     rows = []
-    for metric in DRAWN:
+    for metric in PAIRWISE:
         factor = METRICS[metric][2]
         for item in (item for item in found if item.metric == metric):
             numbers = (factor * x for x in (item.difference, item.low, item.high))
             rows.append((item.row, short_name(metric), *numbers))
-    better = {short_name(metric): "higher" if COMPARED[metric] else "lower" for metric in DRAWN}
-    note = "\n".join(sorted(set(notes)))
-    run_comparison(rows, path, "B − A (points)", formats, note, better)
+    better = {short_name(metric): "higher" if COMPARED[metric] else "lower" for metric in PAIRWISE}
+    run_comparison(rows, path, "B − A (points)", formats, "\n".join(notes), better)
+
+
+def compare_pair(
+    folders: Sequence[Path], runs: Sequence[Results], confidences: Sequence[str], args: argparse.Namespace
+) -> None:
+    """Print and write B beside A, each judged by one of ``SOURCES``.
+
+    Raises:
+        ComparisonError, OSError: what keeps the runs from being compared.
+    """
+    stated = stated_alone(confidences)
+    judged = [judged_by(*of) for of in zip(runs, confidences, map(str, folders), strict=True)]
+    table = paired_table(*(run.table for run in judged))
+    only = [len(run.table) - len(table) for run in runs]
+    print(f"{len(table)} samples in both runs; left out: {only[0]} only in A, {only[1]} only in B")
+    for note in apart_note(apart_rows(table)):
+        print(f"NOTE: {note}")
+    if stated and (absent := emobserver.absent_tasks(table)):
+        print(f"NOTE: no sample of {', '.join(absent)}: EmObserver's means are over the tasks that are there")
+    counts = confidence_note(table, alike=not stated)
+    for note in counts:
+        print(f"NOTE: {note}")
+    if stated:
+        found = differences(table, args.n_resamples, args.seed)
+    else:
+        metrics = [metric for metric in COMPARED if metric not in OF_STATED]
+        found = differences(with_both_confidences(table), args.n_resamples, args.seed, metrics)
+    output_dir = args.output_dir or folders[1] / folder_name(folders[0], confidences)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    titles, named = [str(folder) for folder in folders], []
+    if not stated:
+        titles = [f"{folder}, {source}" for folder, source in zip(folders, confidences, strict=True)]
+        named = ["A: {}, B: {}".format(*confidences)]
+    print(comparison_text(found, *titles, args.n_resamples))
+    write_tsv(found, output_dir / "comparison.tsv", confidences)
+    notes = [*named, *counts, *sorted({*runs[0].notices, *runs[1].notices})]
+    draw_comparison(found, output_dir / "comparison", notes, args.formats)
+    print(f"files in {output_dir}")
 
 
 def main() -> None:
@@ -146,15 +199,18 @@ def main() -> None:
         "--confidence", nargs=2, choices=SOURCES, metavar=("OF_A", "OF_B"), default=[VERBALIZED] * 2,
         help=f"which confidence, with its answer, each run is judged by: {', '.join(SOURCES)}",
     )  # fmt: skip
-    parser.add_argument("--n_resamples", type=int, default=2000)
+    parser.add_argument("--n_resamples", type=int, default=N_PAIRED_RESAMPLES)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output_dir", type=Path)
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=["png"], help="of the plot, one or more")
     args = parser.parse_args()
     if args.run_b is None and args.published is None and args.replaced is None:
         parser.error("expected a second run, --published or --replaced")
-    if args.run_b is None and args.confidence != [VERBALIZED] * 2:
+    if args.run_b is None and not stated_alone(args.confidence):
         parser.error("--confidence needs a second run, which may be the first one again")
+    for i, folder in enumerate(args.replaced or []):
+        if folder.resolve() in [other.resolve() for other in args.replaced[:i]]:
+            parser.exit(2, f"cannot compare: {folder}: expected each run of --replaced once\n")
     if args.n_resamples < 100:
         parser.error(f"--n_resamples: expected at least 100, got {args.n_resamples}")
     try:
@@ -176,26 +232,7 @@ def main() -> None:
             for doubt in run.all_doubts():
                 print(f"CHECK: run {name}: {doubt}")
         if args.run_b is not None:
-            pairs = zip(runs, args.confidence, (args.run_a, args.run_b), strict=True)
-            judged = [judged_by(run, source, str(folder)) for run, source, folder in pairs]
-            table = paired_table(*(run.table for run in judged))
-            only = [len(run.table) - len(table) for run in runs]
-            print(f"{len(table)} samples in both runs; left out: {only[0]} only in A, {only[1]} only in B")
-            for note in apart_note(apart_rows(table)):
-                print(f"NOTE: {note}")
-            if absent := emobserver.absent_tasks(table):
-                print(f"NOTE: no sample of {', '.join(absent)}: EmObserver's means are over the tasks that are there")
-            found = differences(table, args.n_resamples, args.seed)
-            output_dir = args.output_dir or args.run_b / f"compared_with_{args.run_a.resolve().name}"
-            output_dir.mkdir(parents=True, exist_ok=True)
-            titles = [
-                str(folder) + (f", {source}" if source != VERBALIZED else "")
-                for folder, source in zip((args.run_a, args.run_b), args.confidence, strict=True)
-            ]
-            print(comparison_text(found, *titles, args.n_resamples))
-            write_tsv(found, output_dir / "comparison.tsv")
-            draw_comparison(found, output_dir / "comparison", runs[0].notices + runs[1].notices, args.formats)
-            print(f"files in {output_dir}")
+            compare_pair((args.run_a, args.run_b), runs, args.confidence, args)
         if args.published is not None:
             print(published_comparison(runs[-1].table, args.published, args.n_resamples, args.seed))
     except (ComparisonError, OSError, ValueError) as error:

@@ -25,6 +25,7 @@ from threadpoolctl import threadpool_limits
 ALPHA = 0.05
 LEVEL = 1 - ALPHA
 N_RESAMPLES = 1000  # where a command names no other number
+N_PAIRED_RESAMPLES = 2000  # the same, of paired differences: a small p after the correction for many rows needs more
 CHUNK_VALUES = 4_000_000  # numbers of a chunk of weights: 32 MB
 # More units than this are resampled in ``N_SUBSETS`` subsets of this size, a small task whole.
 MAX_UNITS, MIN_STRATUM, N_SUBSETS = 10_000, 200, 5

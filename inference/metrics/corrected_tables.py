@@ -91,18 +91,26 @@ def full_table(rows: Sequence[Row], notes: Sequence[str] = (), n_bins: int = N_B
     return text + aligned_table(["", *(row.name for row in shown)], lines)
 
 
+def _n_with_confidence(row: Row) -> str:
+    return str(round(row.n_samples * row.metrics.get("confidence_rate", 0)))
+
+
 def sources_table(sources: Mapping[str, Sequence[Row]]) -> str:
-    """Every confidence of the run side by side, for the groups and Overall; empty with only one."""
+    """Every confidence of the run side by side, for the groups and Overall; empty with only one.
+
+    Not every sample has every confidence: the first column counts those that do.
+    """
     if len(sources) < 2:
         return ""
     metrics = _without_absent_votes(SOURCE_METRICS, next(iter(sources.values())))
     lines = [
-        [f"{rows[0].name}: {source}", *(metric_text(row, metric) for metric in metrics)]
+        [f"{rows[0].name}: {source}", _n_with_confidence(row), *(metric_text(row, metric) for metric in metrics)]
         for rows in zip(*sources.values(), strict=True)
         if rows[0].kind != "task"
         for source, row in zip(sources, rows, strict=True)
     ]
-    return "Confidences compared\n" + aligned_table(["", *map(short_name, metrics)], lines)
+    head = "Confidences compared; With it: samples that have this confidence; metrics of it are over these\n"
+    return head + aligned_table(["", "With it", *map(short_name, metrics)], lines)
 
 
 def metrics_tsv(sources: Mapping[str, Sequence[Row]]) -> str:

@@ -1,7 +1,7 @@
 """How much of accuracy and confidence comes from the image: runs whose images were replaced beside one with its own.
 
-    found = image_reliance({"own": table, "grey": table_of_grey}, n_resamples=2000)
-    print(reliance_text(found, 2000))
+    found = image_reliance({"own": table, "grey": table_of_grey})
+    print(reliance_text(found, N_PAIRED_RESAMPLES))
 
 The tables are of the same samples in the same order. A gap is the run with its own images minus the other one, in the
 same resamples of the images. A model that answers and states its confidence by what it sees loses both without it;
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from inference.metrics.bootstrap import LEVEL, Cells, interval_around, resampled
+from inference.metrics.bootstrap import LEVEL, N_PAIRED_RESAMPLES, Cells, interval_around, resampled
 from inference.metrics.classification import share
 from inference.metrics.corrected import slices
 from inference.metrics.rows import METRICS, NOT_AVAILABLE, aligned_table
@@ -60,7 +60,9 @@ def _columns(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def image_reliance(tables: Mapping[str, pd.DataFrame], n_resamples: int = 2000, seed: int = 0) -> list[Reliance]:
+def image_reliance(
+    tables: Mapping[str, pd.DataFrame], n_resamples: int = N_PAIRED_RESAMPLES, seed: int = 0
+) -> list[Reliance]:
     """Accuracy and mean confidence of every run, and their gaps to the first one's, of tasks, groups and Overall."""
     names = list(tables)
     cells = Cells.of(_columns(tables), next(iter(tables.values()))["image"])

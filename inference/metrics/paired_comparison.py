@@ -1,7 +1,7 @@
 """Run B beside run A: paired differences with intervals and p-values, of the samples that both answered.
 
-    found = differences(paired_table(table_a, table_b), n_resamples=2000)
-    print(comparison_text(found, "A", "B", 2000))
+    found = differences(paired_table(table_a, table_b))
+    print(comparison_text(found, "A", "B", N_PAIRED_RESAMPLES))
 
 Both runs are judged in the same resamples of the images (``bootstrap``), so that what is hard for both cancels.
 ``pairwise_differences`` does so for every pair of several runs, over all samples.
@@ -9,7 +9,7 @@ Both runs are judged in the same resamples of the images (``bootstrap``), so tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -18,7 +18,17 @@ import numpy as np
 import pandas as pd
 
 from inference.metrics import calibration, emobserver, ranking
-from inference.metrics.bootstrap import ALPHA, LEVEL, Cells, drawn_together, holm, interval, resampled, two_sided_p
+from inference.metrics.bootstrap import (
+    ALPHA,
+    LEVEL,
+    N_PAIRED_RESAMPLES,
+    Cells,
+    drawn_together,
+    holm,
+    interval,
+    resampled,
+    two_sided_p,
+)
 from inference.metrics.calibration import ERRORS
 from inference.metrics.classification import share
 from inference.metrics.corrected import estimate_rows, slices, tally_of
@@ -47,7 +57,9 @@ COMPARED = {
 NAMES = METRICS | {
     "emobserver_accuracy": ("Acc, EmObserver's protocol: Overall and groups are means over tasks", ".2f", 100)
 }
-# What pairs of several runs are compared by.
+# Those that are of the first response's text alone: another confidence, or the answer of a vote, has none of its own.
+OF_STATED = ("format_rate", "confidence_rate", "emobserver_accuracy")
+# What pairs of several runs are compared by, and what the plot of two shows.
 PAIRWISE = ("accuracy", "ece", "brier", "roc_auc")
 JUDGED = ("label", "confidence", "well_formed", "emobserver_right")  # what differs between two runs' rows
 
@@ -149,6 +161,33 @@ def paired_table(a: pd.DataFrame, b: pd.DataFrame, names: tuple[str, str] = ("A"
     return both.rename(columns={"truth_a": "truth", "task_a": "task"}).drop(columns=["truth_b", "task_b"])
 
 
+def with_both_confidences(table: pd.DataFrame) -> pd.DataFrame:
+    """A ``paired_table`` in which a sample has both runs' confidences or none.
+
+    Metrics of confidence, those of the resamples, too, are then over the same samples in both runs.
+    """
+    both = table["confidence_a"].notna() & table["confidence_b"].notna()
+    return table.assign(**{f"confidence_{run}": table[f"confidence_{run}"].where(both) for run in "ab"})
+
+
+def confidence_note(table: pd.DataFrame, alike: bool) -> list[str]:
+    """Over how many samples of a ``paired_table`` the metrics of confidence are; none when over all, or the same.
+
+    Args:
+        alike: whether they are over those ``with_both_confidences``.
+    """
+    of_a, of_b = table["confidence_a"].notna(), table["confidence_b"].notna()
+    n_both = int((of_a & of_b).sum())
+    if alike and n_both < len(table):
+        return [f"{n_both} of {len(table)} samples have both confidences; metrics of confidence are over these"]
+    if not alike and (of_a != of_b).any():
+        return [
+            f"metrics of confidence are over each run's valid confidences: {of_a.sum()} of A, {of_b.sum()} of B, "
+            f"{n_both} samples have both"
+        ]
+    return []
+
+
 def aligned_runs(runs: dict[str, Results]) -> dict[str, Results]:
     """The runs with the samples that all of them answered, in the first one's order.
 
@@ -185,8 +224,13 @@ def _metrics(cells: Cells, weights: np.ndarray) -> dict[tuple[str, str], np.ndar
     return found | {(row, "emobserver_accuracy"): of for row, of in emobserver.accuracies(cells, weights).items()}
 
 
-def differences(table: pd.DataFrame, n_resamples: int = 2000, seed: int = 0) -> list[Difference]:
-    """B − A of every compared metric of every task, group and Overall, both runs in the same resamples.
+def differences(
+    table: pd.DataFrame,
+    n_resamples: int = N_PAIRED_RESAMPLES,
+    seed: int = 0,
+    metrics: Collection[str] = tuple(COMPARED),
+) -> list[Difference]:
+    """B − A of ``metrics``, of every task, group and Overall, both runs in the same resamples.
 
     An error of ``ERRORS`` is raised by chance in both runs. The difference is that of the two
     estimates: its resamples are moved so that their mean is the difference seen.
@@ -210,7 +254,7 @@ def differences(table: pd.DataFrame, n_resamples: int = 2000, seed: int = 0) -> 
     kinds = {name: kind for name, kind, _ in slices(cells)}
     found = []
     for name, kind in kinds.items():
-        for metric in COMPARED:
+        for metric in metrics:
             difference = point.get((name, metric, "b - a"), np.nan)
             if not np.isfinite(difference):
                 continue
@@ -239,7 +283,7 @@ def _correct_p(found: Sequence[Difference]) -> None:
 
 
 def pairwise_differences(
-    tables: Mapping[str, pd.DataFrame], n_resamples: int = 2000, seed: int = 0
+    tables: Mapping[str, pd.DataFrame], n_resamples: int = N_PAIRED_RESAMPLES, seed: int = 0
 ) -> dict[tuple[str, str], list[Difference]]:
     """(A, B) → B − A of each metric of ``PAIRWISE`` over all samples, for every two runs A before B.
 

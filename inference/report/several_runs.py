@@ -19,7 +19,7 @@ from typing import Any
 
 from inference.common.storage import atomic_write
 from inference.data.images import ImageSource
-from inference.metrics.bootstrap import ALPHA, LEVEL
+from inference.metrics.bootstrap import ALPHA, LEVEL, N_PAIRED_RESAMPLES
 from inference.metrics.corrected_tables import apart_note
 from inference.metrics.paired_comparison import (
     COMPARED,
@@ -47,7 +47,6 @@ from inference.report.run import (
 )
 from inference.report.tables import TEMPLATES, TITLES, Table, number_text, plot_of, tables_of
 
-N_RESAMPLES = 2000  # at least; more where the correction for many pairs needs them
 RESPONSE_BLOCK = 50  # samples whose responses are packed together
 QUESTION = ("id", "task", "truth", "candidates", "image", "further", "position")  # of a sample, whoever answers
 LISTED = ("answer", "correct", "confidence", "malformed", "error")  # of an answer, what the list needs
@@ -299,7 +298,7 @@ def make_runs_report(
         OSError: when a file cannot be read or written.
     """
     n_pairs = len(runs) * (len(runs) - 1) // 2
-    n_resamples = max(N_RESAMPLES, needed_resamples(n_pairs))
+    n_resamples = max(N_PAIRED_RESAMPLES, needed_resamples(n_pairs))
     found = pairwise_differences({name: of.table for name, of in aligned.items()}, n_resamples)
     samples, rest, n_total = common_samples(runs, max_samples)
     small = attach_images(samples, source, thumbnail_size, runs[0].folder / "thumbnails.json", processes)

@@ -4,7 +4,7 @@ import csv
 
 from tests.helpers.commands import write_jsonl
 from tests.helpers.forked import run_forked
-from tests.helpers.results import THREE_TASKS, improved, results_of
+from tests.helpers.results import THREE_TASKS, answer, improved, results_of
 
 
 def test_one_run_is_compared_with_itself_by_two_of_its_confidences(tmp_path):
@@ -12,10 +12,12 @@ def test_one_run_is_compared_with_itself_by_two_of_its_confidences(tmp_path):
     for row in rows:  # of the first response's answer, sure where it is right
         right = row["response"].split("<answer>")[1].split("</answer>")[0] == row["ground_truth"]
         row["answer_log_probability"] = -0.01 if right else -5.0
+    del rows[0]["answer_log_probability"]
     write_jsonl(tmp_path / "merged.jsonl", rows)
     more = ("--n_resamples", "100", "--confidence", "verbalized")
     done = run_forked("-m", "inference.compare", tmp_path, tmp_path, *more, "answer probability")
     assert f"{tmp_path}, answer probability" in done.stdout
+    assert done.stdout.count("NOTE: 89 of 90 samples have both confidences; metrics of confidence are over these") == 1
     with open(next(tmp_path.glob("compared_with_*")) / "comparison.tsv", encoding="utf-8") as handle:
         overall = {line["figure"]: line for line in csv.DictReader(handle, delimiter="\t") if line["row"] == "Overall"}
     assert float(overall["accuracy"]["difference"]) == 0.0
@@ -30,13 +32,15 @@ def test_one_run_is_compared_with_itself_by_two_of_its_confidences(tmp_path):
 
 def test_the_command_counts_what_only_one_run_has_and_writes_a_table(tmp_path):
     rows = results_of(THREE_TASKS, 30)
-    for name, kept in (("a", rows[:-1]), ("b", improved(rows[2:]))):
+    unsure = {**rows[2], "response": answer(rows[2]["ground_truth"])}
+    for name, kept in (("a", rows[:-1]), ("b", [unsure, *improved(rows[3:])])):
         (tmp_path / name).mkdir()
         write_jsonl(tmp_path / name / "merged.jsonl", [{**row, "notice": "made up"} for row in kept])
     done = run_forked("-m", "inference.compare", tmp_path / "a", tmp_path / "b", "--n_resamples", "100",
                "--formats", "png", "svg")  # fmt: skip
     assert "NOTE: made up" in done.stdout
     assert "87 samples in both runs; left out: 2 only in A, 1 only in B" in done.stdout
+    assert "NOTE: metrics of confidence are over each run's valid confidences: 87 of A, 86 of B, 86" in done.stdout
     written = tmp_path / "b" / "compared_with_a"
     with open(written / "comparison.tsv", encoding="utf-8") as handle:
         lines = list(csv.DictReader(handle, delimiter="\t"))

@@ -1,11 +1,24 @@
 """Paired comparison of runs, and of a run with published tables: what it says and what it refuses."""
 
+import csv
+import math
+from collections import Counter
+
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from inference.compare import main
 from inference.data.vecbench import TASKS
-from inference.metrics.paired_comparison import comparison_text, differences
+from inference.metrics.paired_comparison import (
+    COMPARED,
+    OF_STATED,
+    comparison_text,
+    confidence_note,
+    differences,
+    judged_by,
+    with_both_confidences,
+)
 from inference.metrics.paired_comparison import paired_table as paired_tables
 from inference.metrics.prediction_table import prediction_table
 from inference.metrics.published import confidence_rows, confidence_table, metric_rows, metric_table, read_table
@@ -16,7 +29,7 @@ from inference.metrics.published_comparison import (
     read_published,
 )
 from tests.helpers.commands import write_jsonl
-from tests.helpers.results import THREE_TASKS, improved, results_of
+from tests.helpers.results import THREE_TASKS, answer, improved, results_in_memory, results_of
 
 
 def overconfident(rows):
@@ -88,6 +101,156 @@ def test_fewer_resamples_than_the_correction_needs_are_said(n_resamples, said):
     assert ("too few for a verdict" in text) == said
     assert ("expected --n_resamples 200 or more" in text) == said
     assert bool(by_key(found)["Overall", "accuracy"].verdict) != said
+
+
+def in_part(rows, seed=0):
+    """The same answers: every fifth states no confidence, every seventh has no log-probability of its answer."""
+    random = np.random.default_rng(seed)
+    return [
+        {
+            **row,
+            "response": row["response"].split("<confidence>")[0] if i % 5 == 0 else row["response"],
+            "answer_log_probability": None if i % 7 == 0 else math.log(random.uniform(0.05, 1)),
+        }
+        for i, row in enumerate(rows)
+    ]
+
+
+def table_by(rows, *sources):
+    """A run beside itself, by two of its confidences."""
+    run = results_in_memory(rows)
+    return paired_tables(*(judged_by(run, source, "run").table for source in sources))
+
+
+def test_two_confidences_are_compared_over_the_samples_that_have_both():
+    rows = in_part(results_of(THREE_TASKS, 70))
+    table = table_by(rows, "verbalized", "answer probability")
+    found = by_key(differences(with_both_confidences(table), 200, metrics=("accuracy", "brier", "roc_auc", "log_loss")))
+    both = [i for i in range(len(rows)) if i % 5 and i % 7]
+    said = [row["response"].split("<answer>")[1].split("</answer>")[0] for row in rows]
+    right = np.array([label == row["ground_truth"] for label, row in zip(said, rows, strict=True)], dtype=float)
+    stated = np.array([float(rows[i]["response"].split("<confidence>")[1].split("</")[0]) for i in both])
+    probability = np.exp([rows[i]["answer_log_probability"] for i in both])
+    for task in (*THREE_TASKS, "Overall"):
+        inside = np.array([task in ("Overall", rows[i]["task"]) for i in both])
+        y = right[both][inside]
+        for side, confidence in (("a", stated[inside]), ("b", probability[inside])):
+            assert getattr(found[task, "brier"], side) == pytest.approx(np.mean((confidence - y) ** 2))
+            assert getattr(found[task, "roc_auc"], side) == pytest.approx(roc_auc_score(y, confidence))
+            c = np.clip(confidence, 0.005, 0.995)
+            expected = -np.mean(y * np.log(c) + (1 - y) * np.log(1 - c))
+            assert getattr(found[task, "log_loss"], side) == pytest.approx(expected)
+    # An answer is judged whatever confidence it lacks.
+    assert found["Overall", "accuracy"].a == found["Overall", "accuracy"].b == pytest.approx(right.mean())
+
+
+def test_the_interval_of_two_confidences_is_that_of_the_paired_differences_of_the_samples_that_have_both():
+    rows = in_part(results_of(["EmoSet-8"], 700))
+    table = with_both_confidences(table_by(rows, "verbalized", "answer probability"))
+    item = by_key(differences(table, 1000, metrics=["brier"]))["Overall", "brier"]
+    y = (table["label_a"] == table["truth"]).to_numpy(dtype=float)
+    change = (table["confidence_b"] - y) ** 2 - (table["confidence_a"] - y) ** 2
+    change = change.dropna()
+    assert len(change) == sum(bool(i % 5 and i % 7) for i in range(700))
+    assert item.high - item.low == pytest.approx(2 * 1.96 * change.std() / np.sqrt(len(change)), rel=0.1)
+
+
+def test_a_confidence_without_its_counterpart_is_in_no_resample():
+    rows = in_part(results_of(THREE_TASKS, 70))
+    other = [
+        {
+            **row,
+            "answer_log_probability": -3.0 if i % 5 == 0 else row["answer_log_probability"],
+            "response": row["response"].split("<conf")[0] + "<confidence>0.01</confidence>"
+            if i % 7 == 0 and i % 5
+            else row["response"],
+        }
+        for i, row in enumerate(rows)
+    ]
+    found, expected = (
+        differences(with_both_confidences(table_by(each, "verbalized", "answer probability")), 200)
+        for each in (other, rows)
+    )
+    assert [item for item in found if item.metric not in OF_STATED] == [
+        item for item in expected if item.metric not in OF_STATED
+    ]
+
+
+def test_how_many_samples_have_a_confidence_is_said_when_not_all_do():
+    rows = results_of(THREE_TASKS, 35)  # 105, of which 21 state no confidence, 15 have no log-probability, 3 neither
+    table = table_by(in_part(rows), "verbalized", "answer probability")
+    assert confidence_note(table, alike=True) == [
+        "72 of 105 samples have both confidences; metrics of confidence are over these"
+    ]
+    assert confidence_note(table, alike=False) == [
+        "metrics of confidence are over each run's valid confidences: 84 of A, 90 of B, 72 samples have both"
+    ]
+    same = table_by(in_part(rows), "verbalized", "verbalized")  # the same samples in both runs
+    assert confidence_note(same, alike=False) == [] and len(confidence_note(same, alike=True)) == 1
+    assert confidence_note(paired_table(rows, rows), alike=True) == []
+
+
+def test_metrics_of_confidence_are_left_out_where_no_sample_has_both():
+    rows = [
+        {**row, "answer_log_probability": -1.0, "response": answer("awe")} if i % 2 else row
+        for i, row in enumerate(results_of(THREE_TASKS, 20))
+    ]
+    table = table_by(rows, "verbalized", "answer probability")
+    assert confidence_note(table, alike=True)[0].startswith("0 of 60 samples")
+    metrics = {item.metric for item in differences(with_both_confidences(table), 100)}
+    assert metrics == {"accuracy", "macro_accuracy", "f1", *OF_STATED}
+
+
+def read_tsv(path):
+    with open(path, encoding="utf-8") as handle:
+        return list(csv.DictReader(handle, delimiter="\t"))
+
+
+def test_a_vote_is_compared_in_its_own_metrics_alone_and_beside_other_comparisons(tmp_path, monkeypatch, capsys):
+    rows, votes = results_of(THREE_TASKS, 30), results_of(THREE_TASKS, 30, seed=1)
+    more = results_of(THREE_TASKS, 30, seed=2)
+    for row, *others in zip(rows, votes, more, strict=True):
+        row["other_responses"] = [other["response"] for other in others]
+    write_jsonl(tmp_path / "merged.jsonl", rows)
+
+    def compare(*words):
+        monkeypatch.setattr("sys.argv", ["compare", *map(str, (tmp_path, tmp_path, "--n_resamples", 100, *words))])
+        main()
+        return capsys.readouterr().out
+
+    printed = compare("--confidence", "verbalized", "majority vote")
+    assert "adherence" not in printed and "EmObserver" not in printed
+    assert f"A: {tmp_path}, verbalized\nB: {tmp_path}, majority vote\n" in printed
+    folder = tmp_path / f"compared_with_{tmp_path.name}_verbalized_and_majority_vote"
+    lines = read_tsv(folder / "comparison.tsv")
+    assert {line["figure"] for line in lines} == set(COMPARED) - {
+        "format_rate",
+        "confidence_rate",
+        "emobserver_accuracy",
+    }
+    assert {(line["confidence_a"], line["confidence_b"]) for line in lines} == {("verbalized", "majority vote")}
+    right, share = [], []
+    for row in rows:
+        texts = [row["response"], *row["other_responses"]]
+        (label, n), *_ = Counter(text.split("<answer>")[1].split("</answer>")[0] for text in texts).most_common()
+        right.append(label == row["ground_truth"])
+        share.append(n / 3)
+    overall = {line["figure"]: float(line["b"]) for line in lines if line["row"] == "Overall"}
+    assert overall["accuracy"] == pytest.approx(np.mean(right), abs=1e-6)
+    assert overall["mean_confidence"] == pytest.approx(np.mean(share), abs=1e-6)
+    assert overall["brier"] == pytest.approx(np.mean((np.array(share) - right) ** 2), abs=1e-6)
+
+    first = (folder / "comparison.tsv").read_bytes()
+    compare("--confidence", "majority vote", "verbalized")
+    printed = compare()
+    assert "Format adherence" in printed and "EmObserver" in printed
+    assert {path.name.removeprefix(f"compared_with_{tmp_path.name}") for path in tmp_path.glob("compared_with_*")} == {
+        "", "_verbalized_and_majority_vote", "_majority_vote_and_verbalized",
+    }  # fmt: skip
+    assert (folder / "comparison.tsv").read_bytes() == first
+    lines = read_tsv(tmp_path / f"compared_with_{tmp_path.name}" / "comparison.tsv")
+    assert {(line["confidence_a"], line["confidence_b"]) for line in lines} == {("verbalized", "verbalized")}
+    assert {line["figure"] for line in lines} == set(COMPARED)
 
 
 def test_pairing_makes_the_interval_of_a_small_change_narrow():

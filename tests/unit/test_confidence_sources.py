@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from inference.evaluate import evaluate
 from inference.metrics.corrected import rows_by_source
+from inference.metrics.corrected_tables import sources_table
 from inference.metrics.prediction_table import available_sources, prediction_table
 from tests.helpers.results import results_in_memory
 
@@ -127,6 +129,27 @@ def test_probabilities_at_the_first_mention_are_a_confidence_of_their_own():
 @pytest.mark.parametrize("stated", ["?", [0.5], {"awe": 2.0}, {"awe": 0.5, "hm": 0.5}, {"awe": -0.5, "fear": 1.5}, {}])
 def test_candidate_probabilities_that_are_none_are_missing(stated):
     assert available_sources(sources_of(a_result(candidate_probabilities=stated))) == ["verbalized"]
+
+
+def test_the_confidences_compared_say_how_many_samples_have_each():
+    """Of 21 samples in one group every third states no confidence and every seventh has no log-probability."""
+    results = [
+        a_result(
+            answers("awe")[0] if i % 3 == 0 else sure("awe", 0.7),
+            truth=LABELS[i % 2],
+            answer_log_probability=None if i % 7 == 0 else -0.1,
+        )
+        for i in range(21)
+    ]
+    text = sources_table(rows_by_source(sources_of(*results)))
+    counts = dict(re.findall(r"^(.*: .*?) +(\d+)  ", text, re.MULTILINE))
+    assert text.splitlines()[1].split()[:3] == ["With", "it", "Acc"]
+    assert counts == {
+        "ID VSA: verbalized": "0", "ID VSA: answer probability": "0",
+        "ID VER: verbalized": "14", "ID VER: answer probability": "18",
+        "OOD VER: verbalized": "0", "OOD VER: answer probability": "0",
+        "Overall: verbalized": "14", "Overall: answer probability": "18",
+    }  # fmt: skip
 
 
 def test_evaluation_prints_every_confidence_beside_the_stated_one(tmp_path):

@@ -151,6 +151,20 @@ def test_two_runs_of_one_kind_are_told_apart_by_their_folders(tmp_path):
         compare_replaced(tmp_path / "true", [tmp_path / "a", tmp_path / "b", tmp_path / "b"], 100, 0)
 
 
+def test_a_folder_that_is_there_twice_is_refused(tmp_path, monkeypatch, capsys):
+    own = results_of(["FI-2"], 10)
+    write_runs(tmp_path, true=own, grey=seen(own, "grey"))  # named as its kind is
+    again = tmp_path / "true" / ".." / "grey"
+    monkeypatch.setattr(
+        sys, "argv", ["compare", *map(str, (tmp_path / "true", "--replaced", tmp_path / "grey", again))]
+    )
+    with pytest.raises(SystemExit) as refused:
+        main()
+    assert refused.value.code == 2
+    assert capsys.readouterr() == ("", f"cannot compare: {again}: expected each run of --replaced once\n")
+    assert not (tmp_path / "true" / "image_reliance.tsv").exists()
+
+
 def test_a_comparison_of_two_runs_says_which_of_them_saw_other_images(tmp_path, monkeypatch, capsys):
     own = results_of(["FI-2"], 20)
     write_runs(tmp_path, true=own, a=seen(own, "grey", confidence=(0.1, 0.2)))
