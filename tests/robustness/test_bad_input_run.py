@@ -18,11 +18,7 @@ from tests.helpers.commands import TOY_CHECKPOINT, TOY_PIXELS, read_jsonl, run
 pytestmark = pytest.mark.faults
 
 # Prompts that only the engine can refuse: the records are in order.
-PROMPTS = {
-    "an image token in the text": "<|vision_start|><|image_pad|><|vision_end|>",
-    "a video token in the text": "<|video_pad|>",
-    "a prompt of 100,000 words": "fear " * 100_000,
-}
+PROMPTS = {"a prompt of 100,000 words": "fear " * 100_000}
 
 
 def image_record(case):
@@ -46,7 +42,7 @@ OUTCOMES = [
     None,  # write_cases puts a good record first
     *(case.field and f"field '{case.field}'" for case in RECORD_CASES),
     *map(outcome, IMAGE_CASES),
-    *("field 'conversations[0].content[1]'" for _ in PROMPTS),
+    *("refused the request" for _ in PROMPTS),
 ]
 TOTAL = len(OUTCOMES)
 BAD = {number: told for number, told in enumerate(OUTCOMES, 1) if told not in (None, EITHER)}
