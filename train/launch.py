@@ -136,7 +136,7 @@ def start(training: Swift | Verl, args: argparse.Namespace) -> int:
     heading, *lines = training.plan(resumed)
     print(f"Stage {args.stage}: {heading}", *lines, sep="\n  ", flush=True)
     if not first:
-        return run_trainer(training.command(), folder)
+        return explained(run_trainer(training.command()), folder)
     with open(folder / "training.lock", "w", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -145,13 +145,13 @@ def start(training: Swift | Verl, args: argparse.Namespace) -> int:
         record = runs.Run(folder, f"stage {args.stage}")
         record.begin()
         # Ray puts the working directory before everything else in the paths of its workers.
-        status = run_trainer(training.command(), folder, folder if isinstance(training, Verl) else None)
+        status = run_trainer(training.command(), folder if isinstance(training, Verl) else None)
         try:
             record.end({"exit_status": status, "step": step_of(training.newest())})
         except OSError:
-            if not status:  # else what the trainer ended with is said already: a full disk, as a rule
+            if not status:  # else the disk was full before, which is what has to be said
                 raise
-    return status
+    return explained(status, folder)
 
 
 def step_of(checkpoint: Path | None) -> int:
@@ -165,26 +165,30 @@ def largest_checkpoint(output_dir: Path) -> int:
     return max((sum(path.stat().st_size for path in folder.rglob("*")) for folder in folders), default=0)
 
 
-def run_trainer(command: list[str], output_dir: Path, cwd: Path | None = None) -> int:
-    """Its exit status; says so when it ended because no further checkpoint fits on the disk.
-
-    A trainer that cannot write its checkpoint ends in a page of traceback that does not always say why.
-    """
+def run_trainer(command: list[str], cwd: Path | None = None) -> int:
+    """Its exit status, as a shell has it."""
     trainer = subprocess.Popen(command, cwd=cwd)
     # The terminal sends Ctrl-C to the trainer as well; what is sent to this process alone is passed on.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: trainer.terminate())
     status = trainer.wait()
-    if status:
-        free = shutil.disk_usage(output_dir).free
-        if free <= largest_checkpoint(output_dir):
-            print(
-                f"The training ended with status {status}, and the disk of {output_dir} is full "
-                f"({free / 2**20:.1f} MiB are left). "
-                "Complete checkpoints are kept: make room and start the same command again.",
-                file=sys.stderr,
-            )
     return status if status >= 0 else 128 - status
+
+
+def explained(status: int, output_dir: Path) -> int:
+    """The trainer's exit status; says so where it ended because no further checkpoint fits on the disk.
+
+    A trainer that cannot write its checkpoint ends in a page of traceback that does not always say why.
+    """
+    free = shutil.disk_usage(output_dir).free
+    if status and free <= largest_checkpoint(output_dir):
+        print(
+            f"The training ended with status {status}, and the disk of {output_dir} is full "
+            f"({free / 2**20:.1f} MiB are left). "
+            "Complete checkpoints are kept: make room and start the same command again.",
+            file=sys.stderr,
+        )
+    return status
 
 
 def main() -> int:

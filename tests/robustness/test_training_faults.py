@@ -137,8 +137,8 @@ def test_a_template_resumes_from_the_newest_checkpoint_that_is_whole(tmp_path, t
 RUN = """
 import sys
 from pathlib import Path
-from train.launch import run_trainer
-sys.exit(run_trainer(sys.argv[2:], Path(sys.argv[1])))
+from train.launch import explained, run_trainer
+sys.exit(explained(run_trainer(sys.argv[2:]), Path(sys.argv[1])))
 """
 
 
