@@ -136,11 +136,11 @@ def draw_comparison(found: list[Difference], path: Path, notes: list[str], forma
 
     rows = []
     for metric in PAIRWISE:
-        factor = METRICS[metric][2]
+        factor = METRICS[metric].factor
         for item in (item for item in found if item.metric == metric):
             numbers = (factor * x for x in (item.difference, item.low, item.high))
             rows.append((item.row, short_name(metric), *numbers))
-    better = {short_name(metric): "higher" if COMPARED[metric] else "lower" for metric in PAIRWISE}
+    better = {short_name(metric): "higher" if METRICS[metric].higher_is_better else "lower" for metric in PAIRWISE}
     run_comparison(rows, path, "B − A (points)", formats, "\n".join(notes), better)
 
 

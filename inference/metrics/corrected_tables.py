@@ -85,7 +85,7 @@ def full_table(rows: Sequence[Row], notes: Sequence[str] = (), n_bins: int = N_B
     """One line per metric, one column per group and Overall, under ``interval_notes``. The tasks are in metrics.tsv."""
     shown = [row for row in rows if row.kind != "task"]
     metrics = _without_absent_votes(METRICS, rows)
-    lines = [[METRICS[metric][0], *(metric_text(row, metric) for row in shown)] for metric in metrics]
+    lines = [[METRICS[metric].label, *(metric_text(row, metric) for row in shown)] for metric in metrics]
     text = f"Confidence in full, corrected protocol, {n_bins} bins; tasks in metrics.tsv\n"
     text += "".join(f"{'[low, high]' if i == 0 else 'NOTE'}: {note}\n" for i, note in enumerate(notes))
     return text + aligned_table(["", *(row.name for row in shown)], lines)
@@ -132,7 +132,7 @@ def source_points(sources: Mapping[str, Sequence[Row]]) -> list[tuple[str, str, 
     """(confidence, metric, value, low, high) over all samples, as ``plots.intervals`` draws them."""
     points = []
     for metric in DRAWN_SOURCE_METRICS:
-        factor = METRICS[metric][2]
+        factor = METRICS[metric].factor
         for source, rows in sources.items():
             value = rows[-1].metrics.get(metric)
             bounds = rows[-1].intervals.get(metric, (float("nan"), float("nan")))

@@ -114,7 +114,7 @@ def reliance_text(found: list[Reliance], n_resamples: int) -> str:
         item = known.get((row, images, column))
         if item is None:
             return "–" if column.startswith(GAP) and images == runs[0] else NOT_AVAILABLE
-        _, number_format, factor = METRICS[column.removeprefix(GAP)]
+        _, number_format, factor, _ = METRICS[column.removeprefix(GAP)]
         sign = "+" if column.startswith(GAP) else ""
         value, low, high = (format(factor * x, sign + number_format) for x in (item.value, item.low, item.high))
         return f"{value} [{low}, {high}]"

@@ -34,28 +34,18 @@ from inference.metrics.classification import share
 from inference.metrics.corrected import estimate_rows, slices, tally_of
 from inference.metrics.prediction_table import OVERALL, SOURCES, VERBALIZED, available_sources, correctness
 from inference.metrics.results import Results, read_file
-from inference.metrics.rows import METRICS
+from inference.metrics.rows import METRICS, Metric
 
-# Metrics that are compared, most asked for first; True where more is better, None where neither is.
-COMPARED = {
-    "accuracy": True,
-    "macro_accuracy": True,
-    "f1": True,
-    "ece": False,
-    "smooth_ece": False,
-    "brier": False,
-    "log_loss": False,
-    "roc_auc": True,
-    "aurc": False,
-    "coverage_at_10_risk": True,
-    "format_rate": True,
-    "confidence_rate": True,
-    "mean_confidence": None,
-    "emobserver_accuracy": True,
-}
-# Their names and formats.
+# Metrics that are compared, most asked for first.
+COMPARED = (
+    "accuracy", "macro_accuracy", "f1", "ece", "smooth_ece", "brier", "log_loss", "roc_auc", "aurc",
+    "coverage_at_10_risk", "format_rate", "confidence_rate", "mean_confidence", "emobserver_accuracy",
+)  # fmt: skip
+# What they are.
 NAMES = METRICS | {
-    "emobserver_accuracy": ("Acc, EmObserver's protocol: Overall and groups are means over tasks", ".2f", 100)
+    "emobserver_accuracy": Metric(
+        "Acc, EmObserver's protocol: Overall and groups are means over tasks", higher_is_better=True
+    )
 }
 # Those that are of the first response's text alone: another confidence, or the answer of a vote, has none of its own.
 OF_STATED = ("format_rate", "confidence_rate", "emobserver_accuracy")
@@ -92,9 +82,10 @@ class Difference:
     def verdict(self) -> str:
         if not self.p_holm < ALPHA:
             return ""
-        if COMPARED[self.metric] is None:
+        better = NAMES[self.metric].higher_is_better
+        if better is None:
             return "higher" if self.difference > 0 else "lower"
-        return "better" if (self.difference > 0) == COMPARED[self.metric] else "worse"
+        return "better" if (self.difference > 0) == better else "worse"
 
 
 def read_evaluated(folder: Path) -> Results:
@@ -228,7 +219,7 @@ def differences(
     table: pd.DataFrame,
     n_resamples: int = N_PAIRED_RESAMPLES,
     seed: int = 0,
-    metrics: Collection[str] = tuple(COMPARED),
+    metrics: Collection[str] = COMPARED,
 ) -> list[Difference]:
     """B − A of ``metrics``, of every task, group and Overall, both runs in the same resamples.
 
@@ -342,7 +333,7 @@ def too_few_resamples(found: Sequence[Difference], n_resamples: int) -> str:
 
 
 def _number(value: float, metric: str, signed: bool = False) -> str:
-    _, number_format, factor = NAMES[metric]
+    _, number_format, factor, _ = NAMES[metric]
     return format(factor * value, ("+" if signed else "") + number_format)
 
 
@@ -357,11 +348,11 @@ def comparison_text(found: list[Difference], name_a: str, name_b: str, n_resampl
     ]
     note = too_few_resamples(found, n_resamples)
     lines += [note] if note else []
-    for metric, higher in COMPARED.items():
+    for metric in COMPARED:
         items = [item for item in found if item.metric == metric]
         if items:
-            direction = {True: "higher", False: "lower", None: "neither"}[higher]
-            lines += ["", f"{NAMES[metric][0].strip()} ({direction} is better)"]
+            direction = {True: "higher", False: "lower", None: "neither"}[NAMES[metric].higher_is_better]
+            lines += ["", f"{NAMES[metric].label.strip()} ({direction} is better)"]
             lines.append(f"  {'':<15} {'A':>7} {'B':>7} {'B - A':>8}  {'interval':<18} {'p':>6}")
         for item in items:
             bounds = f"[{_number(item.low, metric, True)}, {_number(item.high, metric, True)}]"

@@ -4,52 +4,67 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 NOT_AVAILABLE = "N/A"
 
-# metric → (what it is, number format, factor): percentages where it is a share or a probability.
+
+class Metric(NamedTuple):
+    """How a metric is called and printed.
+
+    Attributes:
+        label: what it is; after a comma, by what.
+        number_format, factor: its text is ``format(factor * value, number_format)``: percentages by default.
+        higher_is_better: None where neither is.
+    """
+
+    label: str
+    number_format: str = ".2f"
+    factor: int = 100
+    higher_is_better: bool | None = None
+
+
 METRICS = {
-    "accuracy": ("Acc", ".2f", 100),
-    "macro_accuracy": ("Acc, mean over tasks", ".2f", 100),
-    "f1": ("F1 (weighted)", ".2f", 100),
-    "macro_f1": ("F1, mean over tasks", ".2f", 100),
-    "format_rate": ("Format adherence", ".2f", 100),
-    "confidence_rate": ("Confidence adherence", ".2f", 100),
-    "ece": ("ECE, equal-width bins", ".2f", 100),
-    "ece_if_calibrated": ("  ECE by chance alone", ".2f", 100),
-    "ece_equal_mass": ("ECE, equal-mass bins", ".2f", 100),
-    "smooth_ece": ("Smooth ECE, no bins", ".2f", 100),
-    "mce": ("MCE", ".2f", 100),
-    "overconfidence": ("Overconfident part of ECE", ".2f", 100),
-    "underconfidence": ("Underconfident part of ECE", ".2f", 100),
-    "confidence_gap": ("Confidence − accuracy", ".2f", 100),
-    "brier": ("Brier", ".2f", 100),
-    "brier_reliability": ("  reliability (lower is better)", ".2f", 100),
-    "brier_resolution": ("  resolution (higher is better)", ".2f", 100),
-    "brier_uncertainty": ("  uncertainty", ".2f", 100),
-    "brier_within_bins": ("  within bins", ".2f", 100),
-    "log_loss": ("Log loss, nats", ".3f", 1),
-    "roc_auc": ("ROC AUC", ".2f", 100),
-    "auprc": ("AUPRC", ".2f", 100),
-    "auprc_errors": ("AUPRC of errors", ".2f", 100),
-    "aurc": ("AURC", ".2f", 100),
-    "e_aurc": ("E-AURC", ".2f", 100),
-    "accuracy_at_80_coverage": ("Acc at 80 % coverage", ".2f", 100),
-    "accuracy_at_90_coverage": ("Acc at 90 % coverage", ".2f", 100),
-    "coverage_at_5_risk": ("Coverage at 5 % risk", ".2f", 100),
-    "coverage_at_10_risk": ("Coverage at 10 % risk", ".2f", 100),
-    "mean_confidence": ("Mean confidence", ".2f", 100),
-    "confidence_spread": ("Spread of confidence (std)", ".2f", 100),
-    "distinct_confidences": ("Distinct confidences", ".0f", 1),
-    "top_two_share": ("Share of the top two", ".2f", 100),
-    "n_voted": ("Samples with votes", ".0f", 1),
-    "vote_distance": ("Distance from vote share", ".2f", 100),
-    "vote_brier": ("Brier, by votes", ".2f", 100),
-    "vote_log_loss": ("Log loss by votes, nats", ".3f", 1),
-    "vote_entropy_correlation": ("Rank correlation of 1 − c, votes' entropy", ".3f", 1),
-    "vote_js_responses": ("JS distance, responses from votes", ".2f", 100),
-    "vote_js_candidates": ("JS distance, candidates from votes", ".2f", 100),
+    "accuracy": Metric("Acc", higher_is_better=True),
+    "macro_accuracy": Metric("Acc, mean over tasks", higher_is_better=True),
+    "f1": Metric("F1 (weighted)", higher_is_better=True),
+    "macro_f1": Metric("F1, mean over tasks", higher_is_better=True),
+    "format_rate": Metric("Format adherence", higher_is_better=True),
+    "confidence_rate": Metric("Confidence adherence", higher_is_better=True),
+    "ece": Metric("ECE, equal-width bins", higher_is_better=False),
+    "ece_if_calibrated": Metric("  ECE by chance alone"),
+    "ece_equal_mass": Metric("ECE, equal-mass bins", higher_is_better=False),
+    "smooth_ece": Metric("Smooth ECE, no bins", higher_is_better=False),
+    "mce": Metric("MCE", higher_is_better=False),
+    "overconfidence": Metric("Overconfident part of ECE", higher_is_better=False),
+    "underconfidence": Metric("Underconfident part of ECE", higher_is_better=False),
+    "confidence_gap": Metric("Confidence − accuracy"),
+    "brier": Metric("Brier", higher_is_better=False),
+    "brier_reliability": Metric("  reliability (lower is better)", higher_is_better=False),
+    "brier_resolution": Metric("  resolution (higher is better)", higher_is_better=True),
+    "brier_uncertainty": Metric("  uncertainty"),
+    "brier_within_bins": Metric("  within bins"),
+    "log_loss": Metric("Log loss, nats", ".3f", 1, higher_is_better=False),
+    "roc_auc": Metric("ROC AUC", higher_is_better=True),
+    "auprc": Metric("AUPRC", higher_is_better=True),
+    "auprc_errors": Metric("AUPRC of errors", higher_is_better=True),
+    "aurc": Metric("AURC", higher_is_better=False),
+    "e_aurc": Metric("E-AURC", higher_is_better=False),
+    "accuracy_at_80_coverage": Metric("Acc at 80 % coverage", higher_is_better=True),
+    "accuracy_at_90_coverage": Metric("Acc at 90 % coverage", higher_is_better=True),
+    "coverage_at_5_risk": Metric("Coverage at 5 % risk", higher_is_better=True),
+    "coverage_at_10_risk": Metric("Coverage at 10 % risk", higher_is_better=True),
+    "mean_confidence": Metric("Mean confidence"),
+    "confidence_spread": Metric("Spread of confidence (std)"),
+    "distinct_confidences": Metric("Distinct confidences", ".0f", 1),
+    "top_two_share": Metric("Share of the top two"),
+    "n_voted": Metric("Samples with votes", ".0f", 1),
+    "vote_distance": Metric("Distance from vote share", higher_is_better=False),
+    "vote_brier": Metric("Brier, by votes", higher_is_better=False),
+    "vote_log_loss": Metric("Log loss by votes, nats", ".3f", 1, higher_is_better=False),
+    "vote_entropy_correlation": Metric("Rank correlation of 1 − c, votes' entropy", ".3f", 1, higher_is_better=True),
+    "vote_js_responses": Metric("JS distance, responses from votes", higher_is_better=False),
+    "vote_js_candidates": Metric("JS distance, candidates from votes", higher_is_better=False),
 }
 # Only of samples that people voted on: a run without votes says nothing about them.
 VOTE_METRICS = tuple(metric for metric in METRICS if "vote" in metric)
@@ -79,7 +94,7 @@ class Row:
 
 def short_name(metric: str) -> str:
     """The metric's name without its explanation."""
-    return METRICS[metric][0].strip().partition(",")[0]
+    return METRICS[metric].label.strip().partition(",")[0]
 
 
 def metric_text(row: Row, metric: str) -> str:
@@ -87,7 +102,7 @@ def metric_text(row: Row, metric: str) -> str:
     value = row.metrics.get(metric)
     if value is None:
         return NOT_AVAILABLE
-    _, number_format, factor = METRICS[metric]
+    _, number_format, factor, _ = METRICS[metric]
     text = format(factor * value, number_format)
     if metric in row.intervals and number_format != ".0f":
         text += " [{}, {}]".format(*(format(factor * bound, number_format) for bound in row.intervals[metric]))

@@ -23,10 +23,11 @@ from inference.common.storage import explain
 from inference.common.terminal import plain_output
 from inference.metrics.bootstrap import N_RESAMPLES
 from inference.metrics.corrected import calibration_curves, rows_by_source
-from inference.metrics.corrected_tables import source_points
+from inference.metrics.corrected_tables import DRAWN_SOURCE_METRICS, source_points
 from inference.metrics.prediction_table import available_sources
 from inference.metrics.published import threshold_analysis
 from inference.metrics.results import read_run
+from inference.metrics.rows import METRICS, short_name
 from inference.plots.confidence import confidence_histograms, reliability_diagram, risk_coverage
 from inference.plots.confusion import confusion_matrices
 from inference.plots.intervals import confidence_sources
@@ -148,7 +149,8 @@ def draw_sources(
     points: Sequence[tuple], output_dir: Path, note: str = "", formats: Sequence[str] = ("png",)
 ) -> list[Path]:
     """``confidence_sources``: the confidences of one run side by side (``corrected_tables.source_points``)."""
-    better = {metric: "higher" if metric.startswith("ROC") else "lower" for _, metric, *_ in points}
+    names = {short_name(metric): METRICS[metric] for metric in DRAWN_SOURCE_METRICS}
+    better = {name: "higher" if metric.higher_is_better else "lower" for name, metric in names.items()}
     path = output_dir / "confidence_sources"
     return confidence_sources(points, path, "all samples (%)", formats, note, better)
 

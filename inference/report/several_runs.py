@@ -22,7 +22,6 @@ from inference.data.images import ImageSource
 from inference.metrics.bootstrap import ALPHA, LEVEL, N_PAIRED_RESAMPLES
 from inference.metrics.corrected_tables import apart_note
 from inference.metrics.paired_comparison import (
-    COMPARED,
     PAIRWISE,
     ComparisonError,
     Difference,
@@ -34,7 +33,7 @@ from inference.metrics.paired_comparison import (
 )
 from inference.metrics.prediction_table import OVERALL, group_slices
 from inference.metrics.results import Results
-from inference.metrics.rows import short_name
+from inference.metrics.rows import METRICS, short_name
 from inference.report.html import SampleBrowser, page_html
 from inference.report.run import (
     answered_samples,
@@ -196,7 +195,7 @@ def tables_html(
         differ=any(len(run.results.table) > n_common for run in runs),
         tables=list(tables_of_runs(runs)),
         interval_notes=". ".join(dict.fromkeys(notes)),
-        pairs=[(short_name(m), COMPARED[m], m, matrix, verdicts(matrix)) for m, matrix in matrices],
+        pairs=[(short_name(m), METRICS[m].higher_is_better, m, matrix, verdicts(matrix)) for m, matrix in matrices],
         n_pairs=len(found),
         n_resamples=n_resamples,
         level=LEVEL,

@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 from jinja2 import Environment, FileSystemLoader
 
 from inference.metrics.bootstrap import LEVEL
-from inference.metrics.rows import METRICS
+from inference.metrics.rows import METRICS, Metric
 
 PAGE = Path(__file__).with_name("page")
 TEMPLATES = Environment(loader=FileSystemLoader(PAGE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -78,7 +78,7 @@ def is_number(value: Any) -> bool:
 
 def metric_name(metric: str) -> str:
     """A metric's name as metric_conf.log has it, or its field's; spaces at its start mark a part of the one above."""
-    return METRICS.get(metric, (MAIN_COLUMNS.get(metric, metric.replace("_", " ")),))[0]
+    return METRICS.get(metric, Metric(MAIN_COLUMNS.get(metric, metric.replace("_", " ")))).label
 
 
 def number_text(row: dict[str, Any], metric: str) -> str | None:
@@ -88,7 +88,7 @@ def number_text(row: dict[str, Any], metric: str) -> str | None:
         return None
     if isinstance(value, int):
         return f"{value:,}"
-    _, number_format, factor = METRICS.get(metric, ("", ".2f", 100))
+    _, number_format, factor, _ = METRICS.get(metric, Metric(""))
     return format(factor * value, number_format).replace("-", "−")
 
 

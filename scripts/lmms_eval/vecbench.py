@@ -27,9 +27,10 @@ from inference.metrics.classification import share
 from inference.metrics.corrected import confidence_metrics, tally_of
 from inference.metrics.other_harnesses import NO_RESPONSE
 from inference.metrics.prediction_table import OVERALL, correctness, prediction_table
+from inference.metrics.rows import METRICS
 from inference.runs.shards import error_of, result_line
 
-METRICS = {"accuracy": True, "ece": False, "brier": False, "roc_auc": True}  # metric → whether higher is better
+ASKED = ("accuracy", "ece", "brier", "roc_auc")
 ROWS = (*TASKS, *GROUPS, OVERALL)
 FAILED = "failed"
 
@@ -140,9 +141,9 @@ def scores(doc: dict[str, Any], responses: list[str]) -> dict[str, Any]:
     (correct,), (stated,) = correctness(table).tolist(), table["confidence"].tolist()
     stated = None if np.isnan(stated) else stated
     # lmms-eval gives numbers a standard error, which is right for a mean alone.
-    values = {metric: correct if metric == "accuracy" else [stated, correct] for metric in METRICS}
+    values = {metric: correct if metric == "accuracy" else [stated, correct] for metric in ASKED}
     rows = [row for row in (record.task, group_of(record.task), OVERALL) if row in ROWS]
-    return {FAILED: result_line(record), **{f"{metric}/{row}": values[metric] for metric in METRICS for row in rows}}
+    return {FAILED: result_line(record), **{f"{metric}/{row}": values[metric] for metric in ASKED for row in rows}}
 
 
 def aggregate(metric: str, values: list[Any]) -> float | None:
@@ -161,7 +162,11 @@ def count_failed(results: list[dict[str, Any]]) -> int:
 
 
 METRIC_LIST = [
-    {"metric": f"{metric}/{row}", "aggregation": partial(aggregate, metric), "higher_is_better": higher}
-    for metric, higher in METRICS.items()
+    {
+        "metric": f"{metric}/{row}",
+        "aggregation": partial(aggregate, metric),
+        "higher_is_better": METRICS[metric].higher_is_better,
+    }
+    for metric in ASKED
     for row in ROWS
 ] + [{"metric": FAILED, "aggregation": count_failed, "higher_is_better": False}]
