@@ -232,7 +232,7 @@ def _smoothed_size(modes: np.ndarray, steps: int = 12) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Error:
+class GapMetric:
     """A metric that is the size of a vector of signed gaps, which chance alone keeps above zero.
 
     Attributes:
@@ -263,15 +263,15 @@ def _sum_of_squares(parts: np.ndarray) -> np.ndarray:
     return (parts**2).sum(axis=-1)
 
 
-ERRORS = {
-    "ece": Error(gap_shares, _sum_of_absolutes),
-    "ece_equal_mass": Error(_equal_mass_gap_shares, _sum_of_absolutes),
-    "mce": Error(_gaps, lambda parts: np.abs(parts).max(axis=-1)),
-    "smooth_ece": Error(_residual_modes, _smoothed_size),
-    "overconfidence": Error(gap_shares, lambda parts: np.maximum(-parts, 0.0).sum(axis=-1)),
-    "underconfidence": Error(gap_shares, lambda parts: np.maximum(parts, 0.0).sum(axis=-1)),
-    "brier_reliability": Error(_scaled_gaps, _sum_of_squares, power=2),
-    "brier_resolution": Error(_scaled_differences, _sum_of_squares, power=2),
+GAP_METRICS = {
+    "ece": GapMetric(gap_shares, _sum_of_absolutes),
+    "ece_equal_mass": GapMetric(_equal_mass_gap_shares, _sum_of_absolutes),
+    "mce": GapMetric(_gaps, lambda parts: np.abs(parts).max(axis=-1)),
+    "smooth_ece": GapMetric(_residual_modes, _smoothed_size),
+    "overconfidence": GapMetric(gap_shares, lambda parts: np.maximum(-parts, 0.0).sum(axis=-1)),
+    "underconfidence": GapMetric(gap_shares, lambda parts: np.maximum(parts, 0.0).sum(axis=-1)),
+    "brier_reliability": GapMetric(_scaled_gaps, _sum_of_squares, power=2),
+    "brier_resolution": GapMetric(_scaled_differences, _sum_of_squares, power=2),
 }
 
 
@@ -281,22 +281,22 @@ def expected_calibration_error(tally: Tally, n_bins: int = N_BINS, equal_mass: b
     Bins of equal width (``bin_of``), or of equal mass (Nguyen & O'Connor, 2015: adaptive binning),
     where all answers of one confidence stay in one bin.
     """
-    return ERRORS["ece_equal_mass" if equal_mass else "ece"].of(tally, n_bins)
+    return GAP_METRICS["ece_equal_mass" if equal_mass else "ece"].of(tally, n_bins)
 
 
 def maximum_calibration_error(tally: Tally, n_bins: int = N_BINS) -> np.ndarray:
     """MCE: the largest |accuracy − mean confidence| of an equal-width bin (Guo et al., 2017, eq. 4)."""
-    return ERRORS["mce"].of(tally, n_bins)
+    return GAP_METRICS["mce"].of(tally, n_bins)
 
 
 def overconfidence(tally: Tally, n_bins: int = N_BINS) -> np.ndarray:
     """The part of ECE from bins whose confidence is above their accuracy (Thulasidasan et al., 2019)."""
-    return ERRORS["overconfidence"].of(tally, n_bins)
+    return GAP_METRICS["overconfidence"].of(tally, n_bins)
 
 
 def underconfidence(tally: Tally, n_bins: int = N_BINS) -> np.ndarray:
     """The part of ECE from bins whose confidence is below their accuracy."""
-    return ERRORS["underconfidence"].of(tally, n_bins)
+    return GAP_METRICS["underconfidence"].of(tally, n_bins)
 
 
 def smooth_calibration_error(tally: Tally) -> np.ndarray:
@@ -307,7 +307,7 @@ def smooth_calibration_error(tally: Tally) -> np.ndarray:
     the metric is where it equals the kernel's width. A reflected Gaussian is a factor on each
     cosine mode, so a width costs one inverse transform, whatever the number of samples.
     """
-    return ERRORS["smooth_ece"].of(tally)
+    return GAP_METRICS["smooth_ece"].of(tally)
 
 
 def ece_if_calibrated(tally: Tally, n_bins: int = N_BINS, draws: int = 200, seed: int = 0) -> float:
@@ -343,7 +343,7 @@ def brier_decomposition(tally: Tally, n_bins: int = N_BINS) -> dict[str, np.ndar
     Murphy (1973) over equal-width bins, with the remainder of Stephenson et al. (2008) that
     binning leaves, so that the four add up to the Brier score.
     """
-    reliability, resolution = (ERRORS[f"brier_{part}"].of(tally, n_bins) for part in ("reliability", "resolution"))
+    reliability, resolution = (GAP_METRICS[f"brier_{part}"].of(tally, n_bins) for part in ("reliability", "resolution"))
     uncertainty = accuracy(tally) * (1 - accuracy(tally))
     return {
         "reliability": reliability,

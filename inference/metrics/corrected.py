@@ -19,7 +19,7 @@ import pandas as pd
 from inference.data.vecbench import GROUPS, TASKS, group_of
 from inference.metrics import calibration, ranking
 from inference.metrics.bootstrap import Cells, interval, interval_around, resampled
-from inference.metrics.calibration import ERRORS, N_BINS, Tally, calibration_bins
+from inference.metrics.calibration import GAP_METRICS, N_BINS, Tally, calibration_bins
 from inference.metrics.classification import label_reports, share, weighted_f1
 from inference.metrics.corrected_tables import (
     corrected_table,
@@ -80,7 +80,7 @@ def tally_of(confidence: np.ndarray, correct: np.ndarray, weights: np.ndarray) -
 def confidence_metrics(tally: Tally, n_bins: int = N_BINS) -> dict[str, np.ndarray]:
     """Every metric of a confidence under the name that metrics.json has it by."""
     return {
-        **{name: ERRORS[name].of(tally, n_bins) for name in ERRORS if not name.startswith("brier")},
+        **{name: GAP_METRICS[name].of(tally, n_bins) for name in GAP_METRICS if not name.startswith("brier")},
         "confidence_gap": calibration.confidence_gap(tally),
         "brier": calibration.brier_score(tally),
         **{f"brier_{part}": value for part, value in calibration.brier_decomposition(tally, n_bins).items()},
@@ -146,8 +146,10 @@ def estimate_rows(
         if noise:
             own = own_weights[:, index]
             seen = tally if np.array_equal(w, own) else tally_of(stated[index], correct[index], own)
-            deviations = {of: error.parts(tally, n_bins) - error.parts(seen, n_bins) for of, error in ERRORS.items()}
-            metrics |= {NOISE + of: ERRORS[of].size(values) for of, values in deviations.items()}
+            deviations = {
+                of: error.parts(tally, n_bins) - error.parts(seen, n_bins) for of, error in GAP_METRICS.items()
+            }
+            metrics |= {NOISE + of: GAP_METRICS[of].size(values) for of, values in deviations.items()}
         rows.append((name, kind, metrics))
     return rows
 
@@ -179,14 +181,14 @@ def metric_interval(
     value in 95 % of the samples or more, whatever the gaps.
 
     Args:
-        noise: for an error of ``ERRORS``, the size of the deviations in each resample.
+        noise: for a metric of ``GAP_METRICS``, the size of the deviations in each resample.
     """
     low, high = interval_around(point, resampled)
     if not (np.isfinite(low) and np.isfinite(point)):
         return None
     if noise is not None:
-        root = 1 / ERRORS[metric].power
-        low = max(0.0, point**root - float(interval(noise)[1]) ** root) ** ERRORS[metric].power
+        root = 1 / GAP_METRICS[metric].power
+        low = max(0.0, point**root - float(interval(noise)[1]) ** root) ** GAP_METRICS[metric].power
     return min(low, point), high
 
 

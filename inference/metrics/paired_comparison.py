@@ -29,7 +29,7 @@ from inference.metrics.bootstrap import (
     resampled,
     two_sided_p,
 )
-from inference.metrics.calibration import ERRORS
+from inference.metrics.calibration import GAP_METRICS
 from inference.metrics.classification import share
 from inference.metrics.corrected import estimate_rows, slices, tally_of
 from inference.metrics.prediction_table import OVERALL, SOURCES, VERBALIZED, available_sources, correctness
@@ -223,7 +223,7 @@ def differences(
 ) -> list[Difference]:
     """B − A of ``metrics``, of every task, group and Overall, both runs in the same resamples.
 
-    An error of ``ERRORS`` is raised by chance in both runs. The difference is that of the two
+    A metric of ``GAP_METRICS`` is raised by chance in both runs. The difference is that of the two
     estimates: its resamples are moved so that their mean is the difference seen.
     """
     columns = ["task", "truth", *(f"{name}_{run}" for run in "ab" for name in JUDGED)]
@@ -259,7 +259,7 @@ def _difference(
     row: str, kind: str, metric: str, a: float, b: float, values: np.ndarray, difference: float
 ) -> Difference:
     """The difference seen, with interval and p from what it is in each resample, (resamples,)."""
-    if metric in ERRORS:
+    if metric in GAP_METRICS:
         values = values - (np.nanmean(values) - difference)
     low, high = (float(bound) for bound in interval(values))
     return Difference(row, kind, metric, a, b, difference, low, high, float(two_sided_p(values)))

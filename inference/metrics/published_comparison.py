@@ -16,7 +16,7 @@ import pandas as pd
 from inference.common.paths import REPOSITORY
 from inference.metrics import calibration, ranking
 from inference.metrics.bootstrap import LEVEL, Cells, resampled
-from inference.metrics.calibration import ERRORS
+from inference.metrics.calibration import GAP_METRICS
 from inference.metrics.classification import share, weighted_f1
 from inference.metrics.corrected import NOISE, metric_interval, opposites, slices, tally_of
 from inference.metrics.prediction_table import OVERALL
@@ -47,8 +47,8 @@ def _published_metrics(cells: Cells, weights: np.ndarray) -> dict[tuple[str, str
         if kind == "group" and tally.n.all():
             metrics["accuracy"] = calibration.accuracy(tally)
             gaps, gaps_seen = (calibration.gap_shares(part, published=True) for part in (tally, seen))
-            metrics["ece"] = ERRORS["ece"].size(gaps)
-            metrics[f"{NOISE}ece"] = ERRORS["ece"].size(gaps - gaps_seen)
+            metrics["ece"] = GAP_METRICS["ece"].size(gaps)
+            metrics[f"{NOISE}ece"] = GAP_METRICS["ece"].size(gaps - gaps_seen)
             metrics["brier"] = calibration.brier_score(tally)
             metrics["roc_auc"] = ranking.roc_auc(tally)
         found |= {(name, metric): values for metric, values in metrics.items()}

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from inference.metrics.bootstrap import Cells, resampled
-from inference.metrics.calibration import ERRORS, Tally, accuracy, brier_score
+from inference.metrics.calibration import GAP_METRICS, Tally, accuracy, brier_score
 from inference.metrics.corrected import NOISE, metric_interval, opposites, tally_of
 from inference.metrics.ranking import area_under_risk_coverage
 
@@ -44,7 +44,7 @@ MODELS = {
     for ece in (0.0, 0.03, 0.13)
     if ece or shift is shifted
 }
-METRICS = {name: error.of for name, error in ERRORS.items()}
+METRICS = {name: error.of for name, error in GAP_METRICS.items()}
 METRICS |= {"accuracy": accuracy, "brier": brier_score, "aurc": area_under_risk_coverage}
 
 
@@ -66,8 +66,8 @@ def intervals(rows, images, seed, metrics):
     def metrics_of(part, weights):
         drawn, seen = tally(part, weights), tally(part, part.weights)
         found = {name: METRICS[name](drawn) for name in metrics}
-        for name in metrics & ERRORS.keys():
-            found[NOISE + name] = ERRORS[name].size(ERRORS[name].parts(drawn) - ERRORS[name].parts(seen))
+        for name in metrics & GAP_METRICS.keys():
+            found[NOISE + name] = GAP_METRICS[name].size(GAP_METRICS[name].parts(drawn) - GAP_METRICS[name].parts(seen))
         return found
 
     point, drawn = resampled(cells, N_RESAMPLES, seed, metrics_of, opposites)
@@ -103,7 +103,7 @@ def test_the_interval_of_ece_holds_the_true_value(model, n):
 @pytest.mark.parametrize("n", [60, 200, 1000])
 @pytest.mark.parametrize("model", [model for model in MODELS if model.startswith("few")])
 def test_the_intervals_of_the_other_errors_hold_the_true_value(model, n):
-    for metric, share in held(*MODELS[model], n, ERRORS.keys() - {"ece"}).items():
+    for metric, share in held(*MODELS[model], n, GAP_METRICS.keys() - {"ece"}).items():
         assert share >= 0.88, (model, metric)
 
 
