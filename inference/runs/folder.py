@@ -93,7 +93,8 @@ def compare(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
         for name in sorted(old.keys() | new.keys()):
             a, b = old.get(name), new.get(name)
             if a != b and not (name == "revision" and None in (a, b)):
-                found.append(f"{part}.{name} was {describe(a)}, is {describe(b)}")
+                was, now = (describe(of[name]) if name in of else "not set" for of in (old, new))
+                found.append(f"{part}.{name} was {was}, is {now}")
     return found
 
 

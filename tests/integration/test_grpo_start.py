@@ -109,7 +109,7 @@ def test_stage_3_checks_both_files_and_has_an_identity_and_an_end(stand_ins, pro
     other = stage3(check=False, kl_coefficient="0.05", verl_args="algorithm.gamma=0.9")
     assert other.returncode == 2 and other.stderr.count("\n") == 1
     assert "settings.actor_rollout_ref.actor.kl_loss_coef was 0.01, is 0.05" in other.stderr
-    assert "settings.algorithm.gamma was None, is 0.9" in other.stderr
+    assert "settings.algorithm.gamma was not set, is 0.9" in other.stderr
     reward = shutil.copy(REPO / "train" / "cus_reward.py", tmp_path / "reward.py")
     (tmp_path / "reward.py").write_text((tmp_path / "reward.py").read_text() + "# another\n")
     assert "reward.sha256 was" in stage3(check=False, reward_path=reward).stderr

@@ -137,7 +137,8 @@ def test_replaced_images_are_what_the_model_gets_and_every_file_of_the_run_says_
             command, environment = job(toy_data, server.url, output, replace_images=other, **small)
             refused = run(*command, env=environment, check=False)
             assert refused.returncode == 1
-            assert f"settings.replace_images was 'grey', is {other or None!r}" in refused.stderr
+            now = repr(other) if other else "not set"
+            assert f"settings.replace_images was 'grey', is {now}" in refused.stderr
         assert len(server.requests) == 4 and (output / "merged.jsonl").read_bytes() == before
     assert all(result["replace_images"] == "grey" for result in read_jsonl(output / "merged.jsonl"))
     metrics = json.loads((output / "metrics.json").read_text())

@@ -63,12 +63,12 @@ def test_a_hub_revision_that_was_not_known_yet_is_no_difference():
         ("--max_new_tokens", "7", "settings.max_new_tokens was 2048, is 7"),
         ("--max_pixels", "784000", "settings.max_pixels was 12544, is 784000"),
         ("--n_responses", "5", "settings.n_responses was 1, is 5"),
-        ("--replace_images", "grey", "settings.replace_images was None, is 'grey'"),
+        ("--replace_images", "grey", "settings.replace_images was not set, is 'grey'"),
         ("--model_name", "other", "settings.model_name was 'checkpoint', is 'other'"),
         ("--engine", "transformers", "settings.engine was 'vllm', is 'transformers'"),
         ("--dtype", "bfloat16", "settings.dtype was 'auto', is 'bfloat16'"),
         ("--no_logprobs", None, "settings.logprobs was True, is False"),
-        ("--candidate_probabilities", None, "settings.candidate_probabilities was None, is True"),
+        ("--candidate_probabilities", None, "settings.candidate_probabilities was not set, is True"),
     ],
 )
 def test_a_changed_setting_under_a_half_finished_run_is_refused_by_name(half_finished, option, value, named):
