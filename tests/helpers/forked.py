@@ -5,6 +5,7 @@ interpreter is seven seconds after its start. Environment, folder and arguments 
 """
 
 import importlib
+import logging
 import multiprocessing
 import os
 import runpy
@@ -85,6 +86,7 @@ def _become(words, environment, streams):
     os.chdir(REPO)
     sys.path[:0] = [str(REPO), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     importlib.invalidate_caches()
+    logging.getLogger().handlers.clear()  # a library's: what the program sets up comes before its import elsewhere
     sys.orig_argv = [sys.executable, *words]
     kind, *others = words
     sys.argv = others if kind == "-m" else ["-c", *others[1:]] if kind == "-c" else words
