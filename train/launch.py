@@ -176,7 +176,7 @@ def run_trainer(command: list[str], cwd: Path | None = None) -> int:
 
 
 def explained(status: int, output_dir: Path) -> int:
-    """The trainer's exit status; says so where it ended because no further checkpoint fits on the disk.
+    """The trainer's exit status; says on stderr where it ended because no further checkpoint fits on the disk.
 
     A trainer that cannot write its checkpoint ends in a page of traceback that does not always say why.
     """

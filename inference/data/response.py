@@ -213,7 +213,10 @@ def _written_labels(candidates: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def label_places(text: str, candidates: tuple[str, ...]) -> Iterator[tuple[int, int, str]]:
-    """(start, end, label) of each candidate that is a whole word of a text in any case; at each place the longest."""
+    """(start, end, label) of each candidate that is a whole word of a text in any case; at each place the longest.
+
+    In the text as it is written, for its places; ``named_labels`` compares normal forms and so finds more.
+    """
     for match in _written_labels(candidates).finditer(text):
         yield *match.span(), normal_label(match[0])
 

@@ -33,7 +33,12 @@ def run(*command, check=True, **options):
     if words[0] == "-m":
         words.insert(0, sys.executable)
     done = subprocess.run(words, cwd=options.pop("cwd", REPO), capture_output=True, text=True, check=False, **options)
-    if check and done.returncode:
+    return checked(done, words) if check else done
+
+
+def checked(done, words):
+    """A finished process; fails the test, with the ends of what it printed, where its exit status is not 0."""
+    if done.returncode:
         pytest.fail(f"{' '.join(words)} ended with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}")
     return done
 

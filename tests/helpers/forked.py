@@ -15,9 +15,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-import pytest
-
-from tests.helpers.commands import REPO
+from tests.helpers.commands import REPO, checked
 
 LIBRARIES = ("transformers.models.auto.modeling_auto", "vllm.entrypoints.llm", "vllm.lora.request", "sklearn.metrics")
 
@@ -40,9 +38,7 @@ def run_forked(*command, check=True, env=None, input=""):
     words = [str(word) for word in command]
     with tempfile.TemporaryDirectory() as folder:
         done = _run(words, dict(os.environ if env is None else env), Path(folder), input)
-    if check and done.returncode:
-        pytest.fail(f"{' '.join(words)} ended with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}")
-    return done
+    return checked(done, words) if check else done
 
 
 def run_template(script, *options, environment, check=True):
@@ -60,9 +56,7 @@ def run_template(script, *options, environment, check=True):
             seen = dict(pair.split("=", 1) for pair in pairs)
             del seen["RECORDED"]
             done = _run(words, {**seen, "python": sys.executable}, Path(folder))
-    if check and done.returncode:
-        pytest.fail(f"{script.name} ended with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}")
-    return done
+    return checked(done, [script.name, *map(str, options)]) if check else done
 
 
 def _run(words, environment, folder, read=""):

@@ -123,6 +123,7 @@ def test_several_responses_give_their_agreement_on_labels_of_ones_own(images, en
     [
         (["--labels", "calm"], "--labels: expected 2 to 100 labels, got 1"),
         (["--labels", "calm, Calm"], "--labels: expected each label once, got calm, Calm"),
+        (["--labels", "calm, Unknown"], "--labels: expected another name for the label 'unknown', as which a response"),
         (["--labels", "calm," + "x" * 61], "--labels: expected labels of 1 to 60 characters"),
         (["--task", "EmoSet-9"], "invalid choice: 'EmoSet-9'"),
         (["--checkpoint", "/nowhere"], "/nowhere: no such folder: expected a model folder"),

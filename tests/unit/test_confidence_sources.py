@@ -45,6 +45,13 @@ def test_what_an_engine_did_not_tell_is_missing_and_no_source():
     assert list(rows_by_source(table)) == ["verbalized"]
 
 
+def test_a_log_probability_above_zero_is_none():
+    """Another tool's probability, perhaps; what rounding adds to 0 is 0."""
+    for stated, expected in ((0.9, None), (1e-6, 1.0), (0, 1.0)):
+        row = sources_of(a_result(answer_log_probability=stated)).iloc[0]
+        assert row["answer_probability"] == expected or (expected is None and math.isnan(row["answer_probability"]))
+
+
 def test_agreement_is_the_share_of_answers_equal_to_the_first():
     row = sources_of(a_result(other_responses=answers("fear", "fear", "awe"))).iloc[0]
     assert (row["label"], row["agreement"]) == ("awe", 0.5)

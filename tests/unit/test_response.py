@@ -338,3 +338,9 @@ def test_a_thinking_model_s_reasoning_whose_opening_tag_is_in_the_prompt_is_reas
     assert reasoning_steps(text) == dict.fromkeys(REASONING_STEPS, "x")
     assert reasoning_steps(f"<think>{text}") == reasoning_steps(text)
     assert reasoning_steps(f"{steps}<answer>awe</answer>") == {}
+
+
+def test_a_curly_apostrophe_is_a_straight_one():
+    """Or "don't know", written with the other one, would be the label "know"."""
+    for candidate, answer in (("don't know", "don\u2019t know"), ("don\u2019t know", "Don't know")):
+        assert read_response(f"<answer>{answer}</answer>", [candidate, "know"]).label == "don't know"

@@ -141,7 +141,7 @@ def test_at_the_first_mention_each_candidate_is_written_as_the_answer_is_there(r
         (["Awe", "joy of life"], "Awe", ["Awe", "joy of life"]),  # as the list has them
         ([" awe ", "joy of life"], "awe", ["awe", "joy of life"]),
         (["Awe", "Angst"], "aWe", ["Awe", "Angst"]),  # in no style of ours
-        (["悲", "Awe"], "awe", ["悲", "awe"]),
+        (["\u60b2", "Awe"], "awe", ["\u60b2", "awe"]),
     ],
 )
 @pytest.mark.parametrize("place", PLACES)
@@ -157,7 +157,7 @@ def test_candidates_are_scored_as_the_response_writes_its_answer(candidates, wri
     [
         (["joy", "joy of life"], "joy", "just joy"),
         (["pity", "self-pity"], "pity", "mere pity"),
-        (["悲", "悲伤"], "悲", "只有悲"),
+        (["\u60b2", "\u60b2\u4f24"], "\u60b2", "\u53ea\u6709\u60b2"),
     ],
 )
 def test_a_label_inside_a_longer_candidate_is_no_mention_of_it(candidates, answer, place):
