@@ -15,6 +15,7 @@ questions share each image, but is off on CPU: it can end the engine (see below)
 
 from __future__ import annotations
 
+import logging
 import multiprocessing.connection
 import os
 import threading
@@ -139,6 +140,8 @@ class VllmEngine:
             raise  # a setting or a file; its own line says which
         except Exception as error:
             raise self._failed("did not start", error) from error
+        if on_cpu:  # it warns at each of the image processor's calls, two per request, that threads stay as they are
+            logging.getLogger("vllm.v1.worker.cpu_worker").setLevel(logging.ERROR)
         self._wake_up_when_killed()
 
     def options(self, on_cpu: bool) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,12 @@ def test_the_toy_model_is_above_chance_in_every_task_and_near_the_best_possible(
         # 60 samples per task: a standard error is 6.5 points at most; two-class chance is 50
         assert reached > chance + 18, name
     assert accuracy["all"][1] > accuracy["all"][2] - 8
+
+
+def test_the_log_of_a_worker_says_nothing_once_per_sample(clone, main_job):
+    (log,) = clone.glob("infer_results/toy_world*/worker_0.log")
+    lines = re.sub(r"\d+", "", log.read_text()).splitlines()  # without times and counts
+    assert max(Counter(lines).values()) < 20, Counter(lines).most_common(3)
 
 
 def test_a_second_start_infers_nothing_again_and_its_numbers_stand_without_a_report(clone, main_job):
