@@ -32,8 +32,12 @@ from inference.engines.load import check_model
 from inference.runs.settings import add_settings, parsed_settings
 from scripts.build_vec_cot.records import read_rows, write_rows
 from scripts.build_vec_cot.stages import PUBLISHED_ROWS
+from scripts.toy_world.world import PIXEL_BUDGET
 
-TOY_MODEL = f"--checkpoint {shlex.quote(str(TOY_CHECKPOINT))} --min_pixels 3136 --max_pixels 12544 --max_new_tokens 128"
+TOY_MODEL = (
+    f"--checkpoint {shlex.quote(str(TOY_CHECKPOINT))} --max_new_tokens 128"
+    f" --min_pixels {PIXEL_BUDGET.min_pixels} --max_pixels {PIXEL_BUDGET.max_pixels}"
+)
 # The toy model cannot follow a teacher's prompt. It is asked its own question, and its answers are
 # kept where they equal the label.
 TOY_TEACHER = f"{TOY_MODEL} --teacher_prompt recognition --min_words 10"

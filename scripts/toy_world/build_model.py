@@ -30,10 +30,10 @@ from inference.common.terminal import plain_output
 from inference.data.prompts import SYSTEM_PROMPT
 from inference.data.response import REASONING_STEPS
 from scripts.merge_checkpoint import tidy
+from scripts.toy_world.world import PIXEL_BUDGET
 
 HIDDEN = 128
 HEADS = 4
-MIN_PIXELS, MAX_PIXELS = 56 * 56, 112 * 112  # 4 to 16 image tokens
 
 SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"] + [
     f"<|{name}|>" for name in ("vision_start", "vision_end", "vision_pad", "image_pad", "video_pad")
@@ -154,7 +154,7 @@ def build(corpus: list[Path], output_dir: Path, vocabulary: int = 900, seed: int
         pad_token_id=token("<|endoftext|>"),
     )
     processor = Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS),
+        image_processor=Qwen2VLImageProcessor(min_pixels=PIXEL_BUDGET.min_pixels, max_pixels=PIXEL_BUDGET.max_pixels),
         tokenizer=tokenizer,
         video_processor=Qwen2VLVideoProcessor(),
         chat_template=CHAT_TEMPLATE,

@@ -20,9 +20,9 @@ from inference.common.paths import REPOSITORY
 from inference.common.terminal import plain_output
 from inference.data.vecbench import TASKS
 from scripts.build_vec_cot.records import read_rows, write_rows
+from scripts.toy_world.world import PIXEL_BUDGET
 
 CONFIDENCE = re.compile(r"<confidence>[^<]*</confidence>$")
-TOY_LIMITS = ("--min_pixels", "3136", "--max_pixels", "12544", "--max_new_tokens", "128")
 
 
 def record_of(row: dict, position: int) -> dict:
@@ -62,7 +62,8 @@ def main() -> None:
     write_rows(labelled, [record_of(row, position) for position, row in enumerate(rows)])
     words = ["--data_path", labelled, "--output_path", args.output_dir / "samples", "--checkpoint", args.scaffold,
              "--samples", args.samples, "--seed", args.seed, "--image_root", args.data_path.resolve().parent,
-             *TOY_LIMITS]  # fmt: skip
+             "--min_pixels", PIXEL_BUDGET.min_pixels, "--max_pixels", PIXEL_BUDGET.max_pixels,
+             "--max_new_tokens", 128]  # fmt: skip
     command = [sys.executable, "-m", "scripts.build_vec_cot.confidence", *map(str, words)]
     if status := subprocess.run(command, cwd=REPOSITORY, check=False).returncode:
         sys.exit(status)

@@ -16,9 +16,11 @@ import math
 import random
 from functools import cache
 
+from inference.data.images import PixelBudget
 from inference.data.vecbench import TASKS, WEBEMO_7_CHILDREN
 
 NOTICE = "toy world: generated scenes, not VECBench; numbers say nothing about real emotion recognition"
+PIXEL_BUDGET = PixelBudget(56 * 56, 112 * 112)  # of the toy model: 4 to 16 image tokens
 
 CUES = {
     "colour": ("yellow", "red", "violet", "green", "brown", "orange", "dark", "blue"),

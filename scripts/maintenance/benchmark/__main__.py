@@ -37,7 +37,7 @@ from PIL import Image, ImageFilter
 
 from inference.common.paths import REPOSITORY, TOY_CHECKPOINT
 from inference.common.terminal import plain_output
-from inference.data.images import ImageSource, PixelBudget
+from inference.data.images import ImageSource
 from inference.data.loader import ImageLoader
 from inference.data.prompts import chat_messages
 from inference.data.records import Record
@@ -45,8 +45,8 @@ from inference.engines.base import EngineSettings, Request
 from inference.engines.vllm import VllmEngine
 from inference.runs.shards import ShardWriter, read_results
 from inference.runs.worker import Worker, share_of
+from scripts.toy_world.world import PIXEL_BUDGET
 
-BUDGET = PixelBudget(3136, 12544)
 SIZES = ((1600, 1200), (1200, 900), (1600, 600))  # 12, 12 and 10 image tokens within the budget
 IMAGE_WORKERS = 4  # inference_vllm's default
 COMPARED = {"bare": "the bare engine, images and prompts ready", "published": "one request per call"}
@@ -100,7 +100,7 @@ class Sides:
 
     def __init__(self, engine: VllmEngine, records: list[Record], folder: Path, n_published: int):
         self.engine, self.records, self.folder, self.n_published = engine, records, folder, n_published
-        self.source = ImageSource([folder], BUDGET)
+        self.source = ImageSource([folder], PIXEL_BUDGET)
         self.prepared = [
             engine.prepare(Request(item.sample_id, chat_messages(item), [self.source.load(item.image)]))
             for item in records
@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     settings = EngineSettings(
-        str(TOY_CHECKPOINT), max_new_tokens=192, min_pixels=BUDGET.min_pixels, max_pixels=BUDGET.max_pixels
+        str(TOY_CHECKPOINT), max_new_tokens=192, min_pixels=PIXEL_BUDGET.min_pixels, max_pixels=PIXEL_BUDGET.max_pixels
     )
     folder = Path(tempfile.mkdtemp(prefix="inference_benchmark_"))
     try:

@@ -52,8 +52,8 @@ from scripts.maintenance.benchmark.photographs import make_photographs, write_re
 from scripts.maintenance.benchmark.shapes import SHAPES
 from scripts.maintenance.benchmark.summary import heading, joined, summaries, table
 from scripts.maintenance.benchmark.variants import Place, Variant, n_images_of, parse_variant, turns_of
+from scripts.toy_world.world import PIXEL_BUDGET
 
-TOY_BUDGET = PixelBudget(3136, 12544)
 AMOUNTS = {  # name → (value, value with --quick, value with --cpu)
     "samples": (512, 256, 12),
     "rounds": (3, 1, 1),
@@ -164,7 +164,7 @@ def prepare(args: argparse.Namespace, record: Record, folder: Path, checkpoint: 
 
 def run(args: argparse.Namespace, record: Record, folder: Path, device: str | None) -> int:
     """Measure all variants; the exit status."""
-    shape, budget = SHAPES[args.shape], TOY_BUDGET if args.shape == "toy" else PixelBudget()
+    shape, budget = SHAPES[args.shape], PIXEL_BUDGET if args.shape == "toy" else PixelBudget()
     checkpoint = args.checkpoint_dir or default_checkpoint_dir(args.shape)
     settings = EngineSettings(
         str(checkpoint), max_new_tokens=args.tokens, min_pixels=budget.min_pixels, max_pixels=budget.max_pixels

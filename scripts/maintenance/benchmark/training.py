@@ -48,11 +48,11 @@ from inference.engines.devices import visible_devices
 from scripts.maintenance.benchmark.machine import PACKAGES, card_of, memory_used, versions
 from scripts.maintenance.benchmark.photographs import image_name, make_photographs
 from scripts.toy_world.follow import SWIFT_STEP, VERL_STEP
-from scripts.toy_world.world import NOTICE
+from scripts.toy_world.world import NOTICE, PIXEL_BUDGET
 
 RESERVED = re.compile(r"(?:'memory\(GiB\)': '?|perf/max_memory_reserved_gb:(?:np\.float\d+\()?)(?P<gib>[\d.]+)")
 VERL_SECONDS = re.compile(r"timing_s/step:(?:np\.float\d+\()?(?P<seconds>[\d.]+)")
-TOY_PIXELS = {"MIN_PIXELS": "3136", "MAX_PIXELS": "12544"}
+TOY_PIXELS = {"MIN_PIXELS": str(PIXEL_BUDGET.min_pixels), "MAX_PIXELS": str(PIXEL_BUDGET.max_pixels)}
 N_IMAGES = 64
 LINES_KEPT = 25  # of the log of a run that failed
 COLUMNS = {
@@ -231,8 +231,8 @@ class Bench:
         }  # fmt: skip
         infer = {
             "python": sys.executable, "checkpoint": out / "merged", "data_path": self.data / "test.jsonl",
-            "output_path": out / "results", "min_pixels": 3136, "max_pixels": 12544, "max_new_tokens": 96,
-            "report": "false", "overwrite": "true",
+            "output_path": out / "results", "max_new_tokens": 96, "min_pixels": PIXEL_BUDGET.min_pixels,
+            "max_pixels": PIXEL_BUDGET.max_pixels, "report": "false", "overwrite": "true",
         }  # fmt: skip
         merge = ["-m", "scripts.merge_checkpoint", str(out / "stage3"), "--output_dir", str(out / "merged")]
         return [
