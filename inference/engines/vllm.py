@@ -6,11 +6,9 @@ Requests are added and finished one by one through the engine's own step loop (n
 ``LLM.generate``, which wants all images in memory and returns nothing before the last).
 While no further request is ready, the engine goes on with those that it has.
 
-Requests keep the order in which their images are ready. What was tried on CPU and did not pay (toy model,
-published pixel budget, 36 requests of 32 tokens, batches of 64 and of 8, CPU time): most image tokens first,
-the same within 5 % (the noise); requests with the same image as neighbours, the same within 5 % with prefix
-caching off and no better with it on. Prefix caching itself saved 20 to 30 % where three
-questions share each image, but is off on CPU: it can end the engine (see below). On a GPU it is vLLM's default, on.
+Requests keep the order in which their images are ready (most image tokens first was no quicker). Several questions
+about one image come one after the other (``runs.worker.share``), while vLLM's caches still have the image
+processed, encoded and, with prefix caching, read by the model.
 """
 
 from __future__ import annotations

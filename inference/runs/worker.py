@@ -2,10 +2,10 @@
 
     samples, predicted, failed = infer(settings, "data.jsonl", "infer_results/my_run", index=0, n_shards=8)
 
-Sample i belongs to the worker i mod n_shards, so every sample is inferred whatever n_shards is (one queue for all
-would end no earlier on equal GPUs: scripts/maintenance/LOG.md). What any worker of this run has answered
-before is not asked again (resume by sample id); what failed is tried again. A record or image that cannot be used
-becomes an ``error`` line.
+Images are dealt to the workers in turn, each with all questions about it, so every sample is inferred whatever n_shards
+is (one queue for all would end no earlier on equal GPUs: scripts/maintenance/LOG.md). What any worker of this run has
+answered before is not asked again (resume by sample id); what failed is tried again. A record or image that cannot be
+used becomes an ``error`` line.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -38,6 +41,9 @@ from inference.runs.shards import ShardWriter, finished_samples, result_line
 log = logging.getLogger("inference")
 
 
+MOST_NEIGHBOURS = 8  # questions about one image that stay with one worker: a file may ask about a few images only
+
+
 class HopelessData(ValueError):
     """A data file that no answer could be right for, or that cannot be inferred as it is asked for."""
 
@@ -55,11 +61,29 @@ def check_labels_of(data_path: str, limit: int | None, max_images: int = 1) -> N
         raise HopelessData(f"{data_path}: the label of each of its {n_records} records is none of its candidates")
 
 
+def share(items: Iterable[Record | BrokenRecord], index: int, n_shards: int) -> list[Record | BrokenRecord]:
+    """One worker's part of all records; those about the same image next to each other, wherever they are in the file.
+
+    So an image is decoded, encoded and read by the model once: the questions after the first find it in the engine's
+    caches, which hold a part of a large file.
+    """
+    asked: Counter[Any] = Counter()
+    groups: dict[Any, int] = {}  # images, and how often so many questions were asked about them before → rank
+    mine = []
+    for item in items:
+        images = tuple(item.images) if isinstance(item, Record) else item.position
+        group = groups.setdefault((images, asked[images] // MOST_NEIGHBOURS), len(groups))
+        asked[images] += 1
+        if group % n_shards == index:
+            mine.append((group, item))
+    return [item for _, item in sorted(mine, key=itemgetter(0))]
+
+
 def share_of(
     data_path: str, index: int, n_shards: int, limit: int | None, max_images: int = 1
 ) -> list[Record | BrokenRecord]:
-    """The records of one worker, in order."""
-    return [item for item in read_records(data_path, limit, max_images) if item.position % n_shards == index]
+    """``share`` of a data file."""
+    return share(read_records(data_path, limit, max_images), index, n_shards)
 
 
 class Worker:
@@ -126,7 +150,7 @@ def infer_share(
     """Infer what is missing of one share; returns (samples of the share, responses, failures).
 
     Args:
-        mine: the share, in order; their ids are what resume goes by.
+        mine: the share; its ids are what resume goes by.
         start_engine: called at most once, and only when something is missing.
         source: of the images.
         image_workers: threads that decode them.

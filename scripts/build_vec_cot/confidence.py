@@ -37,7 +37,7 @@ from inference.engines.checkpoints import CheckpointRefused
 from inference.engines.load import load_engine
 from inference.runs.folder import Description, open_shard, prepare
 from inference.runs.shards import ShardBusy, error_of, read_results, shard_paths
-from inference.runs.worker import infer_share
+from inference.runs.worker import infer_share, share
 from scripts.build_vec_cot.records import say_notices, write_rows
 from scripts.build_vec_cot.sampling import (
     MAX_QUESTIONS,
@@ -72,8 +72,8 @@ def ask(
     """Sample what is missing of this worker's share."""
     asked = [
         question(record, recognition_prompt(record.candidates, with_confidence=False), k)
-        for record in items
-        if isinstance(record, Record) and record.position % args.n_shards == args.index
+        for record in share(items, args.index, args.n_shards)
+        if isinstance(record, Record)
         for k in range(args.samples)
     ]
     with open_shard(args.output_path, args.index, args.n_shards, description) as (writer, _):

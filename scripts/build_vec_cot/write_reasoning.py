@@ -35,7 +35,7 @@ from inference.engines.checkpoints import CheckpointRefused
 from inference.engines.load import load_engine
 from inference.runs.folder import Description, open_shard, prepare
 from inference.runs.shards import ShardBusy, read_results
-from inference.runs.worker import infer_share
+from inference.runs.worker import infer_share, share
 from scripts.build_vec_cot.records import say_notices, write_rows
 from scripts.build_vec_cot.sampling import (
     MAX_QUESTIONS,
@@ -79,7 +79,7 @@ def ask(
 ) -> None:
     """Make every attempt that is missing, in rounds: the first of all records, then the second of the failed …"""
     start_engine = functools.cache(lambda: load_engine(settings))
-    mine = [item for item in items if item.position % args.n_shards == args.index]
+    mine = share(items, args.index, args.n_shards)
     with open_shard(args.output_path, args.index, args.n_shards, description) as (writer, _):
         for number in range(1, args.attempts + 1):
             answers = answers_on_disk(args.output_path)

@@ -275,11 +275,12 @@ def test_bad_records_and_images_become_error_lines_and_every_share_is_inferred(t
     # A literal image token in the text: the engine would be promised two images and get one (vLLM would die of it).
     second_image = json.loads(json.dumps(rows[3]))
     second_image["conversations"][0]["content"][1]["text"] += " <|vision_start|><|image_pad|><|vision_end|>"
-    long = json.loads(json.dumps(rows[1]))
-    long["conversations"][0]["content"][1]["text"] += " emotion" * 5000
+    long = [json.loads(json.dumps(row)) for row in rows[:2]]  # of each worker's images
+    for row in long:
+        row["conversations"][0]["content"][1]["text"] += " emotion" * 5000
     lines = [json.dumps(row) for row in rows]
     lines[2:2] = ["{not json", json.dumps({**no_image, "id": "no image"}), json.dumps({**torn, "id": "torn"})]
-    for index, bad in enumerate((long, long, second_image, second_image)):
+    for index, bad in enumerate((*long, second_image, second_image)):
         lines.append(json.dumps({**bad, "id": f"bad prompt {index}"}))
     data = tmp_path / "data.jsonl"
     data.write_text("\n".join(lines), encoding="utf-8")

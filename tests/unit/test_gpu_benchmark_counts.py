@@ -1,12 +1,13 @@
 """The GPU benchmark's arithmetic: sizes of the shapes, operations of a request, variants and their turns, the table."""
 
 import math
+from pathlib import Path
 
 import pytest
 
 from scripts.maintenance.benchmark.shapes import SHAPES, Shape
 from scripts.maintenance.benchmark.summary import heading, joined, summaries, table
-from scripts.maintenance.benchmark.variants import BARE, OURS, SINGLE, Variant, parse_variant, turns_of
+from scripts.maintenance.benchmark.variants import BARE, OURS, SINGLE, Place, Turn, Variant, parse_variant, turns_of
 
 
 @pytest.mark.parametrize(("name", "parameters"), [("7b", 8_292_166_656), ("3b", 3_754_622_976), ("toy", 1_708_800)])
@@ -62,6 +63,7 @@ def test_a_variants_settings_go_where_they_belong():
         ("seeds", "expected NAME=VALUE, got 'seeds'"),
         ("seeds=0", "expected true or false for seeds, got '0'"),
         ("questions=0", "expected a whole number for questions, got '0'"),
+        ("neighbours=1", "expected true or false for neighbours, got '1'"),
         ("engines=two", "expected a whole number for engines, got 'two'"),
     ],
 )
@@ -81,6 +83,13 @@ def test_every_turn_has_images_that_none_before_it_had_and_equal_work_one_bare_s
     images = [image for turn in turns for image in range(turn.first, turn.first + turn.n_images)]
     assert images == list(range(len(images)))
     assert [turn.n_images for turn in turns[1:6]] == [12, 12, 12, 4, 4]
+
+
+def test_an_engine_gets_its_images_questions_image_by_image_or_task_by_task():
+    second = Place(Path(), None, index=1, count=2)
+    by_image, by_task = (Turn(parse_variant(f"questions=3{more}"), OURS, 4, 5) for more in ("", "+neighbours=false"))
+    assert by_image.rows(second) == [15, 16, 17, 21, 22, 23]
+    assert by_task.rows(second) == [15, 21, 16, 22, 17, 23]
 
 
 def test_without_the_bare_side_only_ours_is_measured():

@@ -81,14 +81,12 @@ class Sides:
         self.records: dict[int, list[Record]] = {}  # questions per image → all records
 
     def records_of(self, turn: Turn) -> list[Record]:
-        """This engine's part of the turn's records, image by image."""
+        """This engine's part of the turn's records, image by image or, where the variant says so, task by task."""
         questions = turn.variant.questions
         if questions not in self.records:
             data = self.place.folder / f"questions_{questions}.jsonl"
             self.records[questions] = share_of(str(data), 0, 1, None)
-        images = range(turn.first, turn.first + turn.n_images)[self.place.index :: self.place.count]
-        records = self.records[questions]
-        return [record for image in images for record in records[image * questions : (image + 1) * questions]]
+        return [self.records[questions][row] for row in turn.rows(self.place)]
 
     def ours(self, records: list[Record], variant: Variant) -> Callable[[], list[tuple[int, int, int]]]:
         """All that a worker of inference does: images read and decoded, prompts, the step loop, the shard."""

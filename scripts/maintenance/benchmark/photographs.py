@@ -3,7 +3,7 @@
     make_photographs(folder, 3000, processes=16)       # folder/000000.jpg …
     write_records(folder / "three.jsonl", 3000, questions=3)
 
-Several questions about one image are neighbours in the file, as in FI and WebEmo.
+Several questions about one image, as FI and WebEmo may ask, are neighbours in the file.
 """
 
 from __future__ import annotations

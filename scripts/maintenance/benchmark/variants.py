@@ -1,14 +1,15 @@
 """What is measured: variants of the engine's and the run's settings, and the order of their turns.
 
     parse_variant("max_num_seqs=512+queue_ahead=256")
-    parse_variant("questions=3+enable_prefix_caching=false")
+    parse_variant("questions=3+neighbours=false")
 
 A variant is "default" or settings joined by "+". By its name, a setting is
 
     queue_ahead, images_ahead     requests and decoded images that wait for the engine
     image_workers                 threads that decode
     seeds, log_probabilities      false: without the samples' seeds, or the tokens' log-probabilities
-    questions                     per image, neighbours in the data
+    questions                     per image
+    neighbours                    false: the questions come task by task, not image by image as inference orders them
     engines                       on one card, each with its part of the memory and the records
     a field of EngineSettings     as in the options of inference.inference_vllm
     NAME_IN_CAPITALS              an environment variable of the engine's process
@@ -40,6 +41,7 @@ class Variant:
     environment: dict[str, str] = field(default_factory=dict)
     engines: int = 1
     questions: int = 1
+    neighbours: bool = True
     seeds: bool = True
     log_probabilities: bool = True
     queue_ahead: int | None = None
@@ -52,11 +54,12 @@ class Variant:
         return json.dumps([self.settings, self.arguments, self.environment, self.engines], sort_keys=True)
 
     @property
-    def work(self) -> tuple[int, bool, bool]:
+    def work(self) -> tuple[int, bool, bool, bool]:
         """The same for variants that give the engine the same work, so that one bare side does for all."""
-        return self.questions, self.seeds, self.log_probabilities
+        return self.questions, self.neighbours, self.seeds, self.log_probabilities
 
 
+SWITCHES = ("neighbours", "seeds", "log_probabilities")
 RUN_SETTINGS = {one.name for one in fields(Variant) if one.name not in ("name", "settings", "arguments", "environment")}
 
 
@@ -72,7 +75,7 @@ def parse_variant(text: str) -> Variant:
             raise ValueError(f"variant {text!r}: expected NAME=VALUE, got {part!r}")
         decoded = _decoded(value)
         if name in RUN_SETTINGS:
-            expected = bool if name in ("seeds", "log_probabilities") else int
+            expected = bool if name in SWITCHES else int
             if type(decoded) is not expected or (expected is int and decoded < (name != "queue_ahead")):
                 wanted = "true or false" if expected is bool else "a whole number"
                 raise ValueError(f"variant {text!r}: expected {wanted} for {name}, got {value!r}")
@@ -94,6 +97,16 @@ def _decoded(value: str) -> Any:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where an engine works: the photographs' folder, the card's index or UUID, which of how many engines there."""
+
+    folder: Path
+    device: str | None
+    index: int = 0
+    count: int = 1
+
+
+@dataclass(frozen=True)
 class Turn:
     """One measurement: a side of a variant on the images from ``first`` on."""
 
@@ -102,15 +115,12 @@ class Turn:
     first: int
     n_images: int
 
-
-@dataclass(frozen=True)
-class Place:
-    """Where an engine works: the photographs' folder, the card's index or UUID, which of how many engines there."""
-
-    folder: Path
-    device: str | None
-    index: int = 0
-    count: int = 1
+    def rows(self, place: Place) -> list[int]:
+        """The rows of one engine's part, in order, in a file with all questions about an image in a row."""
+        count = self.variant.questions
+        images = range(self.first, self.first + self.n_images)[place.index :: place.count]
+        asked = [range(image * count, (image + 1) * count) for image in images]
+        return [row for rows in (asked if self.variant.neighbours else zip(*asked, strict=True)) for row in rows]
 
 
 def turns_of(
