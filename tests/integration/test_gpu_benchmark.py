@@ -5,10 +5,13 @@ import os
 
 import pytest
 
+from inference.engines.base import EngineSettings
 from scripts.maintenance.benchmark import random_checkpoint
+from scripts.maintenance.benchmark.engine_group import EngineGroup
 from scripts.maintenance.benchmark.matrix_rate import matrix_rate
 from scripts.maintenance.benchmark.random_checkpoint import build, merge_of
 from scripts.maintenance.benchmark.shapes import SHAPES, SPECIAL_TOKENS
+from scripts.maintenance.benchmark.variants import Place, Variant, turns_of
 from tests.helpers.commands import run
 
 COMMAND = ["-m", "scripts.maintenance.benchmark.gpu"]
@@ -43,6 +46,17 @@ def test_on_cpu_the_whole_command_measures_all_sides_of_two_variants(tmp_path):
     assert [row["variant"] for row in content["summary"]] == ["default", more]
     assert sum(line.startswith(("| default | ", f"| {more} | ")) for line in done.stdout.splitlines()) == 2
     assert not list(tmp_path.glob("gpu_benchmark_*"))  # the photographs
+
+
+def test_an_engine_whose_process_is_killed_is_said_with_the_signal(tmp_path):
+    turns = turns_of([Variant()], samples=1, rounds=1, warm_up=1, single=0)
+    settings = EngineSettings(str(tmp_path / "never read"))
+    with (
+        pytest.raises(RuntimeError, match="an engine's process ended with signal 9"),
+        EngineGroup(settings, SHAPES["toy"], turns, Place(tmp_path, None), tmp_path / "log") as group,
+    ):
+        group.processes[0].kill()
+        group.next()
 
 
 def test_the_matrix_rate_is_operations_per_second():

@@ -96,5 +96,12 @@ class EngineGroup:
                     raise RuntimeError(content["error"])
                 found.append(content)
             if not channels:
-                raise RuntimeError("an engine's process ended")
+                raise RuntimeError(f"an engine's process ended with {self._exit_status()}")
         return found
+
+    def _exit_status(self) -> str:
+        """Of a process that has ended, or is about to: its channel is closed."""
+        ended = connection.wait([process.sentinel for process in self.processes], timeout=60)
+        codes = [process.exitcode for process in self.processes if process.sentinel in ended]
+        code = codes[0] if codes else None
+        return f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
