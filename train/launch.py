@@ -15,7 +15,6 @@ the trainer's exit status.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import importlib.util
 import os
 import re
@@ -30,6 +29,7 @@ REPO = Path(__file__).resolve().parent.parent
 sys.path[:] = [str(REPO), *(place for place in sys.path if place != str(REPO / "train"))]
 
 # Standard library only: a Python without the frameworks gets a message, not a traceback.
+from inference.common.locks import Held, hold  # noqa: E402
 from inference.common.options import at_least_one  # noqa: E402
 from inference.common.storage import explain  # noqa: E402
 from inference.common.terminal import plain_output  # noqa: E402
@@ -137,11 +137,11 @@ def start(training: Swift | Verl, args: argparse.Namespace) -> int:
     print(f"Stage {args.stage}: {heading}", *lines, sep="\n  ", flush=True)
     if not first:
         return explained(run_trainer(training.command()), folder)
-    with open(folder / "training.lock", "w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ValueError(f"another training writes {folder} now") from None
+    try:
+        lock = hold(folder / "training.lock")
+    except Held as pid:
+        raise ValueError(f"another training (pid {pid}) writes {folder} now") from None
+    with lock:
         record = runs.Run(folder, f"stage {args.stage}")
         record.begin()
         # Ray puts the working directory before everything else in the paths of its workers.

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.common.json_lines import describe
+from inference.common.locks import Held, check_free
 from inference.common.redaction import redact
 from inference.common.storage import atomic_write
 from inference.runs.identity import RUN_FILE, json_sha256, now, surroundings
@@ -148,13 +149,10 @@ def _check_free(folder: Path, n_shards: int | None) -> None:
     for path in sorted(folder.glob(SHARD_PATTERN.replace(".jsonl", ".lock"))):
         if path.stem in own:
             continue
-        with open(path, "a+", encoding="utf-8") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                handle.seek(0)
-                pid = handle.read().strip() or "unknown"
-                raise ShardBusy(f"{folder} is being written by another run (pid {pid}, {path.stem})") from None
+        try:
+            check_free(path)
+        except Held as pid:
+            raise ShardBusy(f"{folder} is being written by another run (pid {pid}, {path.stem})") from None
 
 
 Outputs = Callable[[Path], Iterable[Path]]  # what a run has left in a folder

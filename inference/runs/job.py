@@ -7,7 +7,6 @@ What cannot work is refused before anything starts (exit status 2). Workers end 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shlex
@@ -18,8 +17,9 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from inference.common.locks import Held, hold
 from inference.common.redaction import redact
-from inference.common.storage import explain, naming
+from inference.common.storage import explain
 from inference.common.terminal import plain_output
 from inference.engines.base import default_model_name
 from inference.engines.devices import device_of, visible_devices
@@ -73,19 +73,12 @@ def alone(folder: Path) -> Iterator[None]:
         OSError: when the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "job.lock", "a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise ValueError(
-                f"output_path={folder}: another job is running there (pid {lock.read().strip()}). "
-                "Wait for it, or take another output_path."
-            ) from None
-        with naming(folder / "job.lock"):
-            lock.truncate(0)
-            lock.write(f"{os.getpid()}\n")
-            lock.flush()
+    try:
+        lock = hold(folder / "job.lock")
+    except Held as pid:
+        problem = f"another job is running there (pid {pid}). Wait for it, or take another output_path."
+        raise ValueError(f"output_path={folder}: {problem}") from None
+    with lock:
         yield
 
 

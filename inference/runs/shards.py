@@ -12,13 +12,13 @@ last line (the process was killed while writing) is dropped and inferred again.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from inference.common.json_lines import read_lines, to_line
+from inference.common.locks import Held, hold
 from inference.common.storage import atomic_write, naming
 from inference.data.records import BrokenRecord, Record
 
@@ -109,18 +109,10 @@ class ShardWriter:
 
     def __enter__(self) -> ShardWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self.path.with_suffix(".lock"), "a+", encoding="utf-8")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.seek(0)
-            holder = self._lock.read().strip() or "unknown"
-            self._lock.close()
-            raise ShardBusy(f"{self.path} is being written by another process (pid {holder})") from None
-        with naming(self.path):
-            self._lock.truncate(0)
-            self._lock.write(str(os.getpid()))
-            self._lock.flush()
+            self._lock = hold(self.path.with_suffix(".lock"))
+        except Held as pid:
+            raise ShardBusy(f"{self.path} is being written by another process (pid {pid})") from None
         for left in self.path.parent.glob(f".{self.path.name}.*.tmp"):  # by a process that was killed
             left.unlink()
         if self.path.exists():

@@ -17,13 +17,13 @@ checked, 1 when a file does not match or an archive is not usable, 2 for everyth
 from __future__ import annotations
 
 import argparse
-import fcntl
 import itertools
 import os
 import signal
 import sys
 from pathlib import Path
 
+from inference.common.locks import Held, hold
 from inference.common.storage import explain
 from inference.common.terminal import plain_output
 from inference.data.images import ImageError, data_images
@@ -77,11 +77,11 @@ def run(args: argparse.Namespace, repositories: dict[str, str]) -> int:
     if args.dry_run:
         return 0
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    with open(args.output_dir / ".fetch.lock", "w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise FetchError(f"{args.output_dir}: another fetch is writing there: wait for it") from None
+    try:
+        lock = hold(args.output_dir / ".fetch.lock")
+    except Held as pid:
+        raise FetchError(f"{args.output_dir}: another fetch (pid {pid}) is writing there: wait for it") from None
+    with lock:
         good = [fetch(job, args.workers) for job in jobs]
     for job in jobs:
         for path in [job.folder / file.path for file in job.files if file.path.endswith(".jsonl")]:

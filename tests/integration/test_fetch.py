@@ -1,6 +1,5 @@
 """Fetching from a hub: everything arrives and is checked, whatever breaks on the way, and each error is one line."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -13,6 +12,7 @@ import threading
 
 import pytest
 
+from inference.common.locks import hold
 from scripts.data.fetch import main
 from scripts.data.hub.job import RESUMES_FILES, size
 from tests.helpers.archives import IMAGE, archive
@@ -330,10 +330,10 @@ def test_what_was_fetched_before_the_hub_refused_is_counted_and_kept(hub, fetch,
 
 def test_two_starts_at_once_do_not_get_in_each_others_way(fetch, folder):
     folder.mkdir()
-    with open(folder / ".fetch.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with hold(folder / ".fetch.lock"):
         done = fetch("vecbench")
-    assert (done.returncode, only_line(done.stderr)) == (2, f"{folder}: another fetch is writing there: wait for it")
+    said = f"{folder}: another fetch (pid {os.getpid()}) is writing there: wait for it"
+    assert (done.returncode, only_line(done.stderr)) == (2, said)
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
