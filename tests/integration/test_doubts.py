@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from inference.data.doubts import ODD_SPELLING, UNMATCHABLE, label_doubt, most_frequent_error, record_doubts, task_doubt
+from inference.data.doubts import MISREAD, UNMATCHABLE, label_doubt, most_frequent_error, record_doubts, task_doubt
 from inference.data.records import read_records
 from inference.data.vecbench import TASKS
 from inference.metrics.results import CUT_OFF, NO_CONFIDENCE, REPEATED, SAME_CONTENT, read_file, read_shards
@@ -55,21 +55,42 @@ def read_doubts(tmp_path, rows):
 
 # --- labels and tasks that can never match ------------------------------------------------
 
+PUBLISHED, OVERALL_ROW, EMOBSERVER = "the published protocol", "the published Overall row", "EmObserver's protocol"
+ALL_THREE = f"{PUBLISHED}, {OVERALL_ROW}, {EMOBSERVER}"
+
 
 @pytest.mark.parametrize(
     ("truth", "candidates", "doubt"),
     [
         ("awe", ("awe", "fear"), None),
-        ("Awe", ("AWE", "fear"), None),
-        ("A", ("awe", "fear"), UNMATCHABLE),
-        ("anger", ("awe", " anger"), ODD_SPELLING),
-        ("fierte\u0301", ("fierté", "peur"), ODD_SPELLING),
-        ("joy of  life", ("joy of life", "fear"), ODD_SPELLING),
         ("\u6124\u6012", ("\u6124\u6012", "\u5feb\u4e50"), None),
+        ("very happy", ("very happy", "happy"), None),
+        ("A", ("awe", "fear"), UNMATCHABLE),
+        ("Awe", ("Awe", "Fear"), MISREAD.format(OVERALL_ROW)),
+        ("Awe", ("awe", "fear"), MISREAD.format(EMOBSERVER)),
+        ("Awe", ("AWE", "fear"), MISREAD.format(f"{OVERALL_ROW}, {EMOBSERVER}")),
+        ("very happy", ("happy", "very happy"), MISREAD.format(ALL_THREE)),
+        ("don\u2019t know", ("don't know", "joy"), MISREAD.format(ALL_THREE)),
+        ("anger", ("awe", " anger"), MISREAD.format(ALL_THREE)),
+        (" anger", ("awe", " anger"), MISREAD.format(ALL_THREE)),
+        ("fierte\u0301", ("fierté", "peur"), MISREAD.format(ALL_THREE)),
+        ("joy of  life", ("joy of life", "fear"), MISREAD.format(ALL_THREE)),
     ],
 )
-def test_a_label_that_cannot_match_and_one_that_matches_in_another_form_are_doubtful(truth, candidates, doubt):
+def test_a_label_is_doubtful_where_a_protocol_would_count_it_as_a_wrong_answer(truth, candidates, doubt):
     assert label_doubt(truth, candidates) == doubt
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
+def test_every_label_of_vecbench_is_right_as_an_answer_under_every_protocol(task):
+    assert [label_doubt(label, task.labels) for label in task.labels] == [None] * len(task.labels)
+
+
+def test_candidates_in_capitals_are_said_beside_the_published_overall_row_that_cannot_find_them(tmp_path):
+    labels = [label.capitalize() for label in MIKELS]
+    done, out = evaluate(tmp_path, [a_result(i, label, candidates=labels) for i, label in enumerate(labels)])
+    assert accuracy_of(out) == [0.0, 1.0]
+    assert f"CHECK: 8 rows: {MISREAD.format(OVERALL_ROW)}; first: in.jsonl, line 1" in done.stdout
 
 
 @pytest.mark.parametrize("name", ["emoset-8", "EmoSet8", "EmoSet-8 ", "EmoSet_8", "EMOSET-8", "emo set 8"])
@@ -96,7 +117,7 @@ def test_blanks_around_candidates_are_nothing_to_the_corrected_protocol_and_name
     rows = [a_result(i, label, candidates=candidates) for i, label in enumerate(MIKELS)]
     done, out = evaluate(tmp_path, rows)
     assert accuracy_of(out) == [0.125, 1.0]
-    assert f"CHECK: 8 rows: {ODD_SPELLING}" in done.stdout
+    assert f"CHECK: 7 rows: {MISREAD.format(ALL_THREE)}" in done.stdout
 
 
 def test_decomposed_unicode_is_nothing_to_the_corrected_protocol(tmp_path):
