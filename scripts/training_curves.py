@@ -70,7 +70,7 @@ def read_rollouts(path: Path) -> pd.DataFrame:
         ValueError: naming the file and the field that is missing, or what else is wrong with it.
     """
     try:
-        rollouts = pd.read_json(path, lines=True)
+        rollouts = pd.read_json(path, lines=True, dtype=False, convert_dates=False)  # labels may be digits
     except ValueError as error:
         raise ValueError(f"{path}: expected JSON lines: {error}") from None
     # From 0.9 on, verl keeps of the reward only the score: the rest is computed again from response and label.
