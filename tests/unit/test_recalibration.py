@@ -14,11 +14,14 @@ from inference.metrics.prediction_table import prediction_table
 from inference.metrics.ranking import roc_auc
 from inference.metrics.recalibration import METHODS, folds
 from inference.recalibration import (
+    BY_GROUP,
     RecalibrationFileError,
+    compare_methods,
     confidence_samples,
     cross_fitted,
     fit_recalibration,
     load_recalibration,
+    parts_of,
     save_recalibration,
 )
 from tests.helpers.results import a_result, answer, overconfident, score
@@ -295,3 +298,23 @@ def test_results_of_one_image_belong_together_whatever_the_form_of_the_record():
     assert first == second
     assert len({first, *others}) == 3
     assert samples["correctness"].tolist() == [1, 1, 1, 0]
+
+
+def test_samples_outside_the_groups_are_judged_by_the_map_of_all_where_groups_have_maps_of_their_own():
+    """As a prediction without a group is; a group without a sample has no map, so that theirs is that of all, too."""
+    stated, right = overconfident(80)
+    results = [
+        {**a_result(response=answer("awe" if y else "fear", c), image=f"{i}.jpg"), "task": ("mine", "EmoSet-8")[i % 2]}
+        for i, (c, y) in enumerate(zip(stated, right, strict=True))
+    ]
+    samples = confidence_samples(prediction_table(results))
+    assert list(parts_of(samples)) == ["ID VER", "Overall"]
+    mine, ver = (samples["task"] == task for task in ("mine", "EmoSet-8"))
+    expected = cross_fitted("platt", samples["confidence"], samples["correctness"], samples["unit"])
+    own = samples[ver]
+    expected[ver] = cross_fitted("platt", own["confidence"], own["correctness"], own["unit"])
+    found = compare_methods(samples)
+    assert found[BY_GROUP]["platt"]["brier"] == pytest.approx(np.mean((expected - samples["correctness"]) ** 2))
+    only_mine = compare_methods(samples[mine])
+    assert only_mine[BY_GROUP] == only_mine["Overall"]
+    assert only_mine["Overall"]["platt"]["ece"] < only_mine["Overall"]["as stated"]["ece"] / 2
