@@ -27,8 +27,9 @@ from typing import Any
 from inference.common.json_lines import one_line, to_line
 from inference.common.storage import atomic_write, explain
 from inference.common.terminal import plain_output
-from inference.data.doubts import most_frequent_error
-from inference.data.records import read_records
+from inference.data.doubts import Doubts, most_frequent_error
+from inference.data.records import Record, read_records
+from inference.data.response import normal_label
 from inference.metrics import corrected, corrected_tables, emobserver, published, reasoning
 from inference.metrics.bootstrap import N_RESAMPLES
 from inference.metrics.calibration import N_BINS
@@ -43,18 +44,25 @@ from inference.runs.shards import error_of
 DRAWING_PROCESSES = 2  # half of the time goes into the confusion matrices
 
 
-def missing_samples(data_path: Path, known: set[str], limit: int | None = None) -> list[dict]:
-    """An error record for each sample of the data file that no worker has written a line for."""
-    return [
-        {
-            **item.raw,
-            "sample_id": item.sample_id,
-            "position": item.position,
-            "error": "not inferred: no worker has written a result; start the same command again",
-        }
-        for item in read_records(data_path, limit)
-        if item.sample_id not in known
-    ]
+NOT_INFERRED = "not inferred: no worker has written a result; start the same command again"
+RELABELLED = "another task or label in the data file than in the results, which count as they are"
+NOT_IN_DATA = "no sample of the data file, or beyond --limit; each counts"
+
+
+def held_against_data(results: Results, data_path: Path, limit: int | None = None) -> tuple[list[dict], list[str]]:
+    """An error record for each sample of the data file that has no result, and what is doubtful about the others."""
+    table, missing, doubts = results.table, [], Doubts()
+    known = dict(zip(table["sample_id"], zip(table["task"], table["truth"], strict=True), strict=True))
+    for item in read_records(data_path, limit, max_images=sys.maxsize):
+        answered = known.pop(item.sample_id, None)
+        if item.sample_id not in results.known:
+            place = {"sample_id": item.sample_id, "position": item.position}
+            missing.append({**item.raw, **place, "error": NOT_INFERRED})
+        elif answered and isinstance(item, Record) and answered != (item.task, normal_label(item.ground_truth)):
+            doubts.add(RELABELLED, f"{data_path.name}, line {item.line_number}")
+    for sample_id in known:
+        doubts.add(NOT_IN_DATA, f"sample {one_line(sample_id, 60)}")
+    return missing, doubts.lines()
 
 
 def check_any_result(path: Path, results: Results) -> None:
@@ -199,7 +207,9 @@ def main() -> None:
             check_any_result(args.input_file, results)
         run = trace(args.output_path) if args.output_path else None
         if args.data_path:
-            results.failed += missing_samples(args.data_path, results.known, args.limit)
+            missing, doubts = held_against_data(results, args.data_path, args.limit)
+            results.failed += missing
+            results.doubts += doubts
         summary = evaluate(results, output_dir, draw if pool else None, args.n_resamples, args.n_bins, run)
         for plots in drawn:
             plots.result()
