@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from inference.common.json_lines import one_line
+from inference.data.response import normal_label
 from inference.metrics import calibration, emobserver, ranking
 from inference.metrics.bootstrap import (
     ALPHA,
@@ -196,6 +198,20 @@ def aligned_runs(runs: dict[str, Results]) -> dict[str, Results]:
         name: replace(run, table=run.table.set_index("sample_id", drop=False).loc[order].reset_index(drop=True))
         for name, run in runs.items()
     }
+
+
+def candidate_doubts(runs: Mapping[str, Results]) -> list[str]:
+    """Tasks for which a run has chosen among other labels than the first one: guessing is right at another rate."""
+    (first, own), *others = runs.items()
+    doubts = []
+    for name, run in others:
+        for task in sorted(own.candidates.keys() & run.candidates.keys()):
+            a, b = (set(map(normal_label, of.candidates[task])) for of in (own, run))
+            sides = ((first, sorted(a - b)), (name, sorted(b - a)))
+            only = "; ".join(f"only {side} has {', '.join(labels)}" for side, labels in sides if labels)
+            if only:
+                doubts.append(one_line(f"the candidates of {task} differ between {first} and {name}: {only}"))
+    return doubts
 
 
 def apart_rows(table: pd.DataFrame) -> int:

@@ -27,6 +27,7 @@ from inference.metrics.paired_comparison import (
     Difference,
     aligned_runs,
     apart_rows,
+    candidate_doubts,
     needed_resamples,
     pairwise_differences,
     read_evaluated,
@@ -313,7 +314,7 @@ def make_runs_report(
     page = page_html(
         f"{len(runs)} runs: {', '.join(names)}",
         facts,
-        _notices(runs),
+        _notices(runs) + candidate_doubts({run.name: run.results for run in runs}),
         tables_html(runs, aligned, found, n_resamples),
         reliability_plots(runs),
         browser,
