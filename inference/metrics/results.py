@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from inference.common.json_lines import decode_line, to_line
+from inference.common.json_lines import decode_line, one_line, to_line
 from inference.data.doubts import Doubts, task_doubt
 from inference.data.records import unique_id
 from inference.data.replacement import replacement_note
@@ -76,7 +76,11 @@ class Results:
         unreadable = table[table["unreadable_confidence"].notna()]
         if len(unreadable):
             add(f"{NO_CONFIDENCE}, such as {unreadable['unreadable_confidence'].iloc[0]!r}", unreadable)
-        return self.doubts + doubts.lines()
+        return self.doubts + self._several_models() + doubts.lines()
+
+    def _several_models(self) -> list[str]:
+        names = [one_line(name, 60) for name in self.models]
+        return [f"answers of {len(names)} models in one table: {', '.join(names)}"] if len(names) > 1 else []
 
     def lines(self) -> Iterator[bytes]:
         """The JSON line of each row of the table, in order, without its line break."""
