@@ -78,6 +78,12 @@ class Recalibrations:
             raise KeyError(f"no recalibration for {name!r}, there is one for: {', '.join(self.maps)}")
         return self.maps[name].apply(confidence)
 
+    def other_models(self, model: str) -> list[str]:
+        """The models whose answers the maps were fitted to, where this one is not among them."""
+        fitted = self.facts.get("models")
+        names = [str(name) for name in fitted] if isinstance(fitted, list) else []
+        return [] if model in names else names
+
 
 def save_recalibration(maps: Mapping[str, Recalibration], path: str | Path, facts: Mapping[str, Any]) -> None:
     """Write maps by group, and the facts they were fitted on (n, data, notices), as readable JSON."""

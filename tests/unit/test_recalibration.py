@@ -233,6 +233,21 @@ def test_saved_maps_come_back_equal(tmp_path):
         assert loaded.apply(grid, name).tolist() == fitted.apply(grid).tolist()
 
 
+@pytest.mark.parametrize(
+    ("facts", "others"),
+    [
+        ({"models": ["a", "b"]}, []),
+        ({"models": ["b", "c"]}, ["b", "c"]),
+        ({"models": []}, []),
+        ({"models": 3}, []),
+        ({}, []),
+    ],
+)
+def test_maps_know_whose_answers_they_were_fitted_to(tmp_path, facts, others):
+    save_recalibration({"Overall": fit_recalibration("platt", *overconfident(40))}, tmp_path / "maps.json", facts)
+    assert load_recalibration(tmp_path / "maps.json").other_models("a") == others
+
+
 def test_a_group_without_a_map_is_named_with_those_that_have_one(tmp_path):
     save_recalibration({"OOD VER": fit_recalibration("platt", *overconfident(50))}, tmp_path / "r.json", {})
     with pytest.raises(KeyError, match="no recalibration for 'Overall', there is one for: OOD VER"):
