@@ -128,10 +128,11 @@ def _candidates(raw: dict[str, Any], question: str, label: str | None, task: str
     if raw.get("candidates") is not None:
         return check_candidates(raw["candidates"], fail)
     lists = [listed for listed in bracketed_lists(question) if len(listed) > 1]
-    if lists:
-        return list_with(label or "", lists) or lists[0]
-    known = TASKS.get(task or "")
-    return list(known.labels) if known else None
+    if listed := list_with(label or "", lists):
+        return listed
+    known = [TASKS[task].labels] if task in TASKS else []
+    of_words = [listed for listed in lists if not all(re.fullmatch(r"[\d.]+", item) for item in listed)]  # no [0, 1]
+    return next((list(labels) for labels in (*of_words, *known)), None)
 
 
 def parse_sample(raw: Any, source: str, line_number: int) -> Sample:
