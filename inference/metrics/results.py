@@ -29,6 +29,7 @@ from inference.metrics.result_lines import PieceResult, check_result, pieces_of,
 from inference.runs.shards import SHARD_PATTERN, is_result, shard_paths
 
 CUT_OFF = "the response was cut off at the limit of new tokens; raise max_new_tokens and infer anew (overwrite=true)"
+NO_ANSWER = "no <answer> outside the reasoning: by the corrected protocol it is no answer, whatever else it says"
 NO_CONFIDENCE = "the stated confidence is not one plain number from 0 to 1"
 REPEATED = "the sample_id of another line; of each sample the first response counts, as it does among shards"
 SAME_CONTENT = "no sample_id, and the id or content of an earlier line; each counts"
@@ -72,7 +73,9 @@ class Results:
         for task in table["task"].unique():
             if (doubt := task_doubt(task)) is not None:
                 add(doubt, table[table["task"] == task])
-        add(CUT_OFF, table[table["cut_off"].to_numpy(dtype=bool)])
+        cut_off, answered = (table[name].to_numpy(dtype=bool) for name in ("cut_off", "answered"))
+        add(CUT_OFF, table[cut_off])
+        add(NO_ANSWER, table[~answered & ~cut_off])
         unreadable = table[table["unreadable_confidence"].notna()]
         if len(unreadable):
             add(f"{NO_CONFIDENCE}, such as {unreadable['unreadable_confidence'].iloc[0]!r}", unreadable)
@@ -146,10 +149,9 @@ def read_file(path: Path, data_path: Path | None = None) -> Results:
     lines_of_others = harness_lines(path, data_path)
     if lines_of_others is None:
         results, failures = _read([path])
-        doubts = Doubts()
     else:
-        lines, doubts = lines_of_others
-        results, failures = _joined([path], [(path, read_lines(lines))])
+        results, failures = _joined([path], [(path, read_lines(lines_of_others))])
+    doubts = Doubts()
     results.table = _each_sample_once(results.table, doubts)
     answered = set(results.table["sample_id"])
     failed: dict[Any, dict[str, Any]] = {}
