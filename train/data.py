@@ -18,6 +18,7 @@ from inference.common.json_lines import describe, to_line
 from inference.common.storage import atomic_write, explain
 from inference.data.images import ImageError, PixelBudget, data_images
 from inference.data.layouts import IMAGE
+from inference.data.response import tag_text
 from scripts.data.checks import Checker
 from scripts.data.convert import Images, swift_row
 from scripts.data.samples import BrokenSample, Sample, images_in, read_samples, reward_problem
@@ -31,10 +32,11 @@ class BadData(ValueError):
 
 
 class Rows(NamedTuple):
-    """How many rows there were, and how many of them are over the length and left out."""
+    """How many rows there were, how many of them are over the length and left out, and how many state a confidence."""
 
     read: int
     too_long: int
+    with_confidence: int
 
     @property
     def trained(self) -> int:
@@ -64,7 +66,7 @@ def write_swift_rows(source: Path, target: Path, tokenizer: str, max_length: int
     found = data_images(source, images_in(source), budget=budget, confined=False)
     images = Images(found, target.with_name(f"{target.stem}_images"))
     checker = Checker(found, tokenizer=tokenizer, max_length=max_length)
-    read = too_long = bad = 0
+    read = too_long = with_confidence = bad = 0
     first = ""
     with atomic_write(target) as lines:
         for sample in tqdm(read_samples(source), desc=source.name, unit="row", mininterval=1.0, delay=2.0):
@@ -77,6 +79,7 @@ def write_swift_rows(source: Path, target: Path, tokenizer: str, max_length: int
                     too_long += 1
                 else:
                     lines.write(to_line(row) + "\n")
+                with_confidence += tag_text(sample.answer, "confidence") is not None
             except ValueError as error:
                 bad += 1
                 field = "'images[0]': " if isinstance(error, ImageError) else ""
@@ -89,7 +92,7 @@ def write_swift_rows(source: Path, target: Path, tokenizer: str, max_length: int
             raise BadData(
                 f"{source}: expected rows of at most {max_length} tokens, got {read} rows, {too_long} of them longer"
             )
-    return Rows(read, too_long)
+    return Rows(read, too_long, with_confidence)
 
 
 def check_parquet(path: Path, image_key: str = "images", prompt_key: str = "prompt") -> int:
