@@ -37,6 +37,7 @@ from inference.metrics.merged_files import write_merged, write_merged_with_confi
 from inference.metrics.other_harnesses import unknown_harness
 from inference.metrics.result_lines import NotResults
 from inference.metrics.results import Results, read_file, read_shards
+from inference.plots import remove_plots
 from inference.runs import wandb_run
 from inference.runs.identity import file_sha256, trace
 from inference.runs.shards import error_of
@@ -104,9 +105,10 @@ def evaluate(
     ``run`` is ``identity.trace`` of the run, when the results are one's.
     ``n_resamples`` of the bootstrap give the corrected metrics 95 % intervals. ``draw`` is called
     with the name of a function of ``inference.plots.curves`` and its arguments, as soon as they are known;
-    without it nothing is drawn.
+    without it nothing is drawn. Plots of an earlier evaluation are deleted.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
+    remove_plots(output_dir)
     table, n_failed, note = results.table, len(results.failed), "\n".join(results.notices)
     if draw is not None:
         published_columns = [name for name in table if name.startswith("published_")]
@@ -179,7 +181,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="as given to inference: only so many records of --data_path count")
     parser.add_argument("--n_resamples", type=int, default=N_RESAMPLES, help="of the bootstrap intervals; 0: none")
     parser.add_argument("--n_bins", type=int, default=N_BINS, help="of the corrected ECE, MCE and Brier's parts")
-    parser.add_argument("--no_plots", action="store_true", help="tables only")
+    parser.add_argument("--no_plots", action="store_true", help="tables only; earlier plots are deleted")
     parser.add_argument("--quiet", action="store_true", help="do not print the tables")
     parser.add_argument("--wandb_project", default="", help="log to this Weights & Biases project (off when empty)")
     args = parser.parse_args()
