@@ -8,7 +8,16 @@ import pytest
 from inference.data.doubts import MISREAD, UNMATCHABLE, label_doubt, most_frequent_error, record_doubts, task_doubt
 from inference.data.records import read_records
 from inference.data.vecbench import TASKS
-from inference.metrics.results import CUT_OFF, NO_ANSWER, NO_CONFIDENCE, REPEATED, SAME_CONTENT, read_file, read_shards
+from inference.metrics.results import (
+    CUT_OFF,
+    NO_ANSWER,
+    NO_CANDIDATE,
+    NO_CONFIDENCE,
+    REPEATED,
+    SAME_CONTENT,
+    read_file,
+    read_shards,
+)
 from inference.runs.shards import ShardWriter, finished_samples, read_results
 from tests.helpers.commands import read_jsonl, write_jsonl
 from tests.helpers.forked import run_forked
@@ -186,19 +195,20 @@ def test_answers_that_were_cut_off_are_counted(tmp_path):
 
 
 def test_responses_without_an_answer_outside_the_reasoning_are_counted_where_they_were_not_cut_off(tmp_path):
-    texts = [
-        "",
-        '{"answer": "awe"}',
-        "<think><answer>awe</answer></think>",
-        "<Answer>awe</Answer>",
-        "<answer>?</answer>",
-    ]
+    texts = ["", '{"answer": "awe"}', "<think><answer>awe</answer></think>", "<Answer>awe</Answer>"]
     rows = [a_result(i, response=text) for i, text in enumerate(texts)]
-    rows.append(a_result(5, response="<think>cut", finish_reason="length"))
+    rows.append(a_result(4, response="<think>cut", finish_reason="length"))
     assert read_doubts(tmp_path, rows) == [
-        f"1 row: {CUT_OFF}; first: in.jsonl, line 6",
+        f"1 row: {CUT_OFF}; first: in.jsonl, line 5",
         f"3 rows: {NO_ANSWER}; first: in.jsonl, line 1",
     ]
+
+
+def test_an_example_of_an_answer_that_is_no_candidate_is_shown(tmp_path):
+    """Another form of the word, a letter, two labels."""
+    rows = [a_result(i, answer=said) for i, said in enumerate(["awe", "Amused\n", "C", "awe or fear", "awe."])]
+    rows[1]["response"] = rows[1]["response"].replace("answer>", "Answer>")
+    assert read_doubts(tmp_path, rows) == [f"3 rows: {NO_CANDIDATE}, such as 'amused'; first: in.jsonl, line 2"]
 
 
 @pytest.mark.parametrize("stated", ["85", "85%", "0,85"])
