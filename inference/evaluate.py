@@ -84,11 +84,11 @@ def counts_text(results: Results, doubts: list[str], run: dict[str, Any] | None)
     return "\n".join([*lines, *(f"CHECK: {doubt}" for doubt in doubts)])
 
 
-def metric_log(head: str, published_table: str, tsv: str, corrected_table: str) -> str:
+def metric_log(head: str, published_table: str, tsv: str, corrected_table: str, n_bins: int) -> str:
     """The text of metric.log and metric_conf.log: published protocol first, corrected below."""
     return (
         f"{head}\n\nPublished protocol\n{published_table}\nTab-separated, for a spreadsheet\n{tsv}\n"
-        f"Corrected protocol\n{corrected_table}\n{corrected_tables.NOTES}\n"
+        f"Corrected protocol\n{corrected_table}\n{corrected_tables.notes(n_bins)}\n"
     )
 
 
@@ -109,7 +109,9 @@ def evaluate(
     """
     output_dir.mkdir(parents=True, exist_ok=True)
     remove_plots(output_dir)
-    table, n_failed, note = results.table, len(results.failed), "\n".join(results.notices)
+    table, n_failed = results.table, len(results.failed)
+    of_plots = [] if n_bins == N_BINS else [f"{N_BINS} bins; {n_bins} in the tables"]
+    note = "\n".join([*results.notices, *of_plots])
     if draw is not None:
         published_columns = [name for name in table if name.startswith("published_")]
         distributions = ["votes", "response_distribution", "candidate_distribution"]
@@ -140,8 +142,10 @@ def evaluate(
         **({} if as_facts is None else {"reasoning": as_facts.json}),
     }
     head = counts_text(results, doubts, run)
-    metric = metric_log(head, as_published.metric_table, as_published.metric_tsv, as_corrected.table)
-    confidence = metric_log(head, as_published.confidence_table, as_published.confidence_tsv, as_corrected.table)
+    metric = metric_log(head, as_published.metric_table, as_published.metric_tsv, as_corrected.table, n_bins)
+    confidence = metric_log(
+        head, as_published.confidence_table, as_published.confidence_tsv, as_corrected.table, n_bins
+    )
     more = [text for text in (as_corrected.full_table, as_corrected.sources_table) if text]
     more += [] if as_facts is None else [as_facts.text]
     files = {
@@ -180,7 +184,12 @@ def main() -> None:
     )
     parser.add_argument("--limit", type=int, help="as given to inference: only so many records of --data_path count")
     parser.add_argument("--n_resamples", type=int, default=N_RESAMPLES, help="of the bootstrap intervals; 0: none")
-    parser.add_argument("--n_bins", type=int, default=N_BINS, help="of the corrected ECE, MCE and Brier's parts")
+    parser.add_argument(
+        "--n_bins",
+        type=int,
+        default=N_BINS,
+        help=f"of the corrected ECE, MCE and Brier's parts in the tables; plots and other commands have {N_BINS}",
+    )
     parser.add_argument("--no_plots", action="store_true", help="tables only; earlier plots are deleted")
     parser.add_argument("--quiet", action="store_true", help="do not print the tables")
     parser.add_argument("--wandb_project", default="", help="log to this Weights & Biases project (off when empty)")

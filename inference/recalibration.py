@@ -208,7 +208,8 @@ def main() -> None:
     parts = parts_of(samples)
     counts = {name: len(part) for name, part in parts.items()}
     report = compare_methods(samples, args.n_splits, args.seed)
-    print(f"\nEvery answer is judged by a map fitted on other images ({args.n_splits} folds, seed {args.seed})")
+    how = f"{args.n_splits} folds, seed {args.seed}"
+    print(f"\nEvery answer is judged by a map fitted on other images ({how}); ECE of {calibration.N_BINS} bins")
     print("\n".join(format_comparison(report, counts)))
 
     maps = {

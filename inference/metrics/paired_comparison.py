@@ -31,7 +31,7 @@ from inference.metrics.bootstrap import (
     resampled,
     two_sided_p,
 )
-from inference.metrics.calibration import GAP_METRICS
+from inference.metrics.calibration import GAP_METRICS, N_BINS
 from inference.metrics.classification import share
 from inference.metrics.corrected import estimate_rows, slices, tally_of
 from inference.metrics.prediction_table import OVERALL, SOURCES, VERBALIZED, available_sources, correctness
@@ -360,7 +360,7 @@ def comparison_text(found: list[Difference], name_a: str, name_b: str, n_resampl
         f"B: {name_b}",
         f"B - A with {LEVEL:.0%} intervals, {n_resamples} paired resamples of the images within their tasks;",
         "p two-sided; better, worse: p below 0.05 after Holm's correction for the rows of the metric",
-        "ECE, smooth ECE: chance raises both runs' estimates; the interval is of the difference between such estimates",
+        f"ECE of {N_BINS} bins, smooth ECE: chance raises both estimates; the interval is of their difference",
     ]
     note = too_few_resamples(found, n_resamples)
     lines += [note] if note else []

@@ -175,6 +175,16 @@ def test_macro_accuracy_is_the_mean_of_the_tasks():
     assert (row.metrics["accuracy"], row.metrics["macro_accuracy"]) == (0.75, 0.5)
 
 
+def test_another_number_of_bins_is_that_of_the_table_its_notes_and_its_curves_and_said_on_the_plots(tmp_path):
+    results = [a_result(response=answer("awe", c)) for c in (0.31, 0.35)]  # two of 15 bins, one of 10
+    drawn = []
+    summary = evaluate(results_in_memory(results), tmp_path, lambda *call: drawn.append(call), n_bins=15)
+    assert summary["corrected"]["metric"][-1]["mce"] == pytest.approx(0.69)
+    assert [bin_["count"] for bin_ in summary["corrected"]["calibration_bins"]["ID VER"]][4:6] == [1, 1]
+    assert "ECE: 15 bins of equal width" in (tmp_path / "metric_conf.log").read_text()
+    assert drawn and all("10 bins; 15 in the tables" in [x for x in call if isinstance(x, str)] for call in drawn)
+
+
 def test_no_result_at_all_still_prints_tables(tmp_path):
     summary = evaluate(results_in_memory([]), tmp_path)
     assert summary["counts"] == {"read": 0, "predicted": 0, "failed": 0}
