@@ -95,12 +95,24 @@ def write_swift_rows(source: Path, target: Path, tokenizer: str, max_length: int
     return Rows(read, too_long, with_confidence)
 
 
-def check_parquet(path: Path, image_key: str = "images", prompt_key: str = "prompt") -> int:
-    """The number of rows of one of verl's files, each of them checked: columns, marks, images, label.
+class Prompts(NamedTuple):
+    """The rows of one of verl's files: the images of each, by hashes of their addresses or bytes."""
+
+    images: list[frozenset[int]]
+
+    def sharing(self, other: Prompts) -> int:
+        """How many of these show an image that the other file has, too."""
+        known = frozenset().union(*other.images)
+        return sum(not known.isdisjoint(images) for images in self.images)
+
+
+def check_parquet(path: Path, image_key: str = "images", prompt_key: str = "prompt") -> Prompts:
+    """The rows of one of verl's files, each of them checked: columns, marks, images, label.
 
     Raises:
         BadData: naming the first bad row.
     """
+    images = []
     try:
         parquet = pq.ParquetFile(path)
         _check_columns(path, parquet.schema_arrow, image_key, prompt_key)
@@ -108,11 +120,12 @@ def check_parquet(path: Path, image_key: str = "images", prompt_key: str = "prom
         batches = parquet.iter_batches(batch_size=PARQUET_BATCH, columns=columns)
         for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), 1):
             _check_row(path, number, row, image_key, prompt_key)
+            images.append(frozenset(hash(_content(image)) for image in row[image_key]))
     except pa.ArrowInvalid:
         raise BadData(f"{path} is not a parquet file. Make it with python -m scripts.data.convert verl.") from None
     except (OSError, pa.ArrowException) as error:
         raise BadData(f"{path}: cannot be read: {explain(error)}") from None
-    return parquet.metadata.num_rows
+    return Prompts(images)
 
 
 def _check_columns(path: Path, schema: pa.Schema, image_key: str, prompt_key: str) -> None:
@@ -156,11 +169,16 @@ def _check_row(path: Path, number: int, row: dict[str, Any], image_key: str, pro
         fail("data_source", "a text", describe(row["data_source"]))
 
 
+def _content(image: dict[str, Any]) -> Any:
+    """What a checked image holds, its bytes or its address."""
+    return image.get("bytes") or image.get("image") or image.get("path")
+
+
 def _check_image(image: Any, fail: Any) -> None:
     """verl drops a row with a bare path without a word; a relative path would be looked for in Ray's own folder."""
-    if isinstance(image, dict) and image.get("bytes"):
+    reference = _content(image) if isinstance(image, dict) else None
+    if isinstance(reference, bytes):
         return
-    reference = (image.get("image") or image.get("path")) if isinstance(image, dict) else None
     if not isinstance(reference, str):
         fail('{"bytes": …} or {"image": "file://…"}', describe(image))
     if reference.startswith(("http://", "https://", "data:")):
