@@ -40,6 +40,7 @@ from inference.metrics.paired_comparison import (
     Difference,
     aligned_runs,
     apart_rows,
+    candidate_doubts,
     comparison_text,
     confidence_note,
     differences,
@@ -157,6 +158,8 @@ def compare_pair(
     table = paired_table(*(run.table for run in judged))
     only = [len(run.table) - len(table) for run in runs]
     print(f"{len(table)} samples in both runs; left out: {only[0]} only in A, {only[1]} only in B")
+    for doubt in candidate_doubts(dict(zip("AB", runs, strict=True))):
+        print(f"CHECK: {doubt}")
     for note in apart_note(apart_rows(table)):
         print(f"NOTE: {note}")
     if stated and (absent := emobserver.absent_tasks(table)):

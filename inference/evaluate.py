@@ -27,8 +27,9 @@ from typing import Any
 from inference.common.json_lines import one_line, to_line
 from inference.common.storage import atomic_write, explain
 from inference.common.terminal import plain_output
-from inference.data.doubts import most_frequent_error
-from inference.data.records import read_records
+from inference.data.doubts import Doubts, most_frequent_error
+from inference.data.records import Record, read_records
+from inference.data.response import normal_label
 from inference.metrics import corrected, corrected_tables, emobserver, published, reasoning
 from inference.metrics.bootstrap import N_RESAMPLES
 from inference.metrics.calibration import N_BINS
@@ -36,6 +37,7 @@ from inference.metrics.merged_files import write_merged, write_merged_with_confi
 from inference.metrics.other_harnesses import unknown_harness
 from inference.metrics.result_lines import NotResults
 from inference.metrics.results import Results, read_file, read_shards
+from inference.plots import remove_plots
 from inference.runs import wandb_run
 from inference.runs.identity import file_sha256, trace
 from inference.runs.shards import error_of
@@ -43,18 +45,25 @@ from inference.runs.shards import error_of
 DRAWING_PROCESSES = 2  # half of the time goes into the confusion matrices
 
 
-def missing_samples(data_path: Path, known: set[str], limit: int | None = None) -> list[dict]:
-    """An error record for each sample of the data file that no worker has written a line for."""
-    return [
-        {
-            **item.raw,
-            "sample_id": item.sample_id,
-            "position": item.position,
-            "error": "not inferred: no worker has written a result; start the same command again",
-        }
-        for item in read_records(data_path, limit)
-        if item.sample_id not in known
-    ]
+NOT_INFERRED = "not inferred: no worker has written a result; start the same command again"
+RELABELLED = "another task or label in the data file than in the results, which count as they are"
+NOT_IN_DATA = "no sample of the data file, or beyond --limit; each counts"
+
+
+def held_against_data(results: Results, data_path: Path, limit: int | None = None) -> tuple[list[dict], list[str]]:
+    """An error record for each sample of the data file that has no result, and what is doubtful about the others."""
+    table, missing, doubts = results.table, [], Doubts()
+    known = dict(zip(table["sample_id"], zip(table["task"], table["truth"], strict=True), strict=True))
+    for item in read_records(data_path, limit, max_images=sys.maxsize):
+        answered = known.pop(item.sample_id, None)
+        if item.sample_id not in results.known:
+            place = {"sample_id": item.sample_id, "position": item.position}
+            missing.append({**item.raw, **place, "error": NOT_INFERRED})
+        elif answered and isinstance(item, Record) and answered != (item.task, normal_label(item.ground_truth)):
+            doubts.add(RELABELLED, f"{data_path.name}, line {item.line_number}")
+    for sample_id in known:
+        doubts.add(NOT_IN_DATA, f"sample {one_line(sample_id, 60)}")
+    return missing, doubts.lines()
 
 
 def check_any_result(path: Path, results: Results) -> None:
@@ -75,11 +84,11 @@ def counts_text(results: Results, doubts: list[str], run: dict[str, Any] | None)
     return "\n".join([*lines, *(f"CHECK: {doubt}" for doubt in doubts)])
 
 
-def metric_log(head: str, published_table: str, tsv: str, corrected_table: str) -> str:
+def metric_log(head: str, published_table: str, tsv: str, corrected_table: str, n_bins: int) -> str:
     """The text of metric.log and metric_conf.log: published protocol first, corrected below."""
     return (
         f"{head}\n\nPublished protocol\n{published_table}\nTab-separated, for a spreadsheet\n{tsv}\n"
-        f"Corrected protocol\n{corrected_table}\n{corrected_tables.NOTES}\n"
+        f"Corrected protocol\n{corrected_table}\n{corrected_tables.notes(n_bins)}\n"
     )
 
 
@@ -96,10 +105,13 @@ def evaluate(
     ``run`` is ``identity.trace`` of the run, when the results are one's.
     ``n_resamples`` of the bootstrap give the corrected metrics 95 % intervals. ``draw`` is called
     with the name of a function of ``inference.plots.curves`` and its arguments, as soon as they are known;
-    without it nothing is drawn.
+    without it nothing is drawn. Plots of an earlier evaluation are deleted.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
-    table, n_failed, note = results.table, len(results.failed), "\n".join(results.notices)
+    remove_plots(output_dir)
+    table, n_failed = results.table, len(results.failed)
+    of_plots = [] if n_bins == N_BINS else [f"{N_BINS} bins; {n_bins} in the tables"]
+    note = "\n".join([*results.notices, *of_plots])
     if draw is not None:
         published_columns = [name for name in table if name.startswith("published_")]
         distributions = ["votes", "response_distribution", "candidate_distribution"]
@@ -130,8 +142,10 @@ def evaluate(
         **({} if as_facts is None else {"reasoning": as_facts.json}),
     }
     head = counts_text(results, doubts, run)
-    metric = metric_log(head, as_published.metric_table, as_published.metric_tsv, as_corrected.table)
-    confidence = metric_log(head, as_published.confidence_table, as_published.confidence_tsv, as_corrected.table)
+    metric = metric_log(head, as_published.metric_table, as_published.metric_tsv, as_corrected.table, n_bins)
+    confidence = metric_log(
+        head, as_published.confidence_table, as_published.confidence_tsv, as_corrected.table, n_bins
+    )
     more = [text for text in (as_corrected.full_table, as_corrected.sources_table) if text]
     more += [] if as_facts is None else [as_facts.text]
     files = {
@@ -170,8 +184,13 @@ def main() -> None:
     )
     parser.add_argument("--limit", type=int, help="as given to inference: only so many records of --data_path count")
     parser.add_argument("--n_resamples", type=int, default=N_RESAMPLES, help="of the bootstrap intervals; 0: none")
-    parser.add_argument("--n_bins", type=int, default=N_BINS, help="of the corrected ECE, MCE and Brier's parts")
-    parser.add_argument("--no_plots", action="store_true", help="tables only")
+    parser.add_argument(
+        "--n_bins",
+        type=int,
+        default=N_BINS,
+        help=f"of the corrected ECE, MCE and Brier's parts in the tables; plots and other commands have {N_BINS}",
+    )
+    parser.add_argument("--no_plots", action="store_true", help="tables only; earlier plots are deleted")
     parser.add_argument("--quiet", action="store_true", help="do not print the tables")
     parser.add_argument("--wandb_project", default="", help="log to this Weights & Biases project (off when empty)")
     args = parser.parse_args()
@@ -199,7 +218,9 @@ def main() -> None:
             check_any_result(args.input_file, results)
         run = trace(args.output_path) if args.output_path else None
         if args.data_path:
-            results.failed += missing_samples(args.data_path, results.known, args.limit)
+            missing, doubts = held_against_data(results, args.data_path, args.limit)
+            results.failed += missing
+            results.doubts += doubts
         summary = evaluate(results, output_dir, draw if pool else None, args.n_resamples, args.n_bins, run)
         for plots in drawn:
             plots.result()

@@ -21,6 +21,7 @@ from PIL import Image
 
 from inference.common.paths import TOY_CHECKPOINT
 from inference.common.redaction import redact
+from inference.common.terminal import printable
 from inference.data.fields import RESERVED
 from inference.data.images import ImageError, ImageSource
 from inference.data.prompts import recognition_messages
@@ -234,6 +235,9 @@ def load_predictor(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
             from inference.recalibration import load_recalibration
 
             recalibration = load_recalibration(args.recalibration)
+            if others := recalibration.other_models(settings.model_name):
+                fitted = f"fitted to answers of {printable(', '.join(others))}, not of {printable(settings.model_name)}"
+                print(f"CHECK: {printable(args.recalibration)}: {fitted}", file=sys.stderr)
         return Predictor(settings, recalibration)
     except (ValueError, OSError, EngineFailed) as error:
         parser.error(str(error))

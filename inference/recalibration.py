@@ -78,6 +78,12 @@ class Recalibrations:
             raise KeyError(f"no recalibration for {name!r}, there is one for: {', '.join(self.maps)}")
         return self.maps[name].apply(confidence)
 
+    def other_models(self, model: str) -> list[str]:
+        """The models whose answers the maps were fitted to, where this one is not among them."""
+        fitted = self.facts.get("models")
+        names = [str(name) for name in fitted] if isinstance(fitted, list) else []
+        return [] if model in names else names
+
 
 def save_recalibration(maps: Mapping[str, Recalibration], path: str | Path, facts: Mapping[str, Any]) -> None:
     """Write maps by group, and the facts they were fitted on (n, data, notices), as readable JSON."""
@@ -135,23 +141,28 @@ def scores_of(confidence: np.ndarray, right: np.ndarray) -> dict[str, float | No
     return {name: None if np.isnan(score) else float(score) for name, score in scores.items()}
 
 
+def parts_of(samples: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The samples by group, of the groups that have any, then all."""
+    return {name: part for name, part in (*group_slices(samples), (OVERALL, samples)) if len(part)}
+
+
 def compare_methods(samples: pd.DataFrame, n_splits: int = 5, seed: int = 0) -> dict[str, dict[str, dict]]:
     """group → method → scores of the cross-fitted confidences, "as stated" first.
 
     "Overall" uses one map for all samples; the entry after it pools what the groups' own maps
-    gave (samples outside VECBench's groups stay as stated there).
+    gave, and that of all for samples outside VECBench's groups.
     """
     report: dict[str, dict[str, dict]] = {}
     by_group = {method: samples["confidence"].to_numpy().copy() for method in METHODS}
-    for name, part in (*group_slices(samples), (OVERALL, samples)):
+    for name, part in parts_of(samples).items():
         confidence, right = part["confidence"].to_numpy(), part["correctness"].to_numpy()
         splits = folds(right, part["unit"], n_splits, seed)
         report[name] = {AS_STATED: scores_of(confidence, right)}
         for method in METHODS:
             recalibrated = recalibrate_held_out(method, confidence, right, splits)
             report[name][method] = scores_of(recalibrated, right)
-            if name != OVERALL:
-                by_group[method][(samples["group"] == name).to_numpy()] = recalibrated
+            own = part["group"].isna() if name == OVERALL else part["group"].notna()
+            by_group[method][samples.index.isin(part.index[own])] = recalibrated[own]
     right = samples["correctness"].to_numpy()
     stated = {AS_STATED: samples["confidence"].to_numpy()}
     report[BY_GROUP] = {method: scores_of(values, right) for method, values in {**stated, **by_group}.items()}
@@ -194,10 +205,11 @@ def main() -> None:
     _, n_apart = drawn_together(results.table["task"], results.table["image"])
     for note in results.notices + apart_note(n_apart):
         print(f"NOTE: {note}")
-    parts = dict([*group_slices(samples), (OVERALL, samples)])
+    parts = parts_of(samples)
     counts = {name: len(part) for name, part in parts.items()}
     report = compare_methods(samples, args.n_splits, args.seed)
-    print(f"\nEvery answer is judged by a map fitted on other images ({args.n_splits} folds, seed {args.seed})")
+    how = f"{args.n_splits} folds, seed {args.seed}"
+    print(f"\nEvery answer is judged by a map fitted on other images ({how}); ECE of {calibration.N_BINS} bins")
     print("\n".join(format_comparison(report, counts)))
 
     maps = {

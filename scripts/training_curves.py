@@ -12,7 +12,6 @@ train/README.md, "Seeing it coming").
 from __future__ import annotations
 
 import argparse
-import re
 from collections import deque
 from functools import cache
 from pathlib import Path
@@ -28,6 +27,7 @@ from inference.metrics.calibration import Tally
 from inference.metrics.ranking import roc_auc
 from inference.metrics.rows import NOT_AVAILABLE, aligned_table
 from inference.plots.style import Figure, MaxNLocator
+from scripts.data.samples import bracketed_lists, list_with
 from train.cus_reward import compute_score
 
 FIELDS = ("score", "format_score", "correctness", "brier_score", "confidence")
@@ -53,11 +53,8 @@ def chance_of(prompt: str, label: str) -> float:
     That is the last list in brackets, separated by commas, that holds the label. Without one, the chance is the
     smallest of VECBench's tasks (25 labels), so that a warning comes late rather than for nothing.
     """
-    for listed in reversed(re.findall(r"\[([^\[\]]*)\]", prompt)):
-        candidates = [candidate.strip(" \t\n'\"").casefold() for candidate in listed.split(",")]
-        if label.strip().casefold() in candidates:
-            return 1 / len(candidates)
-    return SMALLEST_CHANCE
+    candidates = list_with(label, bracketed_lists(prompt))
+    return 1 / len(candidates) if candidates else SMALLEST_CHANCE
 
 
 def read_rollouts(path: Path) -> pd.DataFrame:
@@ -70,7 +67,7 @@ def read_rollouts(path: Path) -> pd.DataFrame:
         ValueError: naming the file and the field that is missing, or what else is wrong with it.
     """
     try:
-        rollouts = pd.read_json(path, lines=True)
+        rollouts = pd.read_json(path, lines=True, dtype=False, convert_dates=False)  # labels may be digits
     except ValueError as error:
         raise ValueError(f"{path}: expected JSON lines: {error}") from None
     # From 0.9 on, verl keeps of the reward only the score: the rest is computed again from response and label.

@@ -18,6 +18,7 @@ from inference.common.json_lines import describe, to_line
 from inference.common.storage import atomic_write, explain
 from inference.data.images import ImageError, PixelBudget, data_images
 from inference.data.layouts import IMAGE
+from inference.data.response import tag_text
 from scripts.data.checks import Checker
 from scripts.data.convert import Images, swift_row
 from scripts.data.samples import BrokenSample, Sample, images_in, read_samples, reward_problem
@@ -31,10 +32,11 @@ class BadData(ValueError):
 
 
 class Rows(NamedTuple):
-    """How many rows there were, and how many of them are over the length and left out."""
+    """How many rows there were, how many of them are over the length and left out, and how many state a confidence."""
 
     read: int
     too_long: int
+    with_confidence: int
 
     @property
     def trained(self) -> int:
@@ -64,7 +66,7 @@ def write_swift_rows(source: Path, target: Path, tokenizer: str, max_length: int
     found = data_images(source, images_in(source), budget=budget, confined=False)
     images = Images(found, target.with_name(f"{target.stem}_images"))
     checker = Checker(found, tokenizer=tokenizer, max_length=max_length)
-    read = too_long = bad = 0
+    read = too_long = with_confidence = bad = 0
     first = ""
     with atomic_write(target) as lines:
         for sample in tqdm(read_samples(source), desc=source.name, unit="row", mininterval=1.0, delay=2.0):
@@ -77,6 +79,7 @@ def write_swift_rows(source: Path, target: Path, tokenizer: str, max_length: int
                     too_long += 1
                 else:
                     lines.write(to_line(row) + "\n")
+                with_confidence += tag_text(sample.answer, "confidence") is not None
             except ValueError as error:
                 bad += 1
                 field = "'images[0]': " if isinstance(error, ImageError) else ""
@@ -89,15 +92,27 @@ def write_swift_rows(source: Path, target: Path, tokenizer: str, max_length: int
             raise BadData(
                 f"{source}: expected rows of at most {max_length} tokens, got {read} rows, {too_long} of them longer"
             )
-    return Rows(read, too_long)
+    return Rows(read, too_long, with_confidence)
 
 
-def check_parquet(path: Path, image_key: str = "images", prompt_key: str = "prompt") -> int:
-    """The number of rows of one of verl's files, each of them checked: columns, marks, images, label.
+class Prompts(NamedTuple):
+    """The rows of one of verl's files: the images of each, by hashes of their addresses or bytes."""
+
+    images: list[frozenset[int]]
+
+    def sharing(self, other: Prompts) -> int:
+        """How many of these show an image that the other file has, too."""
+        known = frozenset().union(*other.images)
+        return sum(not known.isdisjoint(images) for images in self.images)
+
+
+def check_parquet(path: Path, image_key: str = "images", prompt_key: str = "prompt") -> Prompts:
+    """The rows of one of verl's files, each of them checked: columns, marks, images, label.
 
     Raises:
         BadData: naming the first bad row.
     """
+    images = []
     try:
         parquet = pq.ParquetFile(path)
         _check_columns(path, parquet.schema_arrow, image_key, prompt_key)
@@ -105,11 +120,12 @@ def check_parquet(path: Path, image_key: str = "images", prompt_key: str = "prom
         batches = parquet.iter_batches(batch_size=PARQUET_BATCH, columns=columns)
         for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), 1):
             _check_row(path, number, row, image_key, prompt_key)
+            images.append(frozenset(hash(_content(image)) for image in row[image_key]))
     except pa.ArrowInvalid:
         raise BadData(f"{path} is not a parquet file. Make it with python -m scripts.data.convert verl.") from None
     except (OSError, pa.ArrowException) as error:
         raise BadData(f"{path}: cannot be read: {explain(error)}") from None
-    return parquet.metadata.num_rows
+    return Prompts(images)
 
 
 def _check_columns(path: Path, schema: pa.Schema, image_key: str, prompt_key: str) -> None:
@@ -153,11 +169,16 @@ def _check_row(path: Path, number: int, row: dict[str, Any], image_key: str, pro
         fail("data_source", "a text", describe(row["data_source"]))
 
 
+def _content(image: dict[str, Any]) -> Any:
+    """What a checked image holds, its bytes or its address."""
+    return image.get("bytes") or image.get("image") or image.get("path")
+
+
 def _check_image(image: Any, fail: Any) -> None:
     """verl drops a row with a bare path without a word; a relative path would be looked for in Ray's own folder."""
-    if isinstance(image, dict) and image.get("bytes"):
+    reference = _content(image) if isinstance(image, dict) else None
+    if isinstance(reference, bytes):
         return
-    reference = (image.get("image") or image.get("path")) if isinstance(image, dict) else None
     if not isinstance(reference, str):
         fail('{"bytes": …} or {"image": "file://…"}', describe(image))
     if reference.startswith(("http://", "https://", "data:")):

@@ -181,7 +181,8 @@ class Swift:
             forward = math.ceil(rows / (self.devices * per_device))
             steps = math.ceil(math.ceil(forward / accumulation) * float(self["num_train_epochs"]))
         save_steps = int(self["save_steps"])
-        lines = [f"{self.rows.read} rows of {self.dataset}, {held_out:g} of them held out"]
+        stated = f"{self.rows.with_confidence} of them with a confidence"
+        lines = [f"{self.rows.read} rows of {self.dataset}, {stated}, {held_out:g} held out"]
         if self.rows.too_long:
             lines.append(f"{self.rows.too_long} rows left out: over {self['max_length']} tokens")
         return [

@@ -190,8 +190,8 @@ class Verl:
 
         values = self.values()
         keys = (values.get("data.image_key", "images"), values.get("data.prompt_key", "prompt"))
-        self.rows = check_parquet(self.dataset, *keys)
-        check_parquet(self.validation, *keys)
+        prompts, validation = (check_parquet(path, *keys) for path in (self.dataset, self.validation))
+        self.rows, self.shared = len(prompts.images), validation.sharing(prompts)
         # verl drops the last, smaller batch of an epoch.
         batch = values["data.train_batch_size"]
         self.steps = values["trainer.total_training_steps"] or self.rows // batch * values["trainer.total_epochs"]
@@ -232,6 +232,8 @@ class Verl:
             f"validation every {value['trainer.test_freq']}",
             f"checkpoints in {self.output_dir}, {saved} of them: every {save_freq} steps; and the last step's",
         ]
+        if self.shared:
+            lines.append(f"CHECK: {self.shared} prompts of {self.validation} show images that are trained on")
         return [*lines, f"resuming from step {resumed.name.removeprefix('global_step_')}"] if resumed else lines
 
     def command(self) -> list[str]:

@@ -15,13 +15,13 @@ from functools import lru_cache
 
 from inference.common.json_lines import one_line
 from inference.data.records import BrokenRecord, Record
-from inference.data.response import normal_label
+from inference.data.response import normal_label, read_response
 from inference.data.vecbench import TASK_ALIASES, TASKS
 
 UNMATCHABLE = "the label is none of the candidates, so no answer counts as right"
-ODD_SPELLING = (
-    "blanks around a label or a candidate, or decomposed Unicode: "
-    "the published protocol compares them as they are written, the corrected one without"
+MISREAD = (
+    "an answer that is the label counts as wrong under {}: "
+    "its candidate is written otherwise (capitals, blanks, Unicode), or an earlier one is a part of it"
 )
 
 
@@ -50,12 +50,17 @@ class Doubts:
 
 @lru_cache(maxsize=4096)
 def label_doubt(truth: str, candidates: tuple[str, ...]) -> str | None:
-    """What is doubtful about a row's label and candidates."""
+    """What is doubtful about a row's label and candidates, such as protocols that could never count it as right."""
     if normal_label(truth) not in map(normal_label, candidates):
         return UNMATCHABLE
-    written = (truth, *candidates)
-    usual = (unicodedata.normalize("NFC", " ".join(label.split())) for label in written)
-    return ODD_SPELLING if any(a != b for a, b in zip(written, usual, strict=True)) else None
+    usual = unicodedata.normalize("NFC", " ".join(truth.split()))
+    reading = read_response(f"<answer>{usual}</answer>", candidates)
+    wrong = {
+        "the published protocol": reading.published_label != truth.lower(),
+        "the published Overall row": reading.published_overall_label != truth.lower(),
+        "EmObserver's protocol": reading.emobserver_label != truth,
+    }
+    return MISREAD.format(", ".join(name for name in wrong if wrong[name])) if any(wrong.values()) else None
 
 
 def _letters(task: str) -> str:

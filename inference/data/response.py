@@ -36,6 +36,7 @@ class Reading(NamedTuple):
         published_confidence: the number in the first confidence tag, not clipped; None without a tag.
         published_confidence_unreadable: a tag is there but holds no number; the published
             tool drops such a row from the confidence tables.
+        answered: whether the response has an ``<answer>`` outside the reasoning, whatever is in it.
         label: corrected prediction, in the form of ``normal_label``.
         confidence: corrected confidence in [0, 1]; None when missing, unreadable or out of range.
         unreadable_confidence: what is stated instead of one number from 0 to 1, shortened; None
@@ -50,6 +51,7 @@ class Reading(NamedTuple):
     published_label: str
     published_confidence: float | None
     published_confidence_unreadable: bool
+    answered: bool
     label: str
     confidence: float | None
     unreadable_confidence: str | None
@@ -294,12 +296,14 @@ def read_response(response: str, candidates: list[str] | tuple[str, ...], with_c
     lowered = response.lower()
     start, end = reasoning_span(lowered)
     outside = lowered[:start] + lowered[end:]
-    label = _corrected_label(tag_texts(outside, "answer"), candidates)
+    answers = tag_texts(outside, "answer")
+    label = _corrected_label(answers, candidates)
     confidence, unreadable = _corrected_confidence(tag_texts(outside, "confidence"))
     return Reading(
         _first_candidate(lowered, candidates),
         _first_candidate(tag_text(lowered, "answer", newlines=False) or lowered, tuple(map(str.lower, candidates))),
         *_published_confidence(tag_text(response, "confidence", newlines=False)),
+        bool(answers),
         label,
         confidence,
         unreadable,

@@ -29,11 +29,16 @@ def amount(value: Any) -> float | None:
 
 
 def _amounts(field: str, raw: Any, labels: Sequence[str], fail: Callable[[str, str], NoReturn]) -> dict[str, float]:
-    """label → amount of each of ``labels``; 0 for one that the field does not name."""
+    """label → amount of each of ``labels``; 0 for one that the field does not name.
+
+    A null names none: tables of several tasks, as parquet files hold, have a column for each label of all of them.
+    """
     if not isinstance(raw, dict):
         fail(field, f"an object of candidates and numbers, got {describe(raw)}")
     amounts = dict.fromkeys(labels, 0.0)
     for name, value in raw.items():
+        if value is None:
+            continue
         label, number = normal_label(name), amount(value)
         if label not in amounts:
             fail(field, f"labels among the candidates, got {describe(name)}")

@@ -281,10 +281,10 @@ def rows_by_source(table: pd.DataFrame, n_resamples: int = 0, n_bins: int = N_BI
     return {name: estimate(table, n_resamples, 0, *SOURCES[name], n_bins=n_bins) for name in available_sources(table)}
 
 
-def calibration_curves(table: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
+def calibration_curves(table: pd.DataFrame, n_bins: int = N_BINS) -> dict[str, dict[str, np.ndarray]]:
     """group → ``calibration.calibration_bins``."""
     slices_of = group_slices(table[["group", "label", "truth", "confidence"]])
-    return {group: calibration_bins(*with_confidence(part)) for group, part in slices_of}
+    return {group: calibration_bins(*with_confidence(part), n_bins) for group, part in slices_of}
 
 
 @dataclass
@@ -305,7 +305,7 @@ def evaluate(table: pd.DataFrame, n_resamples: int = 0, n_bins: int = N_BINS) ->
     rows = sources[VERBALIZED]
     curves = {
         group: pd.DataFrame(bins).astype(object).where(pd.DataFrame(bins).notna(), None).to_dict("records")
-        for group, bins in calibration_curves(table).items()
+        for group, bins in calibration_curves(table, n_bins).items()
     }
     return Corrected(
         corrected_table(rows),

@@ -34,7 +34,7 @@ SOURCE_METRICS = (
 )  # fmt: skip
 DRAWN_SOURCE_METRICS = ("ece", "brier", "roc_auc", "aurc")
 
-NOTES = """\
+_NOTES = """\
 What differs from the published protocol:
   Prediction: the one candidate that is a whole word inside <answer>, newlines allowed; what is between <think>
     and </think> is not searched. Compared in lower case and Unicode's NFKC, blanks around and within a label made one.
@@ -42,12 +42,17 @@ What differs from the published protocol:
   Overall: the same prediction as the rows (published: the whole response, reasoning included).
   Conf %: a confidence that is missing, not one plain number (85%, 0,85) or outside [0, 1] is a format failure; its
     sample stays in Acc, F1.
-  ECE: bins are [0.0, 0.1), [0.1, 0.2) … [0.9, 1.0] in decimal, so that 0.3, 0.6 and 0.7 open a bin (published: the bin
-    below) and 1.00 counts (published: in no bin); ECE, Brier, ROC AUC are over the valid confidences.
+  ECE: {n_bins} bins of equal width over decimal numbers, the last one closed (published: 10, over floats, so that 0.3,
+    0.6 and 0.7 are in the bin below, and 1.00 in none); ECE, Brier, ROC AUC are over the valid confidences.
   Macro: the mean of the tasks' accuracies, as in the paper's table; Acc pools the samples, as its group rows do.
   Format %: all five reasoning steps, one answer and one valid confidence.
 What differs from the published tool in the published tables: a confidence "nan" is text that is no number (there: a
   number, which makes metrics of its group nan), and the task UnbaisedEmo-6 is UnbiasedEmo-6 (there: another task)."""
+
+
+def notes(n_bins: int = N_BINS) -> str:
+    """What differs from the published protocol where the corrected metrics have so many bins."""
+    return _NOTES.format(n_bins=n_bins)
 
 
 def apart_note(n_rows: int) -> list[str]:

@@ -1,6 +1,6 @@
 """Result files of other harnesses as lines of results: what lmms-eval logs, what VLMEvalKit writes.
 
-    lines, doubts = harness_lines(Path("vecbench_samples.jsonl"), data_path=None)
+    lines = harness_lines(Path("vecbench_samples.jsonl"), data_path=None)
 
 Both keep the model's text, which is read by the rules that any response is read by. lmms-eval does not log the document
 of a sample: ``scripts/lmms_eval`` logs its record among the metrics; for another task folder the records come from
@@ -25,7 +25,6 @@ from typing import Any, NoReturn
 import pandas as pd
 
 from inference.common.json_lines import BYTE_ORDER_MARK, describe, one_line, read_lines, to_line
-from inference.data.doubts import Doubts
 from inference.data.records import BrokenRecord, Record, RecordError, read_records
 from inference.data.response import normal_label
 from inference.data.vecbench import TASKS, canonical_task
@@ -44,7 +43,6 @@ RECORD = {"task", "candidates", "ground_truth"}
 
 # How the text begins that these harnesses put in the place of a response that they could not get.
 NO_RESPONSE = ("[LMMS_EVAL_REQUEST_FAILED", "Failed to obtain answer")
-NO_ANSWER_TAG = "no <answer> in the response: by the corrected protocol it is no answer, whatever else it says"
 
 # An option's letter as the whole answer: B, (B), B. and B:
 LETTER = re.compile(r"(<answer>\s*)\(?([A-Z])\)?[.:]?(?=\s*</answer>)", re.IGNORECASE)
@@ -245,7 +243,7 @@ def _vlmevalkit_result(row: Row, item: Record | BrokenRecord | None, path: Path,
     return _answered(known, [LETTER.sub(text_of, prediction)])
 
 
-def harness_lines(path: Path, data_path: Path | None) -> tuple[list[bytes], Doubts] | None:
+def harness_lines(path: Path, data_path: Path | None) -> list[bytes] | None:
     """The rows of another harness's file, each as a line of results or an error record; None for any other file.
 
     Args:
@@ -260,7 +258,7 @@ def harness_lines(path: Path, data_path: Path | None) -> tuple[list[bytes], Doub
     if rows is None:
         return None
     records = None if data_path is None else Records(data_path, [row for _, row, _ in rows])
-    doubts, lines = Doubts(), []
+    lines: list[bytes] = []
     for place, (number, row, problem) in enumerate(rows):
         item, known = None, {"line": number}  # known: of an error record
 
@@ -283,8 +281,6 @@ def harness_lines(path: Path, data_path: Path | None) -> tuple[list[bytes], Doub
                 result = _vlmevalkit_result(row, item, path, fail)
         except RecordError as error:
             result = {**known, "error": str(error)}
-        if "<answer>" not in result.get("response", "<answer>").lower():
-            doubts.add(NO_ANSWER_TAG, f"line {number}")
         lines += [b""] * (number - 1 - len(lines))  # a table's header, empty lines: each line keeps its number
         lines.append(to_line(result).encode())
-    return lines, doubts
+    return lines

@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from inference.common.json_lines import one_line
+from inference.data.response import normal_label
 from inference.metrics import calibration, emobserver, ranking
 from inference.metrics.bootstrap import (
     ALPHA,
@@ -29,7 +31,7 @@ from inference.metrics.bootstrap import (
     resampled,
     two_sided_p,
 )
-from inference.metrics.calibration import GAP_METRICS
+from inference.metrics.calibration import GAP_METRICS, N_BINS
 from inference.metrics.classification import share
 from inference.metrics.corrected import estimate_rows, slices, tally_of
 from inference.metrics.prediction_table import OVERALL, SOURCES, VERBALIZED, available_sources, correctness
@@ -198,6 +200,20 @@ def aligned_runs(runs: dict[str, Results]) -> dict[str, Results]:
     }
 
 
+def candidate_doubts(runs: Mapping[str, Results]) -> list[str]:
+    """Tasks for which a run has chosen among other labels than the first one: guessing is right at another rate."""
+    (first, own), *others = runs.items()
+    doubts = []
+    for name, run in others:
+        for task in sorted(own.candidates.keys() & run.candidates.keys()):
+            a, b = (set(map(normal_label, of.candidates[task])) for of in (own, run))
+            sides = ((first, sorted(a - b)), (name, sorted(b - a)))
+            only = "; ".join(f"only {side} has {', '.join(labels)}" for side, labels in sides if labels)
+            if only:
+                doubts.append(one_line(f"the candidates of {task} differ between {first} and {name}: {only}"))
+    return doubts
+
+
 def apart_rows(table: pd.DataFrame) -> int:
     """How many rows a resample draws one by one although others name their image."""
     return drawn_together(table["task"], table["image"])[1]
@@ -344,7 +360,7 @@ def comparison_text(found: list[Difference], name_a: str, name_b: str, n_resampl
         f"B: {name_b}",
         f"B - A with {LEVEL:.0%} intervals, {n_resamples} paired resamples of the images within their tasks;",
         "p two-sided; better, worse: p below 0.05 after Holm's correction for the rows of the metric",
-        "ECE, smooth ECE: chance raises both runs' estimates; the interval is of the difference between such estimates",
+        f"ECE of {N_BINS} bins, smooth ECE: chance raises both estimates; the interval is of their difference",
     ]
     note = too_few_resamples(found, n_resamples)
     lines += [note] if note else []

@@ -51,7 +51,14 @@ SOURCES = {
 
 # Columns that are not text; NaN is a confidence that a row does not have.
 TYPES = dict.fromkeys(("published_confidence", *(column for _, column in SOURCES.values())), float)
-FLAGS = ("published_confidence_unreadable", "well_formed", "cut_off", "emobserver_named", "emobserver_right")
+FLAGS = (
+    "published_confidence_unreadable",
+    "answered",
+    "well_formed",
+    "cut_off",
+    "emobserver_named",
+    "emobserver_right",
+)
 TYPES |= dict.fromkeys(FLAGS, bool)
 COLUMNS = (
     "sample_id", "task", "group", "image", "truth", "published_truth", "label_doubt", "cut_off", *Reading._fields,

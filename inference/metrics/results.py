@@ -20,15 +20,18 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from inference.common.json_lines import decode_line, to_line
+from inference.common.json_lines import decode_line, one_line, to_line
 from inference.data.doubts import Doubts, task_doubt
 from inference.data.records import unique_id
 from inference.data.replacement import replacement_note
+from inference.data.response import UNKNOWN, answer_span
 from inference.metrics.other_harnesses import harness_lines
 from inference.metrics.result_lines import PieceResult, check_result, pieces_of, read_lines, read_piece
 from inference.runs.shards import SHARD_PATTERN, is_result, shard_paths
 
 CUT_OFF = "the response was cut off at the limit of new tokens; raise max_new_tokens and infer anew (overwrite=true)"
+NO_ANSWER = "no <answer> outside the reasoning: by the corrected protocol it is no answer, whatever else it says"
+NO_CANDIDATE = "the answer names none of the candidates, or several, and counts as wrong by the corrected protocol"
 NO_CONFIDENCE = "the stated confidence is not one plain number from 0 to 1"
 REPEATED = "the sample_id of another line; of each sample the first response counts, as it does among shards"
 SAME_CONTENT = "no sample_id, and the id or content of an earlier line; each counts"
@@ -72,16 +75,31 @@ class Results:
         for task in table["task"].unique():
             if (doubt := task_doubt(task)) is not None:
                 add(doubt, table[table["task"] == task])
-        add(CUT_OFF, table[table["cut_off"].to_numpy(dtype=bool)])
+        cut_off, answered = (table[name].to_numpy(dtype=bool) for name in ("cut_off", "answered"))
+        add(CUT_OFF, table[cut_off])
+        add(NO_ANSWER, table[~answered & ~cut_off])
+        unnamed = table[answered & (table["label"] == UNKNOWN).to_numpy()]
+        if len(unnamed):
+            add(f"{NO_CANDIDATE}, such as {_stated_answer(unnamed['line'].iloc[0])!r}", unnamed)
         unreadable = table[table["unreadable_confidence"].notna()]
         if len(unreadable):
             add(f"{NO_CONFIDENCE}, such as {unreadable['unreadable_confidence'].iloc[0]!r}", unreadable)
-        return self.doubts + doubts.lines()
+        return self.doubts + self._several_models() + doubts.lines()
+
+    def _several_models(self) -> list[str]:
+        names = [one_line(name, 60) for name in self.models]
+        return [f"answers of {len(names)} models in one table: {', '.join(names)}"] if len(names) > 1 else []
 
     def lines(self) -> Iterator[bytes]:
         """The JSON line of each row of the table, in order, without its line break."""
         for line, named, sample_id in zip(*(self.table[name] for name in ("line", "named", "sample_id")), strict=True):
             yield line if named else line[:-1].rstrip() + b', "sample_id": ' + to_line(sample_id).encode() + b"}"
+
+
+def _stated_answer(line: bytes) -> str:
+    """What is in the first ``<answer>`` of a result's line, in lower case, shortened."""
+    response = decode_line(line)[0]["response"].lower()
+    return one_line(response[slice(*(answer_span(response) or (0, 0)))].strip(), 60)
 
 
 # File, line number and content of a line that cannot be evaluated.
@@ -142,10 +160,9 @@ def read_file(path: Path, data_path: Path | None = None) -> Results:
     lines_of_others = harness_lines(path, data_path)
     if lines_of_others is None:
         results, failures = _read([path])
-        doubts = Doubts()
     else:
-        lines, doubts = lines_of_others
-        results, failures = _joined([path], [(path, read_lines(lines))])
+        results, failures = _joined([path], [(path, read_lines(lines_of_others))])
+    doubts = Doubts()
     results.table = _each_sample_once(results.table, doubts)
     answered = set(results.table["sample_id"])
     failed: dict[Any, dict[str, Any]] = {}

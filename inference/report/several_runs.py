@@ -27,6 +27,7 @@ from inference.metrics.paired_comparison import (
     Difference,
     aligned_runs,
     apart_rows,
+    candidate_doubts,
     needed_resamples,
     pairwise_differences,
     read_evaluated,
@@ -269,13 +270,20 @@ def packed(rest: Sequence[Any]) -> list[str]:
     return blocks
 
 
-def _notices(runs: Sequence[Run]) -> list[str]:
-    """What must be said of the runs, with their names where it is not of all."""
+def notices_of(runs: Sequence[Run]) -> list[str]:
+    """What must be said of the runs, with their names where it is not of all, and of their being side by side."""
     of_runs: dict[str, list[str]] = {}
     for run in runs:
         for notice in run.notices:
             of_runs.setdefault(notice, []).append(run.name)
-    return [notice if len(names) == len(runs) else f"{', '.join(names)}: {notice}" for notice, names in of_runs.items()]
+    notices = [
+        notice if len(names) == len(runs) else f"{', '.join(names)}: {notice}" for notice, names in of_runs.items()
+    ]
+    bins = {run.name: run.metrics.get("corrected", {}).get("n_bins") for run in runs}
+    if len(set(bins.values())) > 1:
+        each = ", ".join(f"{name} {n_bins}" for name, n_bins in bins.items())
+        notices.append(f"the tables' ECE, MCE and Brier's parts are of different numbers of bins: {each}")
+    return notices + candidate_doubts({run.name: run.results for run in runs})
 
 
 def make_runs_report(
@@ -313,7 +321,7 @@ def make_runs_report(
     page = page_html(
         f"{len(runs)} runs: {', '.join(names)}",
         facts,
-        _notices(runs),
+        notices_of(runs),
         tables_html(runs, aligned, found, n_resamples),
         reliability_plots(runs),
         browser,

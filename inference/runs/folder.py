@@ -34,6 +34,9 @@ from inference.runs.shards import SHARD_PATTERN, ShardBusy, ShardWriter, shard_p
 
 log = logging.getLogger("inference")
 
+# What comparison, recalibration, plots and reports read first: of results that are gone, once they are overwritten.
+EVALUATED = ("merged.jsonl", "metrics.json")
+
 REFUSE, OVERWRITE, RESUME_ANYWAY = "refuse", "overwrite", "resume_anyway"
 CHOICES = (
     "take another output folder, or start anew (overwrite=true, --overwrite), "
@@ -161,7 +164,7 @@ Outputs = Callable[[Path], Iterable[Path]]  # what a run has left in a folder
 def _adopt(folder: Path, description: Description, on_change: str, outputs: Outputs = shard_paths) -> None:
     """Make ``run.json`` and ``description`` agree, or refuse."""
     if on_change == OVERWRITE:
-        for path in (*outputs(folder), folder / RUN_FILE):
+        for path in (*outputs(folder), *(folder / name for name in (RUN_FILE, *EVALUATED))):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:

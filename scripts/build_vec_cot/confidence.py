@@ -41,6 +41,7 @@ from inference.runs.worker import infer_share, share
 from scripts.build_vec_cot.records import say_notices, write_rows
 from scripts.build_vec_cot.sampling import (
     MAX_QUESTIONS,
+    check_answers,
     describe_sampling,
     error_row,
     found_images,
@@ -149,6 +150,7 @@ def main(arguments: list[str] | None = None) -> None:
         items = [
             item for item in read_input(args) if args.stage is None or item.raw.get("stage", args.stage) == args.stage
         ]
+        check_answers(items, args.output_path)
         if args.collect_only:
             prepare(args.output_path, description, alone=False)
         else:

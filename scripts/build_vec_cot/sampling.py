@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from inference.common.json_lines import describe, one_line
 from inference.data.images import ImageSource, PixelBudget
 from inference.data.records import BrokenRecord, Record
 from inference.engines.base import EngineSettings
@@ -59,6 +60,26 @@ def read_input(args: argparse.Namespace) -> list[Record | BrokenRecord]:
     """The rows of all data files, the first ``--limit`` of them."""
     items = (item for _, item in read_labelled(args.data_path, image_roots=args.image_root))
     return [item for item in items if args.limit is None or item.position < args.limit]
+
+
+def check_answers(items: Iterable[Record | BrokenRecord], folder: str | Path) -> None:
+    """Answers are found again by the records' ids, which other data may have, too: numbers, for instance.
+
+    Raises:
+        ValueError: naming the first answer of the folder that is about another image, task or candidates.
+    """
+    records = {item.sample_id: item for item in items if isinstance(item, Record)}
+    for path in shard_paths(folder):
+        for row in read_results(path):
+            if (record := records.get(row.get("record_id"))) is None:
+                continue
+            asked = Path(row["image"]).name, row["task"], row["candidates"]
+            now = Path(record.image).name, record.task, record.candidates
+            if asked != now:
+                raise ValueError(
+                    f"{path}: record {one_line(record.sample_id, 60)} was {describe(asked)}, is {describe(now)}: the "
+                    "answers there are to other data; take another --output_path"
+                )
 
 
 def found_images(budget: PixelBudget) -> ImageSource:

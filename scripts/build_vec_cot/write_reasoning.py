@@ -40,6 +40,7 @@ from scripts.build_vec_cot.records import say_notices, write_rows
 from scripts.build_vec_cot.sampling import (
     MAX_QUESTIONS,
     answers_on_disk,
+    check_answers,
     describe_sampling,
     error_row,
     found_images,
@@ -152,6 +153,7 @@ def main(arguments: list[str] | None = None) -> None:
         template, limits = load_template(args.teacher_prompt), Limits(args.min_words, args.max_words)
         description = describe_sampling(settings, args.output_path, teacher_prompt=template)
         items = read_input(args)
+        check_answers(items, args.output_path)
         if args.collect_only:
             prepare(args.output_path, description, alone=False)
         else:

@@ -99,17 +99,19 @@ class Checker:
 
     def remarks(self, sample: Sample) -> list[tuple[str, str]]:
         """(kind, text) of what is unusual and makes no row bad."""
-        unread = self._refusal(sample) if self.expect is None and sample.answer is None else []
+        remarks = self._refusal(sample) if self.expect is None and sample.answer is None else []
+        if sample.answer is not None and read_response(sample.answer, ()).confidence in (0.0, 1.0):
+            remarks.append(("confidence of 0 or 1", "the reward of stage 3 takes a response with it for malformed"))
         known = TASKS.get(sample.task or "")
         if known is None or sample.candidates is None:
-            return unread
+            return remarks
         usual, own = ({label.lower() for label in labels} for labels in (known.labels, sample.candidates))
         if usual == own:
-            return unread
+            return remarks
         shown = [f"without {', '.join(sorted(usual - own))}"] if usual - own else []
         shown += [f"with {', '.join(sorted(own - usual))}"] if own - usual else []
         text = one_line(f"{known.name} {' and '.join(shown)}")
-        return [*unread, ("candidates differ from the published ones", text)]
+        return [*remarks, ("candidates differ from the published ones", text)]
 
     def _answer(self, sample: Sample) -> list[tuple[str, str]]:
         if sample.answer is None:

@@ -9,8 +9,9 @@ addresses, because it silently drops a row with a bare path); ``--embed`` puts v
 into the parquet file instead. The pixel budget goes along with each of verl's images, because its
 loader resizes by it. ms-swift gets messages and images alone: it takes other columns for its own (objects,
 label, channel, …) or stumbles on their types, and loses rows. They go to <target>.columns.jsonl, each with
-the number of its line. Rows that cannot be used go to <target>.errors.jsonl with the reason: read =
-written + failed. Exit status 1 when there are any.
+the number of its line. ``--rest`` holds no row of an image that is in the ``--subset``, of another task perhaps: no
+model is validated on images that it was trained on. Rows that cannot be used go to <target>.errors.jsonl with the
+reason: read = written + failed. Exit status 1 when there are any.
 """
 
 from __future__ import annotations
@@ -138,15 +139,20 @@ def stratified(tasks: Counter[str], size: int) -> dict[str, int]:
     return dict(zip(names, in_proportion([tasks[name] for name in names], min(size, tasks.total())), strict=True))
 
 
-def choose_subset(source: Path, size: int, seed: int) -> set[int]:
-    """Line numbers of a subset stratified by task; the same for the same file, size and seed."""
+def image_rank(sample: Sample, seed: int) -> bytes:
+    """A place by the seed and what the row names as its image, so that tasks choose the same images where they can."""
+    return hashlib.sha256(f"{seed}/{sample.images[0]}".encode("utf-8", "surrogatepass")).digest()
+
+
+def choose_subset(source: Path, size: int, seed: int) -> tuple[set[int], set[bytes]]:
+    """(line numbers of a subset stratified by task, ranks of its images); the same for the same file, size and seed."""
     ranked: dict[str, list[tuple[bytes, int]]] = {}
     for sample in read_samples(source):
         if isinstance(sample, Sample):
-            rank = hashlib.sha256(f"{seed}/{sample.line_number}".encode()).digest()
-            ranked.setdefault(sample.task or "", []).append((rank, sample.line_number))
+            ranked.setdefault(sample.task or "", []).append((image_rank(sample, seed), sample.line_number))
     shares = stratified(Counter({task: len(lines) for task, lines in ranked.items()}), size)
-    return {number for task, lines in ranked.items() for _, number in sorted(lines)[: shares[task]]}
+    chosen = [item for task, items in ranked.items() for item in sorted(items)[: shares[task]]]
+    return {number for _, number in chosen}, {image for image, _ in chosen}
 
 
 class Target:
@@ -177,7 +183,7 @@ def convert(args: argparse.Namespace) -> tuple[Counter[str], str]:
     images = Images(data_images(args.source, images_in(args.source), args.image_root), extract_dir)
     budget = PixelBudget(args.min_pixels, args.max_pixels)
     schema = verl_features(args.embed).arrow_schema if args.form == "verl" else None
-    chosen = choose_subset(args.source, args.subset, args.seed) if args.subset else None
+    chosen, images_of_subset = choose_subset(args.source, args.subset, args.seed) if args.subset else (None, set())
     counts: Counter[str] = Counter()
     first_error = ""
 
@@ -208,7 +214,7 @@ def convert(args: argparse.Namespace) -> tuple[Counter[str], str]:
             elif chosen is None or sample.line_number in chosen:
                 where = "written"
             else:
-                where = "rest" if args.rest else "left out"
+                where = "rest" if args.rest and image_rank(sample, args.seed) not in images_of_subset else "left out"
             counts[where] += 1
             if where in targets:
                 targets[where].write(row, sample.raw)
@@ -244,6 +250,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.exit(2, f"{args.source}: cannot be converted: {explain(error)}\n")
     others = "".join(f" + {name} {counts[name]}" for name in ("rest", "left out") if counts[name])
     print(f"{args.target}: read {counts['read']} = written {counts['written']}{others} + failed {counts['failed']}")
+    if args.rest and counts["left out"]:
+        print(f"left out: rows of images that are in {args.target}, too")
     if counts["other columns"]:
         count = counts["other columns"]
         print(f"other columns of {count} rows, which ms-swift does not read: {args.target}.columns.jsonl")

@@ -13,7 +13,8 @@ label a candidate of its row's task, 0 included; an empty cell does not. Without
 with the most votes. Out come
 
 * records.jsonl: every row as a VECBench record with the released model's question;
-* test.jsonl and train.jsonl: the same, split at random within each label, repeatable;
+* test.jsonl and train.jsonl: the same, split at random within each label, repeatable; all rows of an image are in
+  one of them;
 * stage3.parquet: the training part as verl reads it, where every label is one that the reward of stage 3
   can count as right: one word without punctuation. Stages 1 and 2 need reasoning to learn from, which
   scripts.build_vec_cot has a teacher model write for train.jsonl.
@@ -50,6 +51,7 @@ from scripts.data.samples import reward_problem
 
 MAX_FIELD = 1 << 24  # characters; csv's own limit would end the whole file
 LABEL = re.compile(rf"[^,;|\r\n]{{1,{MAX_NAME}}}")  # the question lists the labels with commas
+FIELDS = ("path", "label", "task", "id")
 VOTE = "votes_"  # how the name of a column begins that holds the votes for one label
 
 
@@ -96,7 +98,7 @@ def _good_row(row: dict, line: int, images: ImageSource, args: argparse.Namespac
 
     if None in row:
         fail("(line)", f"as many fields as the header has, got {len(row[None])} more: quote what holds a comma")
-    fields = {name: (row.get(name) or "").strip() for name in ("path", "label", "task", "id")}
+    fields = {name: (row.get(name) or "").strip() for name in FIELDS}
     for name, text in fields.items():
         if "\n" in text or "\r" in text:  # what follows an open quote would be lost in one field, row after row
             fail(name, f"one line, got {describe(text)}: is a quote left open?")
@@ -136,7 +138,7 @@ def read_table(source: Path, vote_columns: Sequence[str] = ()) -> list[tuple[int
     """(line number, column → text) of each row; columns as ``_column`` has them, what is too much in a row under None.
 
     Raises:
-        ValueError: when the header lacks a column, or names one of votes twice or as what is no label.
+        ValueError: when the header lacks a column, or names one twice, or one of votes as what is no label.
         OSError, csv.Error: when the file cannot be read.
     """
     refuse_binary(source, "CSV")
@@ -159,6 +161,9 @@ def read_table(source: Path, vote_columns: Sequence[str] = ()) -> list[tuple[int
         if needed - set(names) or missing:
             wanted = " and ".join([*sorted(needed, reverse=True), *missing])
             raise ValueError(f"{where}: expected columns {wanted}, got {columns}")
+        again = next((name for name in FIELDS if names.count(name) > 1), None)
+        if again:
+            raise ValueError(f"{where}: expected one column {again}, got {names.count(again)}: {columns}")
         lowered = [name.lower() for name in votes]
         for name in votes:
             if lowered.count(name.lower()) > 1 or not LABEL.fullmatch(name.removeprefix(VOTE)) or invalid_byte(name):
@@ -195,13 +200,28 @@ def check_totals(source: Path, rows: list[dict]) -> None:
             )
 
 
+def image_of(record: dict) -> str:
+    """The path of the image in one of ``to_records``."""
+    return record["conversations"][0]["content"][0]["image"]
+
+
 def doubts(records: list[dict]) -> list[str]:
-    """What is unusual about the labels of a task and makes no row bad."""
-    unusual = []
+    """What is unusual about the labels and images of a task and makes no row bad."""
+    unusual, by_task = [], defaultdict(lambda: defaultdict(list))
+    for record in records:
+        by_task[record["task"]][image_of(record)].append(record["ground_truth"])
+    for task, images in by_task.items():
+        several = [labels for labels in images.values() if len(labels) > 1]
+        if several:
+            differ = sum(len(set(labels)) > 1 for labels in several)
+            unusual.append(
+                f"task {task} has {len(several)} images in more than one row, {differ} of them with different labels; "
+                "each row is a sample, what several people said belongs into one, in columns of votes"
+            )
     for task, labels in {record["task"]: record["candidates"] for record in records}.items():
         if len(labels) == 1:
             unusual.append(f"task {task} has one label only, {labels[0]}: no answer can be wrong")
-        elif all(label.isdecimal() for label in labels):
+        elif all(re.fullmatch(r"[-+]?[\d.]+", label) for label in labels):
             unusual.append(f"task {task} has numbers for labels ({', '.join(labels)}): a model knows words")
     return unusual
 
@@ -233,13 +253,19 @@ def to_records(rows: list[dict], labels: list[str] | None) -> list[dict]:
 
 
 def split_records(records: list[dict], test_share: float, seed: int) -> set[int]:
-    """Indices of the test part: the same share of each task's labels, the same for the same seed."""
-    strata: dict[tuple[str, str], list[tuple[bytes, int]]] = defaultdict(list)
+    """Indices of the test part: the same share of each task's labels, the same for the same seed.
+
+    Images are drawn, by the task and label of their first row; their other rows go with it.
+    """
+    rows_of: dict[str, list[int]] = defaultdict(list)
     for i, record in enumerate(records):
-        path = record["conversations"][0]["content"][0]["image"]
-        rank = hashlib.sha256(f"{seed}/{Path(path).name}/{i}".encode()).digest()
-        strata[record["task"], record["ground_truth"]].append((rank, i))
-    return {i for items in strata.values() for _, i in sorted(items)[: round(test_share * len(items))]}
+        rows_of[image_of(record)].append(i)
+    strata: dict[tuple[str, str], list[tuple[bytes, list[int]]]] = defaultdict(list)
+    for path, rows in rows_of.items():
+        rank = hashlib.sha256(f"{seed}/{Path(path).name}/{rows[0]}".encode()).digest()
+        strata[records[rows[0]]["task"], records[rows[0]]["ground_truth"]].append((rank, rows))
+    drawn = (sorted(items)[: round(test_share * len(items))] for items in strata.values())
+    return {i for items in drawn for _, rows in items for i in rows}
 
 
 @ending_in_one_line("reading the table")

@@ -44,7 +44,8 @@ class Sample:
         answer: the last turn when it is the assistant's: reasoning, answer, confidence.
         images: its one image: a path, URL or data URL.
         ground_truth: the label; taken from the answer when the row does not state it.
-        candidates: the row's own, or those in square brackets in its question, or its task's.
+        candidates: the row's own, or those in square brackets in its question (of several lists the last that holds
+            the label), or its task's.
         raw: the row as it was read, untouched.
     """
 
@@ -111,14 +112,27 @@ def _decoded_rows(path: Path) -> Iterator[tuple[int, Any, str | None]]:
         yield from read_lines(path)
 
 
-def _candidates(raw: dict[str, Any], question: str, task: str | None, fail: Any) -> list[str] | None:
+def bracketed_lists(text: str) -> list[list[str]]:
+    """Every list in square brackets, separated by commas and without quotes: so a prompt names its candidates."""
+    found = re.findall(r"\[([^\[\]]*)\]", text)
+    return [[item.strip(" \t\n'\"") for item in listed.split(",")] for listed in found]
+
+
+def list_with(label: str, lists: list[list[str]]) -> list[str] | None:
+    """The last of the lists that holds the label, whatever its case; None without one."""
+    known = label.strip().casefold()
+    return next((listed for listed in reversed(lists) if known in map(str.casefold, listed)), None)
+
+
+def _candidates(raw: dict[str, Any], question: str, label: str | None, task: str | None, fail: Any) -> list[str] | None:
     if raw.get("candidates") is not None:
         return check_candidates(raw["candidates"], fail)
-    for match in re.finditer(r"\[([^\[\]]*)\]", question):
-        if "," in match[1]:
-            return [label.strip().strip("'\"") for label in match[1].split(",")]
-    known = TASKS.get(task or "")
-    return list(known.labels) if known else None
+    lists = [listed for listed in bracketed_lists(question) if len(listed) > 1]
+    if listed := list_with(label or "", lists):
+        return listed
+    known = [TASKS[task].labels] if task in TASKS else []
+    of_words = [listed for listed in lists if not all(re.fullmatch(r"[\d.]+", item) for item in listed)]  # no [0, 1]
+    return next((list(labels) for labels in (*of_words, *known)), None)
 
 
 def parse_sample(raw: Any, source: str, line_number: int) -> Sample:
@@ -163,7 +177,7 @@ def parse_sample(raw: Any, source: str, line_number: int) -> Sample:
         answer=answer,
         images=images,
         ground_truth=truth,
-        candidates=_candidates(raw, question, task, fail),
+        candidates=_candidates(raw, question, truth, task, fail),
         task=task,
         sample_id=id_of(raw, fail),
         raw=raw,
@@ -181,6 +195,9 @@ def reward_problem(label: str, candidates: list[str] | None) -> str | None:
         expected = "one word without punctuation, which is all that the reward of stage 3 counts as right"
         return f"field 'ground_truth': expected {expected}, got {describe(label)}"
     alike = [other for other in dict.fromkeys(candidates or ()) if answer_word(other) == label.lower()]
+    if candidates and not alike:
+        listed = one_line(", ".join(candidates), 100)
+        return f"field 'ground_truth': expected one of the candidates {listed}, got {describe(label)}"
     if len(alike) > 1:
         return f"field 'candidates': expected labels that differ without case and punctuation, got {describe(alike)}"
     return None

@@ -87,13 +87,15 @@ def test_rows_are_counted_by_every_task_and_by_the_source_that_they_name(folder)
 
 def test_unusual_candidates_are_a_remark_and_make_no_row_bad(folder):
     usual = row(candidates=list(TASKS["WebEmo-7"].labels))
-    source = write_jsonl(folder / "candidates.jsonl", [usual, row(candidates=["joy", "calm"])])
+    certain = {**answered(ANSWER.replace("0.80", "1.0")), "candidates": usual["candidates"]}
+    source = write_jsonl(folder / "candidates.jsonl", [usual, row(candidates=["joy", "calm"]), certain])
     done = run("-m", "scripts.data.check", source, "--processes", "1")
     remarks = done.stdout.partition("Remarks; they make no row bad\n")[2]
     assert remarks.startswith(
         "1 × candidates differ from the published ones (WebEmo-7 1)\n    line 2: WebEmo-7 without"
     )
     assert "with calm" in remarks
+    assert "1 × confidence of 0 or 1 (WebEmo-7 1)\n    line 3: the reward of stage 3 takes" in remarks
 
 
 def test_fix_parts_good_rows_from_bad_ones_and_loses_none(checked):

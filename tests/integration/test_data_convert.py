@@ -29,6 +29,13 @@ def folder(tmp_path_factory):
     return with_an_image(tmp_path_factory.mktemp("vec cot"))
 
 
+def picture(folder, number):
+    """The one picture under a name of its own."""
+    name = f"{number}.png"
+    (folder / name).write_bytes((folder / "good.png").read_bytes())
+    return name
+
+
 def convert(*arguments):
     """The exit status of scripts.data.convert, run in this process."""
     return convert_main([str(argument) for argument in arguments])
@@ -159,7 +166,8 @@ def test_a_source_that_is_not_there_leaves_no_file_behind(tmp_path, form, capsys
 
 def test_a_subset_is_stratified_repeatable_and_disjoint_from_the_rest(folder, tmp_path, capsys):
     tasks = ["EmoSet-8"] * 50 + ["FI-2"] * 30 + ["WebEmo-7"] * 20
-    source = write_jsonl(folder / "hundred.jsonl", [row(task=task, id=i) for i, task in enumerate(tasks)])
+    rows = [row(task=task, id=i, images=[picture(folder, i)]) for i, task in enumerate(tasks)]
+    source = write_jsonl(folder / "hundred.jsonl", rows)
     indices = []
     for name in ("a", "b"):
         rest = tmp_path / f"{name}_rest.parquet"
@@ -170,6 +178,25 @@ def test_a_subset_is_stratified_repeatable_and_disjoint_from_the_rest(folder, tm
         indices.append([item["extra_info"]["index"] for item in chosen])
         assert sorted(indices[-1] + [item["extra_info"]["index"] for item in rest]) == list(range(100))
     assert indices[0] == indices[1]
+
+
+def test_no_image_is_both_in_the_subset_and_in_the_rest(folder, tmp_path, capsys):
+    """Three tasks about the same 20 images, and one about 20 others."""
+    tasks = {"WebEmo-2": range(20), "WebEmo-7": range(20), "WebEmo-25": range(10), "FI-2": range(20, 40)}
+    rows = [row(task=task, images=[picture(folder, i)]) for task, numbers in tasks.items() for i in numbers]
+    source = write_jsonl(folder / "shared.jsonl", rows)
+    subset, rest = tmp_path / "subset.parquet", tmp_path / "rest.parquet"
+    assert convert("verl", source, subset, "--subset", 14, "--rest", rest) == 0
+    chosen, others = (
+        {item["images"][0]["image"] for item in pq.read_table(path).to_pylist()} for path in (subset, rest)
+    )
+    assert chosen and others and not chosen & others
+    n_rest = pq.read_metadata(rest).num_rows
+    assert (
+        f"read 70 = written 14 + rest {n_rest} + left out {56 - n_rest} + failed 0\n"
+        f"left out: rows of images that are in {subset}, too\n"
+    ) in capsys.readouterr().out
+    assert 56 - n_rest <= 6  # the tasks have chosen the same images, where each has them
 
 
 @given(st.dictionaries(st.sampled_from(sorted(TASKS)), st.integers(1, 500), min_size=1), st.integers(0, 2000))

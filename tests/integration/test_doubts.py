@@ -5,10 +5,19 @@ import math
 
 import pytest
 
-from inference.data.doubts import ODD_SPELLING, UNMATCHABLE, label_doubt, most_frequent_error, record_doubts, task_doubt
+from inference.data.doubts import MISREAD, UNMATCHABLE, label_doubt, most_frequent_error, record_doubts, task_doubt
 from inference.data.records import read_records
 from inference.data.vecbench import TASKS
-from inference.metrics.results import CUT_OFF, NO_CONFIDENCE, REPEATED, SAME_CONTENT, read_file, read_shards
+from inference.metrics.results import (
+    CUT_OFF,
+    NO_ANSWER,
+    NO_CANDIDATE,
+    NO_CONFIDENCE,
+    REPEATED,
+    SAME_CONTENT,
+    read_file,
+    read_shards,
+)
 from inference.runs.shards import ShardWriter, finished_samples, read_results
 from tests.helpers.commands import read_jsonl, write_jsonl
 from tests.helpers.forked import run_forked
@@ -55,21 +64,42 @@ def read_doubts(tmp_path, rows):
 
 # --- labels and tasks that can never match ------------------------------------------------
 
+PUBLISHED, OVERALL_ROW, EMOBSERVER = "the published protocol", "the published Overall row", "EmObserver's protocol"
+ALL_THREE = f"{PUBLISHED}, {OVERALL_ROW}, {EMOBSERVER}"
+
 
 @pytest.mark.parametrize(
     ("truth", "candidates", "doubt"),
     [
         ("awe", ("awe", "fear"), None),
-        ("Awe", ("AWE", "fear"), None),
-        ("A", ("awe", "fear"), UNMATCHABLE),
-        ("anger", ("awe", " anger"), ODD_SPELLING),
-        ("fierte\u0301", ("fierté", "peur"), ODD_SPELLING),
-        ("joy of  life", ("joy of life", "fear"), ODD_SPELLING),
         ("\u6124\u6012", ("\u6124\u6012", "\u5feb\u4e50"), None),
+        ("very happy", ("very happy", "happy"), None),
+        ("A", ("awe", "fear"), UNMATCHABLE),
+        ("Awe", ("Awe", "Fear"), MISREAD.format(OVERALL_ROW)),
+        ("Awe", ("awe", "fear"), MISREAD.format(EMOBSERVER)),
+        ("Awe", ("AWE", "fear"), MISREAD.format(f"{OVERALL_ROW}, {EMOBSERVER}")),
+        ("very happy", ("happy", "very happy"), MISREAD.format(ALL_THREE)),
+        ("don\u2019t know", ("don't know", "joy"), MISREAD.format(ALL_THREE)),
+        ("anger", ("awe", " anger"), MISREAD.format(ALL_THREE)),
+        (" anger", ("awe", " anger"), MISREAD.format(ALL_THREE)),
+        ("fierte\u0301", ("fierté", "peur"), MISREAD.format(ALL_THREE)),
+        ("joy of  life", ("joy of life", "fear"), MISREAD.format(ALL_THREE)),
     ],
 )
-def test_a_label_that_cannot_match_and_one_that_matches_in_another_form_are_doubtful(truth, candidates, doubt):
+def test_a_label_is_doubtful_where_a_protocol_would_count_it_as_a_wrong_answer(truth, candidates, doubt):
     assert label_doubt(truth, candidates) == doubt
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
+def test_every_label_of_vecbench_is_right_as_an_answer_under_every_protocol(task):
+    assert [label_doubt(label, task.labels) for label in task.labels] == [None] * len(task.labels)
+
+
+def test_candidates_in_capitals_are_said_beside_the_published_overall_row_that_cannot_find_them(tmp_path):
+    labels = [label.capitalize() for label in MIKELS]
+    done, out = evaluate(tmp_path, [a_result(i, label, candidates=labels) for i, label in enumerate(labels)])
+    assert accuracy_of(out) == [0.0, 1.0]
+    assert f"CHECK: 8 rows: {MISREAD.format(OVERALL_ROW)}; first: in.jsonl, line 1" in done.stdout
 
 
 @pytest.mark.parametrize("name", ["emoset-8", "EmoSet8", "EmoSet-8 ", "EmoSet_8", "EMOSET-8", "emo set 8"])
@@ -96,7 +126,7 @@ def test_blanks_around_candidates_are_nothing_to_the_corrected_protocol_and_name
     rows = [a_result(i, label, candidates=candidates) for i, label in enumerate(MIKELS)]
     done, out = evaluate(tmp_path, rows)
     assert accuracy_of(out) == [0.125, 1.0]
-    assert f"CHECK: 8 rows: {ODD_SPELLING}" in done.stdout
+    assert f"CHECK: 7 rows: {MISREAD.format(ALL_THREE)}" in done.stdout
 
 
 def test_decomposed_unicode_is_nothing_to_the_corrected_protocol(tmp_path):
@@ -162,6 +192,23 @@ def test_records_that_come_twice_and_candidates_of_another_taxonomy_are_doubtful
 def test_answers_that_were_cut_off_are_counted(tmp_path):
     rows = [a_result(i, finish_reason="length" if i else "stop") for i in range(4)]
     assert read_doubts(tmp_path, rows) == [f"3 rows: {CUT_OFF}; first: in.jsonl, line 2"]
+
+
+def test_responses_without_an_answer_outside_the_reasoning_are_counted_where_they_were_not_cut_off(tmp_path):
+    texts = ["", '{"answer": "awe"}', "<think><answer>awe</answer></think>", "<Answer>awe</Answer>"]
+    rows = [a_result(i, response=text) for i, text in enumerate(texts)]
+    rows.append(a_result(4, response="<think>cut", finish_reason="length"))
+    assert read_doubts(tmp_path, rows) == [
+        f"1 row: {CUT_OFF}; first: in.jsonl, line 5",
+        f"3 rows: {NO_ANSWER}; first: in.jsonl, line 1",
+    ]
+
+
+def test_an_example_of_an_answer_that_is_no_candidate_is_shown(tmp_path):
+    """Another form of the word, a letter, two labels."""
+    rows = [a_result(i, answer=said) for i, said in enumerate(["awe", "Amused\n", "C", "awe or fear", "awe."])]
+    rows[1]["response"] = rows[1]["response"].replace("answer>", "Answer>")
+    assert read_doubts(tmp_path, rows) == [f"3 rows: {NO_CANDIDATE}, such as 'amused'; first: in.jsonl, line 2"]
 
 
 @pytest.mark.parametrize("stated", ["85", "85%", "0,85"])

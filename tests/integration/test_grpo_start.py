@@ -85,10 +85,13 @@ def test_a_parquet_file_that_verl_would_train_on_blindly_is_refused(prompts, tmp
 
 def test_images_by_address_by_path_and_embedded_are_good(prompts, tmp_path):
     prompts[0]["images"] = [{"image": f"{tmp_path}/a.png"}]
-    assert check_parquet(written(tmp_path / "by_name.parquet", prompts)) == 4
+    by_name = check_parquet(written(tmp_path / "by_name.parquet", prompts))
+    assert len(by_name.images) == 4
     embedded = [{**row, "images": [{"bytes": (tmp_path / "a.png").read_bytes()}]} for row in prompts]
-    assert check_parquet(written(tmp_path / "embedded.parquet", embedded)) == 4
-    assert check_parquet(written(tmp_path / "named.parquet", renamed(prompts, "images", "photo")), "photo") == 4
+    embedded = check_parquet(written(tmp_path / "embedded.parquet", embedded))
+    named = check_parquet(written(tmp_path / "named.parquet", renamed(prompts, "images", "photo")), "photo")
+    assert len(embedded.images) == len(named.images) == 4
+    assert (named.sharing(by_name), embedded.sharing(by_name)) == (4, 0)
 
 
 def test_stage_3_checks_both_files_and_has_an_identity_and_an_end(stand_ins, prompts, tmp_path):
@@ -103,6 +106,7 @@ def test_stage_3_checks_both_files_and_has_an_identity_and_an_end(stand_ins, pro
         done = stage3(check=False, **{name: bad})
         assert done.returncode == 2 and done.stderr.startswith(f"stage 3: {bad}, row 1, field 'images'")
     done = stage3()
+    assert f"CHECK: 4 prompts of {good} show images that are trained on\n" in done.stdout
     assert "Stage 3: 4 prompts of" in done.stdout and "attention sdpa" in done.stdout and "\ntrained" in done.stdout
     again = stage3(micro_batch_size=1, test_freq=5)
     assert f"Stage 3 is finished: {tmp_path}/out/global_step_2." in again.stdout and "trained" not in again.stdout

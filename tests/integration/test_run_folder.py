@@ -136,8 +136,13 @@ def test_overwrite_starts_anew_and_resume_anyway_keeps_and_notes_the_difference(
     assert [change["differences"] for change in told["changes"]] == [["settings.seed was 0, is 5"]]
     assert told["identity"] == other.identity and len(told["starts"]) == 1
     assert len(read_jsonl(shard_path(output, 0, 1))) == 1
+    evaluated = [output / name for name in ("merged.jsonl", "metrics.json")]
+    for path in evaluated:
+        path.write_text("{}\n")
     prepare(output, other)  # from now on this is the run
+    assert all(path.exists() for path in evaluated)
     prepare(output, described(data, output), OVERWRITE)
+    assert not any(path.exists() for path in evaluated)  # nothing compares or draws what was evaluated before
     told = json.loads((output / "run.json").read_text())
     assert not shard_path(output, 0, 1).exists() and told["starts"] == told["changes"] == []
 

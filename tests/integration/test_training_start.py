@@ -48,12 +48,14 @@ def test_rows_with_columns_that_ms_swift_stumbles_on_are_trained_whole(stand_ins
 @pytest.mark.parametrize("form", ["a JSON array", "parquet"])
 def test_the_plan_counts_the_rows_of_every_form(stand_ins, rows, tmp_path, form):
     data = tmp_path / ("data.json" if form == "a JSON array" else "data.parquet")
+    rows[0]["messages"][1]["content"] = ANSWER + "<confidence>0.8</confidence>"
     if form == "parquet":
         pq.write_table(pa.Table.from_pylist(rows), data)
     else:
         data.write_text(json.dumps(rows, indent=1))
     done = swift(stand_ins, data, tmp_path / "out")
-    assert "Stage 1: 8 rows of" in done.stdout and "\n  4 steps\n" in done.stdout and "trained 8" in done.stdout
+    assert f"Stage 1: 8 rows of {data}, 1 of them with a confidence, " in done.stdout
+    assert "\n  4 steps\n" in done.stdout and "trained 8" in done.stdout
 
 
 def test_rows_over_the_length_are_left_out_and_said(stand_ins, rows, tmp_path):

@@ -13,6 +13,7 @@ from inference.data.vecbench import TASKS
 from inference.metrics.paired_comparison import (
     COMPARED,
     OF_STATED,
+    candidate_doubts,
     comparison_text,
     confidence_note,
     differences,
@@ -53,6 +54,22 @@ def test_a_run_compared_with_itself_differs_in_nothing():
     assert found
     for item in found:
         assert (item.difference, item.low, item.high, item.p, item.verdict) == (0, 0, 0, 1, ""), item
+
+
+def test_other_candidates_for_the_same_samples_are_said(tmp_path, capsys, monkeypatch):
+    """As when a label was added to the data in between: which run is better says less then."""
+    rows = results_of(THREE_TASKS, 6)
+    more = [{**row, "candidates": [*row["candidates"], "neutral"]} if row["task"] == "FI-2" else row for row in rows]
+    runs = {"A": results_in_memory(rows), "B": results_in_memory(more)}
+    doubt = "the candidates of FI-2 differ between A and B: only B has neutral"
+    assert candidate_doubts(runs) == [doubt]
+    assert candidate_doubts({"A": runs["A"], "again": runs["A"]}) == []
+    for name, of in (("a", rows), ("b", more)):
+        (tmp_path / name).mkdir()
+        write_jsonl(tmp_path / name / "merged.jsonl", of)
+    monkeypatch.setattr("sys.argv", ["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--n_resamples", "100"])
+    main()
+    assert f"CHECK: {doubt}\n" in capsys.readouterr().out
 
 
 def test_differences_are_those_of_the_two_evaluations():

@@ -133,6 +133,13 @@ def test_probabilities_at_the_first_mention_are_a_confidence_of_their_own():
     assert available_sources(table) == ["verbalized", "first-mention probability"]
 
 
+def test_labels_of_other_tasks_that_a_table_has_filled_with_nulls_leave_the_probabilities_as_they_are():
+    """As after datasets or pyarrow, which give every row the keys of all."""
+    stated = {"awe": 0.2, "fear": 0.7, "joy": 0.1}
+    table = sources_of(a_result(candidate_probabilities={"negative": None, **stated, "positive": None}))
+    assert table["candidate_probability"].tolist() == pytest.approx([0.2])
+
+
 @pytest.mark.parametrize("stated", ["?", [0.5], {"awe": 2.0}, {"awe": 0.5, "hm": 0.5}, {"awe": -0.5, "fear": 1.5}, {}])
 def test_candidate_probabilities_that_are_none_are_missing(stated):
     assert available_sources(sources_of(a_result(candidate_probabilities=stated))) == ["verbalized"]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from inference.data.vecbench import TASKS
-from inference.evaluate import evaluate
+from inference.evaluate import NOT_IN_DATA, RELABELLED, evaluate, held_against_data
 from inference.metrics.corrected import estimate
 from inference.metrics.prediction_table import prediction_table
 from inference.metrics.published import (
@@ -19,7 +19,8 @@ from inference.metrics.published import (
 )
 from inference.metrics.results import read_file
 from inference.report.tables import tables_html
-from tests.helpers.commands import REPO, read_jsonl
+from tests.corpora.bad_records import a_record
+from tests.helpers.commands import REPO, read_jsonl, write_jsonl
 from tests.helpers.results import HALF_WAY, a_result, answer, results_in_memory
 
 
@@ -174,10 +175,36 @@ def test_macro_accuracy_is_the_mean_of_the_tasks():
     assert (row.metrics["accuracy"], row.metrics["macro_accuracy"]) == (0.75, 0.5)
 
 
+def test_another_number_of_bins_is_that_of_the_table_its_notes_and_its_curves_and_said_on_the_plots(tmp_path):
+    results = [a_result(response=answer("awe", c)) for c in (0.31, 0.35)]  # two of 15 bins, one of 10
+    drawn = []
+    summary = evaluate(results_in_memory(results), tmp_path, lambda *call: drawn.append(call), n_bins=15)
+    assert summary["corrected"]["metric"][-1]["mce"] == pytest.approx(0.69)
+    assert [bin_["count"] for bin_ in summary["corrected"]["calibration_bins"]["ID VER"]][4:6] == [1, 1]
+    assert "ECE: 15 bins of equal width" in (tmp_path / "metric_conf.log").read_text()
+    assert drawn and all("10 bins; 15 in the tables" in [x for x in call if isinstance(x, str)] for call in drawn)
+
+
 def test_no_result_at_all_still_prints_tables(tmp_path):
     summary = evaluate(results_in_memory([]), tmp_path)
     assert summary["counts"] == {"read": 0, "predicted": 0, "failed": 0}
     assert "| Overall         | N/A | N/A | 0" in (tmp_path / "metric.log").read_text()
+
+
+def test_results_that_the_data_file_labels_otherwise_or_does_not_have_are_said_beside_the_missing_ones(tmp_path):
+    """A label that was corrected after the run does not reach the tables, which would look as if it had."""
+    records = [a_record(id=f"s{i}", ground_truth="awe", candidates=["awe", "fear"]) for i in range(4)]
+    results = results_in_memory([{**r, "sample_id": r["id"], "response": answer("awe", 0.9)} for r in records[:3]])
+    assert held_against_data(results, write_jsonl(tmp_path / "data.jsonl", records[:3])) == ([], [])
+    now = [records[1], {**records[2], "ground_truth": "fear"}, records[3]]
+    missing, doubts = held_against_data(results, write_jsonl(tmp_path / "data.jsonl", now))
+    assert [row["sample_id"] for row in missing] == ["s3"]
+    assert doubts == [
+        f"1 row: {RELABELLED}; first: data.jsonl, line 2",
+        f"1 row: {NOT_IN_DATA}; first: sample s0",
+    ]
+    beyond = held_against_data(results, write_jsonl(tmp_path / "data.jsonl", records), limit=1)
+    assert beyond == ([], [f"2 rows: {NOT_IN_DATA}; first: sample s1"])
 
 
 def test_merged_conf_has_prediction_confidence_and_correctness(tmp_path):

@@ -28,6 +28,31 @@ def test_the_split_takes_the_same_share_of_each_label_and_repeats(folder, tmp_pa
     assert len(train) == 14 and not [row for row in train if row in first]
 
 
+def images_of(path):
+    return [record.image for record in read_records(path)]
+
+
+def test_all_rows_of_an_image_are_in_one_part_of_the_split(folder, tmp_path, capsys):
+    """Of two tasks, and of a table with a row for each person: a model is not tested on images that it was shown."""
+    tables = {"tasks": [("A", "joy"), ("B", "good")], "people": [("A", "joy"), ("A", "fear")]}
+    for name, of_image in tables.items():
+        rows = (f"a/{i}.png,{label},{task}\n" for task, label in of_image for i in range(10))
+        (folder / f"{name}.csv").write_text("path,label,task\n" + "".join(rows))
+        assert from_csv(folder / f"{name}.csv", "--output_dir", tmp_path / name, "--test_share", "0.3") == 0
+        test, train = (images_of(tmp_path / name / f"{part}.jsonl") for part in ("test", "train"))
+        assert (len(test), len(train)) == (6, 14) and not set(test) & set(train)
+    (note,) = [line for line in capsys.readouterr().out.splitlines() if "more than one row" in line]
+    assert note.startswith("NOTE: task A has 10 images in more than one row, 10 of them with different labels")
+
+
+def test_a_column_that_the_header_names_twice_is_one_line(folder, tmp_path, capsys):
+    (folder / "twice.csv").write_text("path,Label,label\na/1.png,joy,fear\n")
+    with pytest.raises(SystemExit, match="2"):
+        from_csv(folder / "twice.csv", "--output_dir", tmp_path)
+    expected = f"{folder / 'twice.csv'}, line 1: expected one column label, got 2: path,Label,label\n"
+    assert capsys.readouterr().err == expected
+
+
 def test_bad_rows_are_kept_with_file_line_and_field(folder, tmp_path, capsys):
     source = folder / "bad.csv"
     source.write_text("path,label,task\na/1.png,joy,T\nnowhere.png,joy,T\na/2.png,,T\n,joy,T\na/3.png,joy,T,extra\n")
@@ -181,10 +206,10 @@ def test_a_header_of_votes_that_cannot_be_right_is_one_line(folder, tmp_path, ca
 
 
 def test_one_label_and_numbers_for_labels_are_said(folder, tmp_path, capsys):
-    (folder / "odd.csv").write_text("path,label,task\na/1.png,joy,A\na/2.png,0,B\na/3.png,1,B\n")
-    assert from_csv(folder / "odd.csv", "--output_dir", tmp_path) == 0
+    (folder / "odd.csv").write_text("path,label,task\na/1.png,joy,A\na/2.png,-1,B\na/3.png,1.0,B\n")
+    assert from_csv(folder / "odd.csv", "--output_dir", tmp_path) == 1  # nor can stage 3's reward count them
     notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("NOTE")]
     assert notes == [
         "NOTE: task A has one label only, joy: no answer can be wrong",
-        "NOTE: task B has numbers for labels (0, 1): a model knows words",
+        "NOTE: task B has numbers for labels (-1, 1.0): a model knows words",
     ]

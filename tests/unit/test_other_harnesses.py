@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from inference.evaluate import missing_samples
-from inference.metrics.other_harnesses import NO_ANSWER_TAG, unknown_harness
+from inference.evaluate import held_against_data
+from inference.metrics.other_harnesses import unknown_harness
 from inference.metrics.result_lines import NotResults
-from inference.metrics.results import read_file
+from inference.metrics.results import NO_ANSWER, read_file
 from tests.corpora.bad_records import a_record
 from tests.helpers.commands import write_jsonl
 from tests.helpers.results import THREE_TASKS, results_of
@@ -184,7 +184,7 @@ def test_what_is_no_answer_by_our_rules_is_said(tmp_path):
     rows = [predicted(result, n, prediction="B") for n, result in enumerate(own_results(["EmoSet-8"], 3))]
     read = read_file(write_predictions(tmp_path / "m_EmoSet-8.tsv", rows))
     assert read.table["label"].tolist() == ["unknown"] * 3
-    assert read.doubts == [f"3 rows: {NO_ANSWER_TAG}; first: line 2"]
+    assert f"3 rows: {NO_ANSWER}; first: m_EmoSet-8.tsv, line 2" in read.all_doubts()
 
 
 def test_reasoning_that_was_split_off_is_put_back(tmp_path):
@@ -228,7 +228,7 @@ def test_predictions_for_records_of_several_images_are_matched_and_counted_once(
     rows = [predicted(result, f"r{n}") for n, result in enumerate(results)]
     read = read_file(write_predictions(tmp_path / "a.tsv", rows), data)
     assert read.table["sample_id"].tolist() == [f"r{n}" for n in range(len(results))] and read.failed == []
-    assert missing_samples(data, read.known) == []
+    assert held_against_data(read, data) == ([], [])
 
 
 def test_rows_are_numbered_as_a_spreadsheet_does(tmp_path):

@@ -7,13 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.data.vecbench import TASKS
+from inference.evaluate import evaluate
 from inference.metrics.prediction_table import prediction_table
+from inference.plots import remove_plots
 from inference.plots.confidence import (
     histogram_counts,
     reliability_bins,
 )
 from inference.plots.confusion import confusion_counts, confusion_matrices, file_part, label_order, row_shares
-from inference.plots.curves import draw_all
+from inference.plots.curves import draw_all, draw_sources
 from inference.plots.intervals import heights, leaves_out, run_comparison
 from tests.helpers.plots import a_table, some_results
 from tests.helpers.results import a_result, answer, results_in_memory
@@ -98,6 +100,20 @@ def test_two_tasks_that_a_file_name_cannot_tell_apart_make_two_files(tmp_path):
     results = [{**a_result(response=answer("awe", 0.9)), "task": task} for task in ("a/b", "a:b")]
     written = confusion_matrices(prediction_table(results), tmp_path / "c", ("svg",))
     assert [path.name for path in written] == ["c_a-b.svg", "c_a-b_.svg"]
+
+
+def test_plots_of_an_earlier_evaluation_of_other_data_are_not_left_beside_new_tables(tmp_path):
+    """A report shows every picture of the folder."""
+    results = [a_result(response=answer("awe", 0.9), label_votes={"awe": 2, "fear": 1}) for _ in range(3)]
+    draw_all(prediction_table(results), tmp_path, formats=("svg",))
+    draw_sources([("verbalized", "ECE", 10.0, 5.0, 15.0)], tmp_path, formats=("svg",))
+    assert {"vote_agreement.svg", "confusion_EmoSet-8.svg"} <= {path.name for path in tmp_path.iterdir()}
+    (tmp_path / "my own.png").write_bytes(b"")
+    remove_plots(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["my own.png"]
+    (tmp_path / "confusion_FI-2.png").write_bytes(b"")
+    evaluate(results_in_memory(results), tmp_path)
+    assert not list(tmp_path.glob("confusion_*"))
 
 
 def test_a_table_without_a_row_has_no_confusion_matrix(tmp_path):

@@ -14,11 +14,14 @@ from inference.metrics.prediction_table import prediction_table
 from inference.metrics.ranking import roc_auc
 from inference.metrics.recalibration import METHODS, folds
 from inference.recalibration import (
+    BY_GROUP,
     RecalibrationFileError,
+    compare_methods,
     confidence_samples,
     cross_fitted,
     fit_recalibration,
     load_recalibration,
+    parts_of,
     save_recalibration,
 )
 from tests.helpers.results import a_result, answer, overconfident, score
@@ -230,6 +233,21 @@ def test_saved_maps_come_back_equal(tmp_path):
         assert loaded.apply(grid, name).tolist() == fitted.apply(grid).tolist()
 
 
+@pytest.mark.parametrize(
+    ("facts", "others"),
+    [
+        ({"models": ["a", "b"]}, []),
+        ({"models": ["b", "c"]}, ["b", "c"]),
+        ({"models": []}, []),
+        ({"models": 3}, []),
+        ({}, []),
+    ],
+)
+def test_maps_know_whose_answers_they_were_fitted_to(tmp_path, facts, others):
+    save_recalibration({"Overall": fit_recalibration("platt", *overconfident(40))}, tmp_path / "maps.json", facts)
+    assert load_recalibration(tmp_path / "maps.json").other_models("a") == others
+
+
 def test_a_group_without_a_map_is_named_with_those_that_have_one(tmp_path):
     save_recalibration({"OOD VER": fit_recalibration("platt", *overconfident(50))}, tmp_path / "r.json", {})
     with pytest.raises(KeyError, match="no recalibration for 'Overall', there is one for: OOD VER"):
@@ -295,3 +313,23 @@ def test_results_of_one_image_belong_together_whatever_the_form_of_the_record():
     assert first == second
     assert len({first, *others}) == 3
     assert samples["correctness"].tolist() == [1, 1, 1, 0]
+
+
+def test_samples_outside_the_groups_are_judged_by_the_map_of_all_where_groups_have_maps_of_their_own():
+    """As a prediction without a group is; a group without a sample has no map, so that theirs is that of all, too."""
+    stated, right = overconfident(80)
+    results = [
+        {**a_result(response=answer("awe" if y else "fear", c), image=f"{i}.jpg"), "task": ("mine", "EmoSet-8")[i % 2]}
+        for i, (c, y) in enumerate(zip(stated, right, strict=True))
+    ]
+    samples = confidence_samples(prediction_table(results))
+    assert list(parts_of(samples)) == ["ID VER", "Overall"]
+    mine, ver = (samples["task"] == task for task in ("mine", "EmoSet-8"))
+    expected = cross_fitted("platt", samples["confidence"], samples["correctness"], samples["unit"])
+    own = samples[ver]
+    expected[ver] = cross_fitted("platt", own["confidence"], own["correctness"], own["unit"])
+    found = compare_methods(samples)
+    assert found[BY_GROUP]["platt"]["brier"] == pytest.approx(np.mean((expected - samples["correctness"]) ** 2))
+    only_mine = compare_methods(samples[mine])
+    assert only_mine[BY_GROUP] == only_mine["Overall"]
+    assert only_mine["Overall"]["platt"]["ece"] < only_mine["Overall"]["as stated"]["ece"] / 2

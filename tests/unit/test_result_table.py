@@ -164,3 +164,11 @@ def test_a_run_s_notices_models_and_candidates_are_those_of_its_lines(tmp_path):
     run = read_shards(tmp_path)
     assert (run.notices, run.models) == (["made up"], ["tiny"])
     assert run.candidates == {task: list(TASKS[task].labels) for task in ("FI-2", "WebEmo-25")}
+    assert run.all_doubts() == []
+
+
+def test_answers_of_two_models_in_one_table_are_said(tmp_path):
+    """As when files of two runs were put together."""
+    rows = [{**row, "model": f"model {i % 2}"} for i, row in enumerate(results_of(["FI-2"], 4))]
+    write_run(tmp_path, rows)
+    assert read_shards(tmp_path).all_doubts() == ["answers of 2 models in one table: model 0, model 1"]

@@ -25,6 +25,7 @@ from inference.report.several_runs import (
     Run,
     _points,
     common_samples,
+    notices_of,
     packed,
     pair_matrix,
     run_names,
@@ -181,3 +182,20 @@ def test_packed_responses_come_out_as_they_went_in():
     blocks = packed(rest)
     assert len(blocks) == 2
     assert [one for block in blocks for one in json.loads(zlib.decompress(base64.b64decode(block)))] == rest
+
+
+def test_what_runs_do_not_share_is_said_above_them():
+    rows = results_of(["FI-2"], 4)
+    more = [{**row, "candidates": [*row["candidates"], "neutral"]} for row in rows]
+
+    def run(name, results, **metrics):
+        return Run(name, Path(name), {"notices": ["toy"], **metrics}, results_in_memory(results), [])
+
+    ten, fifteen = {"corrected": {"n_bins": 10}}, {"corrected": {"n_bins": 15}}
+    assert notices_of([run("A", rows, **ten), run("B", rows, **ten)]) == ["toy"]
+    assert notices_of([run("A", rows, doubts=["odd"], **ten), run("B", more, **fifteen)]) == [
+        "toy",
+        "A: odd",
+        "the tables' ECE, MCE and Brier's parts are of different numbers of bins: A 10, B 15",
+        "the candidates of FI-2 differ between A and B: only B has neutral",
+    ]

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inference.data.vecbench import TASKS
 from scripts.data.samples import BrokenSample, read_samples, reward_problem
 from tests.helpers.commands import write_jsonl
 from tests.helpers.training_rows import ANSWER, QUESTION, THOUGHT, layouts, row, with_an_image
@@ -55,6 +56,27 @@ def test_a_json_array_in_another_encoding_names_the_byte(folder):
     assert good.sample_id == "e"
 
 
+def listed_candidates(folder, question, **more):
+    turns = [{"role": "user", "content": f"<image>{question}"}]
+    (sample,) = read_samples(write_jsonl(folder / "asked.jsonl", [row(messages=turns, **more)]))
+    return sample.candidates
+
+
+@pytest.mark.parametrize(
+    ("question", "candidates"),
+    [
+        ("One of [joy, fear]?", ["joy", "fear"]),
+        ("One of ['Joy', \"fear\"]? State a confidence in [0, 1].", ["Joy", "fear"]),
+        ("State a confidence in [0, 1]. One of [joy, fear]?", ["joy", "fear"]),
+        ("One of [awe, fear]? In [0, 1].", ["awe", "fear"]),  # the label is in none
+        ("Which emotion?", list(TASKS["WebEmo-7"].labels)),
+        ("Which emotion? State a confidence in [0, 1].", list(TASKS["WebEmo-7"].labels)),
+    ],
+)
+def test_candidates_are_the_list_in_brackets_that_holds_the_label(folder, question, candidates):
+    assert listed_candidates(folder, question) == candidates
+
+
 def counted_as_right(label):
     """Whether the reward of stage 3 counts an answer as right that is the label itself."""
     response = f"<think>{THOUGHT}</think><answer>{label}</answer><confidence>0.5</confidence>"
@@ -64,6 +86,11 @@ def counted_as_right(label):
 @given(st.text(alphabet="aZ é_-.'\u00a0\u0130ß\u611f", min_size=1, max_size=6))
 def test_labels_are_refused_exactly_when_the_reward_never_counts_them(label):
     assert (reward_problem(label, None) is None) == counted_as_right(label)
+
+
+def test_a_label_that_the_question_does_not_list_is_refused():
+    assert "expected one of the candidates joy, fear, got 'A'" in reward_problem("A", ["joy", "fear"])
+    assert reward_problem("Joy", ["joy", "fear"]) is None
 
 
 def test_candidates_that_the_reward_cannot_tell_apart_are_refused():

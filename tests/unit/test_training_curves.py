@@ -77,6 +77,13 @@ def test_an_honest_model_is_warned_of_nothing(tmp_path):
     assert (curves["confidence_mean"] - curves["accuracy_formed"]).abs().mean() < 0.1
 
 
+def test_a_label_of_digits_is_the_text_that_the_reward_has_compared(tmp_path):
+    (tmp_path / "rollouts").mkdir()
+    lines = [rollout(["1", "2", "3"], "2", response(said, 0.8), f"{i}_0_0") for i, said in enumerate("2213")]
+    write_jsonl(tmp_path / "rollouts" / "1.jsonl", lines)
+    assert training_curves(tmp_path).loc[1, "accuracy"] == 0.5
+
+
 @pytest.mark.parametrize(("with_fields", "latest"), [(False, 9), (True, 12)])  # later where files name no prompt
 def test_deliberate_errors_are_seen_while_they_set_in_and_not_before(tmp_path, with_fields, latest):
     curves = training_curves(write_rollouts(tmp_path, gaming, with_fields=with_fields))

@@ -4,7 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inference.data.records import read_records
+from inference.runs.shards import ShardWriter, result_line
 from scripts.build_vec_cot.confidence import smoothed_confidence
+from scripts.build_vec_cot.sampling import check_answers, question
+from tests.helpers.commands import write_jsonl
 
 
 @given(st.integers(1, 200), st.floats(0, 5), st.data())
@@ -28,3 +32,24 @@ def test_ten_samples_give_these_confidences():
 def test_counts_that_cannot_be_are_refused(counts):
     with pytest.raises(ValueError, match="expected 0 <= k <= K"):
         smoothed_confidence(*counts, 0.5)
+
+
+def test_answers_in_the_folder_about_another_image_under_the_same_id_are_refused(tmp_path):
+    """Two data sets may both number their records; the answers are found again by these numbers."""
+
+    def records(name, **more):
+        rows = [
+            {"id": i, "image": f"{name}/{i}.png", "task": "EmoSet-8", "ground_truth": "awe", **more} for i in range(2)
+        ]
+        return list(read_records(write_jsonl(tmp_path / "data.jsonl", rows)))
+
+    labels = ["awe", "fear"]
+    first = records("a", candidates=labels)
+    with ShardWriter(tmp_path / "run", 0, 1) as writer:
+        writer.write(result_line(question(first[1], "?", 0), response="<answer>awe</answer>"))
+    check_answers(first, tmp_path / "run")
+    check_answers(records("moved/a", candidates=labels), tmp_path / "run")
+    for other in (records("a", candidates=["awe", "joy"]), records("a", candidates=labels, task="FI-8"), first[::-1]):
+        other[1].sample_id = "1"  # reversed: the other record's
+        with pytest.raises(ValueError, match=r"record 1 was .*, is .*: the answers there are to other data"):
+            check_answers(other[1:], tmp_path / "run")

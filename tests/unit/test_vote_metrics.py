@@ -134,6 +134,11 @@ def test_candidate_probabilities_are_compared_with_the_votes():
     assert overall(results).metrics["vote_js_candidates"] == pytest.approx(expected)
 
 
+def test_null_is_no_vote_of_a_candidate_or_of_another_task():
+    results = [voted(answer("awe"), {"awe": 3, "fear": 1, "joy": None, "positive": None})]
+    assert prediction_table(results)["votes"].tolist() == [{"awe": 0.75, "fear": 0.25, "joy": 0.0}]
+
+
 def test_votes_of_a_row_that_cannot_be_right_are_refused():
     with pytest.raises(ValueError, match="field 'label_votes': expected numbers of 0 or more, got -1 for 'awe'"):
         prediction_table([voted(answer("awe"), {"awe": -1})])
