@@ -1,13 +1,15 @@
 """The recipe for one 24 GB card: accepted by the frameworks' own parsers; LoRA trained and merged for real."""
 
+import itertools
 import os
+import re
 import sys
 
 import pytest
 from omegaconf import OmegaConf
 
 from tests.helpers.commands import REPO, TOY_CHECKPOINT, run
-from tests.helpers.verl_process import validate
+from tests.helpers.verl_process import HAS_PLATFORMS, adapters_for_vllm, validate
 
 SCRIPT = REPO / "train" / "one_gpu_example.sh"
 
@@ -41,8 +43,22 @@ def test_verl_takes_the_reduced_third_stage():
     validate(config)
     assert (config.actor_rollout_ref.model.lora_rank, config.trainer.n_gpus_per_node) == (32, 1)
     assert (config.data.train_batch_size, config.actor_rollout_ref.rollout.n) == (16, 4)
-    assert config.actor_rollout_ref.actor.fsdp_config.param_offload
+    actor = config.actor_rollout_ref.actor
+    assert actor.strategy == "fsdp2" and actor.fsdp_config.offload_policy
     assert config.actor_rollout_ref.rollout.free_cache_engine
+
+
+@pytest.mark.skipif(not HAS_PLATFORMS, reason="of verl 0.9's engine; 0.6's is in its worker")
+def test_verl_hands_vllm_every_adapter_of_the_third_stage_and_the_tower_has_none(tmp_path):
+    """On one device, as verl's worker does before each step; vLLM would leave adapters of the tower out."""
+    config = OmegaConf.create(one_gpu("3", print="true", model=TOY_CHECKPOINT, dataset="/d", validation="/v").stdout)
+    adapters = adapters_for_vllm(config)
+    linear = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    layer = re.compile(r"base_model\.model\.model\.language_model\.layers\.(\d)\.\w+\.(\w+)\.lora_(A|B)\.weight")
+    found = [layer.fullmatch(name) for name in adapters]
+    assert all(found), adapters
+    expected = itertools.product("0123", linear, "AB")
+    assert {match.groups() for match in found} == set(expected)
 
 
 def test_without_a_stage_it_says_how_to_call_it():
