@@ -5,7 +5,8 @@
 
 The folder gets bfloat16 weights, configuration, generation settings, tokenizer, processor and chat template, in the
 words of transformers 4 and 5. It appears under its name only when all of it is there and was read back. Every shard
-is held in memory at once: about 30 GB for 7 B parameters in float32; no GPU.
+is held in memory at once: about 30 GB for 7 B parameters in float32; no GPU. Adapters (LoRA) are added to the weights
+that they were trained on.
 
 verl's shards are pickles. They are read as tensors only; what asks for more is refused, unless you give
 --allow_pickle, which runs whatever code is in them.
@@ -17,6 +18,7 @@ import argparse
 import json
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -28,6 +30,7 @@ from inference.engines.checkpoints import check_code, check_pickle
 from scripts.convert_checkpoint import spell_for_both, write_json
 
 LATEST = "latest_checkpointed_iteration.txt"  # verl writes the newest step's number into it
+ADAPTERS, ADAPTER_SETTINGS = "lora_adapter", "lora_train_meta.json"  # verl's names: what it merges into, what it saves
 
 
 def find_actor(checkpoint: Path) -> Path:
@@ -51,6 +54,37 @@ def find_actor(checkpoint: Path) -> Path:
     for name in names:
         check_pickle(actor / name)
     return actor
+
+
+def add_adapters(folder: Path, settings: Path) -> None:
+    """Add the adapters that verl puts beside the merged weights to these: W + alpha / rank · B A, in float32.
+
+    Args:
+        settings: the file of the checkpoint with their ``lora_alpha``.
+
+    Raises:
+        ValueError: without ``lora_alpha``, which the tensors do not show; verl's own merger then takes 0.
+    """
+    import torch
+    from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+    from safetensors.torch import load_file
+    from transformers import AutoModelForImageTextToText
+
+    alpha = read_json(settings).get("lora_alpha") if settings.is_file() else None
+    if not alpha:
+        raise ValueError(
+            f"{settings}: expected the adapters' lora_alpha, which verl saves from 0.9 on: "
+            'write it there as {"lora_alpha": 64}, with the number of the training'
+        )
+    adapters = load_file(folder / ADAPTERS / "adapter_model.safetensors")
+    modules = {name.removeprefix("base_model.model.").partition(".lora_")[0] for name in adapters}
+    rank = next(len(tensor) for name, tensor in adapters.items() if ".lora_A." in name)
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    model = get_peft_model(model, LoraConfig(r=rank, lora_alpha=alpha, target_modules=sorted(modules)))
+    if unknown := set_peft_model_state_dict(model, adapters).unexpected_keys:
+        raise ValueError(f"{folder / ADAPTERS}: the model has no place for {unknown[0]}")
+    model.merge_and_unload().to(torch.bfloat16).save_pretrained(folder)
+    shutil.rmtree(folder / ADAPTERS)
 
 
 def tidy(folder: Path, architecture: str) -> None:
@@ -98,7 +132,7 @@ def merge(checkpoint: Path, output_dir: Path, allow_pickle: bool = False) -> int
     """Write ``output_dir`` anew from verl's checkpoint; returns the number of parameters.
 
     Raises:
-        ValueError: for a checkpoint that is not complete.
+        ValueError: for a checkpoint that is not complete, or adapters without their ``lora_alpha``.
         CheckpointRefused: for one that was cut off, would run code of its own, or is read as another model.
     """
     actor = find_actor(checkpoint)
@@ -122,6 +156,8 @@ def merge(checkpoint: Path, output_dir: Path, allow_pickle: bool = False) -> int
             )
             architecture = merger.model_config.architectures[0]
             merger.merge_and_save()
+            if (temporary / ADAPTERS).is_dir():
+                add_adapters(temporary, actor / ADAPTER_SETTINGS)
             tidy(temporary, architecture)
             parameters = check_folder(temporary)
     except pickle.UnpicklingError as error:

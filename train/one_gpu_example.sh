@@ -36,18 +36,22 @@ sft() { # STAGE MODEL LEARNING_RATE RESULT OPTION...
     --custom_register_path "$here/swift_plugins.py"
 }
 
-# Weights leave the card while vLLM samples, and vLLM sleeps while the adapters are trained.
+# Weights stay in main memory, and each layer comes to the card for its turn (FSDP 2): while the adapters reach vLLM, its
+# own copy fills the card. vLLM has adapters of the language model only, so the vision tower gets none.
 grpo() { # OVERRIDE...
   model="${model:-$output/cold_start}" output_dir="$output/stage3" print_config="$print" max_steps="${max_steps:-200}" \
-    batch_size="${batch_size:-16}" mini_batch_size="${mini_batch_size:-16}" micro_batch_size="${micro_batch_size:-1}" \
+    batch_size="${batch_size:-16}" mini_batch_size="${mini_batch_size:-16}" micro_batch_size="${micro_batch_size:-4}" \
     rollouts="${rollouts:-4}" learning_rate="${learning_rate:-1e-5}" max_prompt_length="${max_prompt_length:-1024}" \
     max_response_length="${max_response_length:-512}" gpu_memory_utilization="${gpu_memory_utilization:-0.8}" \
     bash "$here/step3_example.sh" \
     actor_rollout_ref.model.lora_rank="$lora_rank" actor_rollout_ref.model.lora_alpha="$lora_alpha" \
-    actor_rollout_ref.model.target_modules=all-linear actor_rollout_ref.model.use_fused_kernels=False \
+    actor_rollout_ref.model.target_modules=all-linear actor_rollout_ref.model.exclude_modules="'.*visual.*'" \
+    actor_rollout_ref.model.use_fused_kernels=False \
     actor_rollout_ref.rollout.load_format=safetensors actor_rollout_ref.rollout.layered_summon=True \
-    actor_rollout_ref.actor.fsdp_config.param_offload=True actor_rollout_ref.actor.fsdp_config.optimizer_offload=True \
-    actor_rollout_ref.actor.fsdp_config.model_dtype=bf16 "$@"
+    actor_rollout_ref.rollout.max_num_seqs=64 \
+    actor_rollout_ref.actor.strategy=fsdp2 actor_rollout_ref.actor.fsdp_config.offload_policy=True \
+    actor_rollout_ref.actor.fsdp_config.model_dtype=bf16 \
+    ++transfer_queue.backend.SimpleStorage.num_data_storage_units=1 "$@"
 }
 
 case "${1:-}" in

@@ -46,6 +46,8 @@ class Verl:
     NAMES = re.compile(r"trainer\.(project|experiment)_name")
     ATTENTION = "actor_rollout_ref.model.override_config.attn_implementation"
     MODEL_TYPE = "actor_rollout_ref.model.override_config.model_type"
+    CONTEXT = "actor_rollout_ref.rollout.max_model_len"
+    LENGTHS = ("data.max_prompt_length", "data.max_response_length")
     # vLLM's cache of image inputs is switched off by its size from 0.11 on; 0.24 knows no other way.
     CACHE_OFF, CACHE_SIZE = "disable_mm_preprocessor_cache=True", "mm_processor_cache_gb=0"
     # These do not decide what is learned: places, logging, how a batch is spread over devices and memory.
@@ -54,7 +56,7 @@ class Verl:
         r"|(reward\.)?custom_reward_function\.path|trainer\.(logger|project_name|experiment_name|default_local_dir"
         r"|n_gpus_per_node|nnodes|save_freq|test_freq|resume_mode|rollout_data_dir)"
         r"|.*\.(\w*micro_batch_size_per_gpu|gpu_memory_utilization|tensor_model_parallel_size|\w*_offload|attn_implementation"
-        r"|enable_gradient_checkpointing|use_torch_compile|enforce_eager|free_cache_engine)"
+        r"|enable_gradient_checkpointing|use_torch_compile|enforce_eager|free_cache_engine|max_model_len)"
     )
     FREEZE = "actor_rollout_ref.actor.freeze_vision_tower"
     COUNTS = ("trainer.n_gpus_per_node", "trainer.nnodes", "data.train_batch_size", "actor_rollout_ref.rollout.n")
@@ -130,7 +132,18 @@ class Verl:
             key, equals, value = word.partition("=")
             if key.lstrip("+") == self.ATTENTION:
                 self.overrides[i] = key + equals + attention(value, "flash_attention_2")
-        self.overrides[:0] = self._model_type()
+        self.overrides[:0] = [*self._model_type(), *self._context()]
+
+    def _context(self) -> list[str]:
+        """The override that gives vLLM room for a prompt and a response, and no more.
+
+        verl 0.6 does so itself; 0.9 takes all that the model can (128,000 tokens for 7B), and as prompts are not cut, a
+        batch of as many: vLLM tries its largest batch when it starts, and keeps memory for one sequence of that length.
+        """
+        values = self.values()
+        lengths = [values.get(name) for name in self.LENGTHS]
+        known = all(isinstance(length, int) for length in lengths)
+        return [f"++{self.CONTEXT}={sum(lengths)}"] if known and self.CONTEXT not in values else []
 
     def _model_type(self) -> list[str]:
         """The override that makes verl take the model for what it is, where transformers names it otherwise.

@@ -162,6 +162,7 @@ class VllmEngine:
             "load_format": "auto" if settings.allow_pickle else "safetensors",
             "logprobs_mode": "raw_logprobs",  # before temperature, whatever this version's default is
             "disable_log_stats": True,
+            "worker_extension_cls": "inference.engines.vllm_process.EndsWithItsParent",
             **self.adapter_options(),
         }
 

@@ -65,6 +65,14 @@ def test_every_setting_comes_from_the_environment_and_more_overrides_can_be_adde
     assert (config.trainer.total_training_steps, config.data.seed) == (7, 3)
 
 
+def test_vllm_has_room_for_a_prompt_and_a_response_wherever_their_lengths_come_from(config):
+    assert config.actor_rollout_ref.rollout.max_model_len == 4096 + 2048
+    longer = composed(verl_args="data.max_prompt_length=5000")
+    assert longer.actor_rollout_ref.rollout.max_model_len == 5000 + 2048
+    given = composed(verl_args="actor_rollout_ref.rollout.max_model_len=9000")
+    assert given.actor_rollout_ref.rollout.max_model_len == 9000
+
+
 def test_a_missing_model_or_file_is_named_before_anything_starts(tmp_path):
     environment = {**os.environ, "python": sys.executable, "model": "/nowhere"}
     done = run("bash", TEMPLATE, env=environment, check=False)

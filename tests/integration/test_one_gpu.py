@@ -1,13 +1,18 @@
 """The recipe for one 24 GB card: accepted by the frameworks' own parsers; LoRA trained and merged for real."""
 
+import itertools
+import json
 import os
+import re
+import shutil
 import sys
 
 import pytest
 from omegaconf import OmegaConf
 
 from tests.helpers.commands import REPO, TOY_CHECKPOINT, run
-from tests.helpers.verl_process import validate
+from tests.helpers.forked import run_forked
+from tests.helpers.verl_process import HAS_PLATFORMS, adapters_for_vllm, validate
 
 SCRIPT = REPO / "train" / "one_gpu_example.sh"
 
@@ -41,8 +46,78 @@ def test_verl_takes_the_reduced_third_stage():
     validate(config)
     assert (config.actor_rollout_ref.model.lora_rank, config.trainer.n_gpus_per_node) == (32, 1)
     assert (config.data.train_batch_size, config.actor_rollout_ref.rollout.n) == (16, 4)
-    assert config.actor_rollout_ref.actor.fsdp_config.param_offload
+    actor = config.actor_rollout_ref.actor
+    assert actor.strategy == "fsdp2" and actor.fsdp_config.offload_policy
     assert config.actor_rollout_ref.rollout.free_cache_engine
+
+
+@pytest.mark.skipif(not HAS_PLATFORMS, reason="of verl 0.9's engine; 0.6's is in its worker")
+def test_verl_hands_vllm_every_adapter_of_the_third_stage_and_the_tower_has_none(tmp_path):
+    """On one device, as verl's worker does before each step; vLLM would leave adapters of the tower out."""
+    config = OmegaConf.create(one_gpu("3", print="true", model=TOY_CHECKPOINT, dataset="/d", validation="/v").stdout)
+    adapters = adapters_for_vllm(config)
+    linear = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    layer = re.compile(r"base_model\.model\.model\.language_model\.layers\.(\d)\.\w+\.(\w+)\.lora_(A|B)\.weight")
+    found = [layer.fullmatch(name) for name in adapters]
+    assert all(found), adapters
+    expected = itertools.product("0123", linear, "AB")
+    assert {match.groups() for match in found} == set(expected)
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory):
+    """A step of stage 3 as verl saves it of adapters on one device; the adapters' rank is 4, their alpha 8."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForImageTextToText
+
+    model = AutoModelForImageTextToText.from_pretrained(TOY_CHECKPOINT, dtype=torch.bfloat16)
+    linear = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", exclude_modules=".*visual.*")
+    model = get_peft_model(model, linear).to(torch.bfloat16)
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.02, generator=generator)
+    actor = tmp_path_factory.mktemp("adapted") / "global_step_3" / "actor"
+    shutil.copytree(TOY_CHECKPOINT, actor / "huggingface", ignore=shutil.ignore_patterns("*.safetensors"))
+    (actor / "fsdp_config.json").write_text(json.dumps({"FSDP_version": 2, "world_size": 1}))
+    torch.save(model.state_dict(), actor / "model_world_size_1_rank_0.pt")
+    return actor
+
+
+def test_merging_adds_the_adapters_to_the_weights(adapted):
+    import torch
+    from safetensors.torch import load_file
+
+    (adapted / "lora_train_meta.json").write_text('{"r": 4, "lora_alpha": 8, "task_type": "CAUSAL_LM"}')
+    run_forked("-m", "scripts.merge_checkpoint", adapted.parent)
+    folder = adapted.parents[1] / "merged_3"
+    assert not [path for path in folder.iterdir() if path.is_dir()]
+    shard = torch.load(adapted / "model_world_size_1_rank_0.pt")
+    factors = {
+        name.removeprefix("base_model.model.model.language_model."): value.float() for name, value in shard.items()
+    }
+    before, after = load_file(TOY_CHECKPOINT / "model.safetensors"), load_file(folder / "model.safetensors")
+    assert set(after) == set(before)
+    n_changed = 0
+    for name, weight in before.items():
+        module = name.removeprefix("model.").removesuffix(".weight")
+        expected = weight.to(torch.bfloat16).float()
+        if f"{module}.lora_B.default.weight" in factors:
+            low, high = (factors[f"{module}.lora_{letter}.default.weight"] for letter in "AB")
+            expected += 8 / 4 * high @ low
+            n_changed += not after[name].equal(weight.to(torch.bfloat16))
+        assert after[name].equal(expected.to(torch.bfloat16)), name
+    assert n_changed == 4 * 7
+
+
+def test_adapters_whose_alpha_is_not_known_are_not_merged(adapted, tmp_path):
+    step = shutil.copytree(adapted.parent, tmp_path / "global_step_3")
+    (step / "actor" / "lora_train_meta.json").unlink(missing_ok=True)
+    done = run_forked("-m", "scripts.merge_checkpoint", step, check=False)
+    assert done.returncode == 2
+    assert "lora_train_meta.json: expected the adapters' lora_alpha" in done.stderr.splitlines()[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["global_step_3"]
 
 
 def test_without_a_stage_it_says_how_to_call_it():

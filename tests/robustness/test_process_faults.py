@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -111,6 +112,41 @@ def test_vllms_engine_process_killed_in_the_middle_ends_the_worker_with_one_line
     assert f"({len(kept)} of them before) + failed 0" in done.stderr
     assert shard.read_bytes() == whole["0.7"]
     assert N_SAMPLES - len(finished_samples(tmp_path)) == 0
+
+
+# On CPU vLLM would put its worker into a third process; here it is in the engine's, as on a GPU.
+AS_ON_A_GPU = """
+import sys, time
+from vllm.v1.executor.abstract import UniProcExecutor
+from inference.engines.base import EngineSettings
+from inference.engines.vllm import VllmEngine
+
+class Engine(VllmEngine):
+    def options(self, on_cpu):
+        return {**super().options(on_cpu), "distributed_executor_backend": UniProcExecutor}
+
+engine = Engine(EngineSettings(sys.argv[1], max_model_len=512, min_pixels=3136, max_pixels=12544))
+print("engine", *(process.pid for process in engine.llm.llm_engine.engine_core.resources.engine_manager.processes))
+sys.stdout.flush()
+time.sleep(600)
+"""
+
+
+@pytest.mark.faults
+def test_vllms_engine_process_ends_with_a_worker_that_was_killed(tmp_path):
+    """It would keep the GPU's memory, and the next start would have none."""
+    words = [sys.executable, "-c", AS_ON_A_GPU, TOY_CHECKPOINT]
+    environment = {**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+    with open(tmp_path / "log", "w") as log:
+        worker = subprocess.Popen(words, cwd=REPO, stdout=subprocess.PIPE, stderr=log, env=environment, text=True)
+    said = next(line for line in worker.stdout if line.startswith("engine "))
+    engine = int(said.split()[1])
+    worker.kill()
+    try:
+        worker.communicate(timeout=20)  # until the engine, too, has closed what both write to
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(engine, signal.SIGKILL)
 
 
 # --- a clock that goes backwards ---------------------------------------------------------------------

@@ -100,8 +100,9 @@ class EngineGroup:
         return found
 
     def _exit_status(self) -> str:
-        """Of a process that has ended, or is about to: its channel is closed."""
-        ended = connection.wait([process.sentinel for process in self.processes], timeout=60)
-        codes = [process.exitcode for process in self.processes if process.sentinel in ended]
-        code = codes[0] if codes else None
+        """Of a process that is ending: it has closed its channel, or its sentinel."""
+        connection.wait([process.sentinel for process in self.processes], timeout=60)
+        for process in self.processes:
+            process.join(1)  # its status may come a moment after
+        code = next((process.exitcode for process in self.processes if process.exitcode is not None), None)
         return f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
