@@ -50,8 +50,7 @@ grpo() { # OVERRIDE...
     actor_rollout_ref.rollout.load_format=safetensors actor_rollout_ref.rollout.layered_summon=True \
     actor_rollout_ref.rollout.max_num_seqs=64 \
     actor_rollout_ref.actor.strategy=fsdp2 actor_rollout_ref.actor.fsdp_config.offload_policy=True \
-    actor_rollout_ref.actor.fsdp_config.model_dtype=bf16 \
-    ++transfer_queue.backend.SimpleStorage.num_data_storage_units=1 "$@"
+    actor_rollout_ref.actor.fsdp_config.model_dtype=bf16 "$@"
 }
 
 case "${1:-}" in

@@ -67,4 +67,4 @@ exec "$python" "$repo/train/launch.py" --stage 3 --checkout "$verl_path" --print
   trainer.total_training_steps="$max_steps" trainer.save_freq="$save_freq" trainer.test_freq="$test_freq" \
   trainer.project_name="$project_name" trainer.experiment_name="$experiment_name" trainer.logger="$logger" \
   trainer.default_local_dir="$output_dir" ${rollout_data:+trainer.rollout_data_dir="$rollout_data"} \
-  trainer.resume_mode=auto "$@"
+  ++transfer_queue.backend.SimpleStorage.num_data_storage_units="$n_gpu" trainer.resume_mode=auto "$@"

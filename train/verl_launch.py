@@ -54,7 +54,7 @@ class Verl:
     ASIDE = re.compile(
         r"data\.(train_files|val_files|dataloader_num_workers)|actor_rollout_ref\.model\.path|hydra\..*|ray_kwargs\..*"
         r"|(reward\.)?custom_reward_function\.path|trainer\.(logger|project_name|experiment_name|default_local_dir"
-        r"|n_gpus_per_node|nnodes|save_freq|test_freq|resume_mode|rollout_data_dir)"
+        r"|n_gpus_per_node|nnodes|save_freq|test_freq|resume_mode|rollout_data_dir)|transfer_queue\..*"
         r"|.*\.(\w*micro_batch_size_per_gpu|gpu_memory_utilization|tensor_model_parallel_size|\w*_offload|attn_implementation"
         r"|enable_gradient_checkpointing|use_torch_compile|enforce_eager|free_cache_engine|max_model_len)"
     )

@@ -59,7 +59,6 @@ if [[ "$(printf '%s\n' 0.9 "$verl" | sort --version-sort | head -n 1)" == 0.9 ]]
     ray_kwargs.ray_init.num_cpus=8
     actor_rollout_ref.rollout.agent.num_workers=1
     reward.num_workers=1
-    transfer_queue.backend.SimpleStorage.num_data_storage_units=1
   )
 else
   export VERL_USE_EXTERNAL_MODULES=scripts.toy_world.verl_cpu_0_6

@@ -63,6 +63,7 @@ def test_every_setting_comes_from_the_environment_and_more_overrides_can_be_adde
     config = composed(n_gpu="4", nnodes="2", batch_size="32", verl_args="trainer.total_training_steps=7 data.seed=3")
     assert (config.trainer.n_gpus_per_node, config.trainer.nnodes, config.data.train_batch_size) == (4, 2, 32)
     assert (config.trainer.total_training_steps, config.data.seed) == (7, 3)
+    assert config.transfer_queue.backend.SimpleStorage.num_data_storage_units == 4
 
 
 def test_vllm_has_room_for_a_prompt_and_a_response_wherever_their_lengths_come_from(config):
