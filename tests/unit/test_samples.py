@@ -71,6 +71,7 @@ def listed_candidates(folder, question, **more):
         ("One of [awe, fear]? In [0, 1].", ["awe", "fear"]),  # the label is in none
         ("Which emotion?", list(TASKS["WebEmo-7"].labels)),
         ("Which emotion? State a confidence in [0, 1].", list(TASKS["WebEmo-7"].labels)),
+        ("Which emotion? State the valence in [-1, 1], a confidence in [0%, 100%].", list(TASKS["WebEmo-7"].labels)),
     ],
 )
 def test_candidates_are_the_list_in_brackets_that_holds_the_label(folder, question, candidates):
