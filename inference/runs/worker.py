@@ -2,10 +2,10 @@
 
     samples, predicted, failed = infer(settings, "data.jsonl", "infer_results/my_run", index=0, n_shards=8)
 
-Images are dealt to the workers in turn, each with all questions about it, so every sample is inferred whatever n_shards
-is (one queue for all would end no earlier on equal GPUs: scripts/maintenance/LOG.md). What any worker of this run has
-answered before is not asked again (resume by sample id); what failed is tried again. A record or image that cannot be
-used becomes an ``error`` line.
+Images are dealt to the workers in turn, each with up to ``MOST_NEIGHBOURS`` questions about it, so every sample is
+inferred whatever n_shards is (one queue for all would end no earlier on equal GPUs: scripts/maintenance/LOG.md).
+What any worker of this run has answered before is not asked again (resume by sample id); what failed is tried again.
+A record or image that cannot be used becomes an ``error`` line.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ from inference.runs.shards import ShardWriter, finished_samples, result_line
 
 log = logging.getLogger("inference")
 
-
 MOST_NEIGHBOURS = 8  # questions about one image that stay with one worker: a file may ask about a few images only
 
 
@@ -64,11 +63,12 @@ def check_labels_of(data_path: str, limit: int | None, max_images: int = 1) -> N
 def share(items: Iterable[Record | BrokenRecord], index: int, n_shards: int) -> list[Record | BrokenRecord]:
     """One worker's part of all records; those about the same image next to each other, wherever they are in the file.
 
-    So an image is decoded, encoded and read by the model once: the questions after the first find it in the engine's
-    caches, which hold a part of a large file.
+    That way an image is decoded, encoded and read by the model once: the questions after the first find it in the
+    engine's caches, which hold only a part of a large file. Beyond ``MOST_NEIGHBOURS`` questions about an image, the
+    next ones go to the next worker.
     """
     asked: Counter[Any] = Counter()
-    groups: dict[Any, int] = {}  # images, and how often so many questions were asked about them before → rank
+    groups: dict[Any, int] = {}  # (images, how many full groups of questions there were about them before) → rank
     mine = []
     for item in items:
         images = tuple(item.images) if isinstance(item, Record) else item.position

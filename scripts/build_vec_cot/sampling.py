@@ -63,7 +63,7 @@ def read_input(args: argparse.Namespace) -> list[Record | BrokenRecord]:
 
 
 def check_answers(items: Iterable[Record | BrokenRecord], folder: str | Path) -> None:
-    """Answers are found again by the records' ids, which other data may have, too: numbers, for instance.
+    """Refuse a folder of answers to other data: answers are found by the records' ids, which data sets may share.
 
     Raises:
         ValueError: naming the first answer of the folder that is about another image, task or candidates.
