@@ -116,7 +116,7 @@ def _decoded_rows(path: Path) -> Iterator[tuple[int, Any, str | None]]:
 def bracketed_lists(text: str) -> list[list[str]]:
     """Every list in square brackets, split at its commas, without quotes: the form in which prompts name candidates."""
     found = re.findall(r"\[([^\[\]]*)\]", text)
-    return [[item.strip(" \t\n'\"") for item in listed.split(",")] for listed in found]
+    return [[name for item in listed.split(",") if (name := item.strip(" \t\n'\""))] for listed in found]
 
 
 def list_with(label: str, lists: list[list[str]]) -> list[str] | None:
