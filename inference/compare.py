@@ -53,6 +53,7 @@ from inference.metrics.prediction_table import SOURCES, VERBALIZED
 from inference.metrics.published_comparison import PUBLISHED_FOLDER, published_comparison
 from inference.metrics.results import Results
 from inference.metrics.rows import METRICS, short_name
+from inference.plots import FORMATS
 from inference.runs.folder import compare as differing
 from inference.runs.folder import read_run
 
@@ -186,8 +187,6 @@ def compare_pair(
 
 
 def main() -> None:
-    from inference.plots.style import FORMATS
-
     plain_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run_a", type=Path, help="an evaluated run's folder")

@@ -44,14 +44,13 @@ from inference.runs.shards import error_of
 
 DRAWING_PROCESSES = 2  # half of the time goes into the confusion matrices
 
-
 NOT_INFERRED = "not inferred: no worker has written a result; start the same command again"
 RELABELLED = "another task or label in the data file than in the results, which count as they are"
 NOT_IN_DATA = "no sample of the data file, or beyond --limit; each counts"
 
 
-def held_against_data(results: Results, data_path: Path, limit: int | None = None) -> tuple[list[dict], list[str]]:
-    """An error record for each sample of the data file that has no result, and what is doubtful about the others."""
+def checked_against_data(results: Results, data_path: Path, limit: int | None = None) -> tuple[list[dict], list[str]]:
+    """An error record for each sample of the data file that has no result, and what is doubtful about the results."""
     table, missing, doubts = results.table, [], Doubts()
     known = dict(zip(table["sample_id"], zip(table["task"], table["truth"], strict=True), strict=True))
     for item in read_records(data_path, limit, max_images=sys.maxsize):
@@ -218,7 +217,7 @@ def main() -> None:
             check_any_result(args.input_file, results)
         run = trace(args.output_path) if args.output_path else None
         if args.data_path:
-            missing, doubts = held_against_data(results, args.data_path, args.limit)
+            missing, doubts = checked_against_data(results, args.data_path, args.limit)
             results.failed += missing
             results.doubts += doubts
         summary = evaluate(results, output_dir, draw if pool else None, args.n_resamples, args.n_bins, run)

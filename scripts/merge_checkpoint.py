@@ -30,7 +30,10 @@ from inference.engines.checkpoints import check_code, check_pickle
 from scripts.convert_checkpoint import spell_for_both, write_json
 
 LATEST = "latest_checkpointed_iteration.txt"  # verl writes the newest step's number into it
-ADAPTERS, ADAPTER_SETTINGS = "lora_adapter", "lora_train_meta.json"  # verl's names: what it merges into, what it saves
+ADAPTERS, ADAPTER_SETTINGS = (
+    "lora_adapter",
+    "lora_train_meta.json",
+)  # as verl's merger and its training name them
 
 
 def find_actor(checkpoint: Path) -> Path:

@@ -130,7 +130,7 @@ def start(training: Swift | Verl, args: argparse.Namespace) -> int:
     training.prepare_data()
     if first and not (trained and on_change == runs.REFUSE):
         # A start that left no checkpoint binds the folder to nothing.
-        runs.prepare(folder, description, on_change if trained else runs.OVERWRITE, outputs=outputs)
+        runs.prepare(folder, description, on_change if trained else runs.OVERWRITE, outputs=outputs, evaluated=())
     if resumed:
         training.resume(resumed)
     heading, *lines = training.plan(resumed)

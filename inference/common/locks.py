@@ -41,9 +41,11 @@ def hold(path: str | Path) -> IO[str]:
 
 
 def check_free(path: str | Path) -> None:
-    """
+    """Check that no process holds the file, without holding it afterwards.
+
     Raises:
-        Held: when a process holds the file.
+        Held: when one does.
+        OSError: when the file cannot be opened.
     """
     with open(path, "a+", encoding="utf-8") as lock:
         try:
@@ -53,7 +55,7 @@ def check_free(path: str | Path) -> None:
 
 
 def _pid_in(lock: IO[str]) -> str:
-    """Who holds it; the file may still be empty, or name one that has ended, in the moment after it was locked."""
+    """The holder's pid. Just after it was locked, the file may still be empty or name a process that has ended."""
     end = time.monotonic() + PID_SECONDS
     while True:
         lock.seek(0)

@@ -50,7 +50,7 @@ class Doubts:
 
 @lru_cache(maxsize=4096)
 def label_doubt(truth: str, candidates: tuple[str, ...]) -> str | None:
-    """What is doubtful about a row's label and candidates, such as protocols that could never count it as right."""
+    """What is doubtful about a row's label and candidates: under which protocols not even the label itself is right."""
     if normal_label(truth) not in map(normal_label, candidates):
         return UNMATCHABLE
     usual = unicodedata.normalize("NFC", " ".join(truth.split()))

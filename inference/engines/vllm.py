@@ -6,9 +6,9 @@ Requests are added and finished one by one through the engine's own step loop (n
 ``LLM.generate``, which wants all images in memory and returns nothing before the last).
 While no further request is ready, the engine goes on with those that it has.
 
-Requests keep the order in which their images are ready (most image tokens first was no quicker). Several questions
-about one image come one after the other (``runs.worker.share``), while vLLM's caches still have the image
-processed, encoded and, with prefix caching, read by the model.
+Requests keep the order in which their images are ready. Several questions about one image come one after the other
+(``runs.worker.share``), while vLLM's caches still have the image processed, encoded and, with prefix caching, read by
+the model.
 """
 
 from __future__ import annotations

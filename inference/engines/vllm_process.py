@@ -1,4 +1,4 @@
-"""What runs in the process that vLLM starts for its engine; vLLM imports it there, by the name that it is given."""
+"""What runs in the process that vLLM starts for its engine, and imports there by name (``worker_extension_cls``)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import threading
 class EndsWithItsParent:
     """An extension of vLLM's worker: its process ends with the one that started it, however that one ends.
 
-    By itself vLLM's engine waits for requests for ever once its parent was killed, and keeps the GPU's memory.
+    Left alone, vLLM's engine waits for requests forever after its parent was killed, and keeps the GPU's memory.
     """
 
     def __new__(cls, *_, **__):

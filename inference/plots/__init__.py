@@ -1,9 +1,11 @@
-"""The plots of an evaluation; what draws them imports matplotlib, this file nothing.
+"""The plots of an evaluation. What draws them imports matplotlib; this file does not.
 
 remove_plots(Path("infer_results/my_run"))
 """
 
 from pathlib import Path
+
+FORMATS = ("png", "pdf", "svg")
 
 # Patterns of the names of what ``inference.plots.curves`` draws into a run's folder, without their formats.
 STEMS = (
@@ -19,6 +21,6 @@ def remove_plots(folder: Path) -> None:
         OSError: naming the file that cannot be deleted.
     """
     for stem in STEMS:
-        for suffix in ("png", "pdf", "svg"):
+        for suffix in FORMATS:
             for path in folder.glob(f"{stem}.{suffix}"):
-                path.unlink()
+                path.unlink(missing_ok=True)  # two evaluations of one folder may do so at once

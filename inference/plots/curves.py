@@ -28,11 +28,11 @@ from inference.metrics.prediction_table import available_sources
 from inference.metrics.published import threshold_analysis
 from inference.metrics.results import read_run
 from inference.metrics.rows import METRICS, short_name
+from inference.plots import FORMATS
 from inference.plots.confidence import confidence_histograms, reliability_diagram, risk_coverage
 from inference.plots.confusion import confusion_matrices
 from inference.plots.intervals import confidence_sources
 from inference.plots.style import (
-    FORMATS,
     HATCHES,
     MIN_BIN_COUNT,
     SETTINGS,

@@ -26,6 +26,7 @@ from inference.common.storage import atomic_path
 from inference.common.terminal import plain
 from inference.data.vecbench import GROUPS
 from inference.metrics.prediction_table import OVERALL, group_slices
+from inference.plots import FORMATS
 
 # A notebook passes its own backend on to its child processes, where it may not be installed: that would end the import.
 # Plots are written to files here, whatever the backend; it is kept for windows that the caller may draw.
@@ -56,7 +57,6 @@ MIN_BIN_COUNT = 5
 
 MAX_NAME = 24  # characters of a label or a run
 WIDTH = 7.0  # inches
-FORMATS = ("png", "pdf", "svg")
 # Without a date, a plot drawn again is the same file.
 METADATA = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
 

@@ -19,7 +19,7 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ from inference.runs.shards import SHARD_PATTERN, ShardBusy, ShardWriter, shard_p
 
 log = logging.getLogger("inference")
 
-# What comparison, recalibration, plots and reports read first: of results that are gone, once they are overwritten.
+# What comparison, recalibration, plots and reports read first: deleted with the results that it was made of.
 EVALUATED = ("merged.jsonl", "metrics.json")
 
 REFUSE, OVERWRITE, RESUME_ANYWAY = "refuse", "overwrite", "resume_anyway"
@@ -161,10 +161,16 @@ def _check_free(folder: Path, n_shards: int | None) -> None:
 Outputs = Callable[[Path], Iterable[Path]]  # what a run has left in a folder
 
 
-def _adopt(folder: Path, description: Description, on_change: str, outputs: Outputs = shard_paths) -> None:
+def _adopt(
+    folder: Path,
+    description: Description,
+    on_change: str,
+    outputs: Outputs = shard_paths,
+    evaluated: Sequence[str] = EVALUATED,
+) -> None:
     """Make ``run.json`` and ``description`` agree, or refuse."""
     if on_change == OVERWRITE:
-        for path in (*outputs(folder), *(folder / name for name in (RUN_FILE, *EVALUATED))):
+        for path in (*outputs(folder), *(folder / name for name in (RUN_FILE, *evaluated))):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
@@ -206,11 +212,12 @@ def prepare(
     on_change: str = REFUSE,
     alone: bool = True,
     outputs: Outputs = shard_paths,
+    evaluated: Sequence[str] = EVALUATED,
 ) -> None:
     """Before the workers of a run start: no other job works there, and ``run.json`` says what they will do.
 
     ``alone=False`` does not mind who works there: for who only reads the results. ``outputs`` gives what the
-    run leaves there, which ``overwrite`` deletes.
+    run leaves there, and ``evaluated`` names what its evaluation does: ``overwrite`` deletes both.
 
     Raises:
         ShardBusy: when anybody writes there.
@@ -222,7 +229,7 @@ def prepare(
     with locked(folder):
         if alone:
             _check_free(folder, None)
-        _adopt(folder, description, on_change, outputs)
+        _adopt(folder, description, on_change, outputs, evaluated)
 
 
 @contextmanager

@@ -2,10 +2,10 @@
 
     samples, predicted, failed = infer(settings, "data.jsonl", "infer_results/my_run", index=0, n_shards=8)
 
-Images are dealt to the workers in turn, each with all questions about it, so every sample is inferred whatever n_shards
-is (one queue for all would end no earlier on equal GPUs: scripts/maintenance/LOG.md). What any worker of this run has
-answered before is not asked again (resume by sample id); what failed is tried again. A record or image that cannot be
-used becomes an ``error`` line.
+Images are dealt to the workers evenly, each with up to ``MOST_NEIGHBOURS`` questions about it, so every sample is
+inferred whatever n_shards is (one queue for all would end no earlier on equal GPUs: scripts/maintenance/LOG.md).
+What any worker of this run has answered before is not asked again (resume by sample id); what failed is tried again.
+A record or image that cannot be used becomes an ``error`` line.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
+from heapq import heapreplace
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,6 @@ from inference.runs.shards import ShardWriter, finished_samples, result_line
 
 log = logging.getLogger("inference")
 
-
 MOST_NEIGHBOURS = 8  # questions about one image that stay with one worker: a file may ask about a few images only
 
 
@@ -61,29 +61,50 @@ def check_labels_of(data_path: str, limit: int | None, max_images: int = 1) -> N
         raise HopelessData(f"{data_path}: the label of each of its {n_records} records is none of its candidates")
 
 
-def share(items: Iterable[Record | BrokenRecord], index: int, n_shards: int) -> list[Record | BrokenRecord]:
-    """One worker's part of all records; those about the same image next to each other, wherever they are in the file.
+def dealt(items: Iterable[Record | BrokenRecord], n_shards: int) -> list[tuple[int, int]]:
+    """(worker, rank of the group) of each record: a group is up to ``MOST_NEIGHBOURS`` records about the same image.
 
-    So an image is decoded, encoded and read by the model once: the questions after the first find it in the engine's
-    caches, which hold a part of a large file.
+    Each group goes to the worker that has the fewest records so far: with one record per image, to the workers in turn.
     """
     asked: Counter[Any] = Counter()
-    groups: dict[Any, int] = {}  # images, and how often so many questions were asked about them before → rank
-    mine = []
+    groups: dict[Any, int] = {}  # (images, how many full groups of questions there were about them before) → rank
+    ranks = []
     for item in items:
         images = tuple(item.images) if isinstance(item, Record) else item.position
-        group = groups.setdefault((images, asked[images] // MOST_NEIGHBOURS), len(groups))
+        ranks.append(groups.setdefault((images, asked[images] // MOST_NEIGHBOURS), len(groups)))
         asked[images] += 1
-        if group % n_shards == index:
-            mine.append((group, item))
+    sizes = Counter(ranks)
+    loads = [(0, worker) for worker in range(n_shards)]  # a heap of (records, worker)
+    workers = []
+    for rank in range(len(groups)):
+        n_records, worker = loads[0]
+        heapreplace(loads, (n_records + sizes[rank], worker))
+        workers.append(worker)
+    return [(workers[rank], rank) for rank in ranks]
+
+
+def _of_worker(
+    index: int, items: Iterable[Record | BrokenRecord], places: list[tuple[int, int]]
+) -> list[Record | BrokenRecord]:
+    mine = [(rank, item) for item, (worker, rank) in zip(items, places, strict=True) if worker == index]
     return [item for _, item in sorted(mine, key=itemgetter(0))]
+
+
+def share(items: Sequence[Record | BrokenRecord], index: int, n_shards: int) -> list[Record | BrokenRecord]:
+    """One worker's part of all records; those about the same image next to each other, wherever they are in the file.
+
+    That way an image is decoded, encoded and read by the model once: the questions after the first find it in the
+    engine's caches, which hold only a part of a large file.
+    """
+    return _of_worker(index, items, dealt(items, n_shards))
 
 
 def share_of(
     data_path: str, index: int, n_shards: int, limit: int | None, max_images: int = 1
 ) -> list[Record | BrokenRecord]:
-    """``share`` of a data file."""
-    return share(read_records(data_path, limit, max_images), index, n_shards)
+    """``share`` of a data file, which is read twice: the other workers' records are not held in memory."""
+    places = dealt(read_records(data_path, limit, max_images), n_shards)
+    return _of_worker(index, read_records(data_path, limit, max_images), places)
 
 
 class Worker:

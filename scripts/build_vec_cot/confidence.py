@@ -63,8 +63,8 @@ def smoothed_confidence(label_count: int, sample_count: int, smoothing: float) -
     """
     if not 0 <= label_count <= sample_count or sample_count == 0 or smoothing < 0:
         raise ValueError(f"expected 0 <= k <= K, K > 0 and a >= 0, got {label_count}, {sample_count}, {smoothing}")
-    share = (label_count + smoothing) / (sample_count + 2 * smoothing)
-    return min(HIGHEST, max(LOWEST, round(share * STEP) / STEP))
+    mean = (label_count + smoothing) / (sample_count + 2 * smoothing)
+    return min(HIGHEST, max(LOWEST, round(mean * STEP) / STEP))
 
 
 def ask(

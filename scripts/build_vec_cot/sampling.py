@@ -63,7 +63,7 @@ def read_input(args: argparse.Namespace) -> list[Record | BrokenRecord]:
 
 
 def check_answers(items: Iterable[Record | BrokenRecord], folder: str | Path) -> None:
-    """Answers are found again by the records' ids, which other data may have, too: numbers, for instance.
+    """Refuse a folder of answers to other data: answers are found by the records' ids, which data sets may share.
 
     Raises:
         ValueError: naming the first answer of the folder that is about another image, task or candidates.
@@ -73,12 +73,13 @@ def check_answers(items: Iterable[Record | BrokenRecord], folder: str | Path) ->
         for row in read_results(path):
             if (record := records.get(row.get("record_id"))) is None:
                 continue
-            asked = Path(row["image"]).name, row["task"], row["candidates"]
-            now = Path(record.image).name, record.task, record.candidates
-            if asked != now:
+            now = {"image": Path(record.image).name, "task": record.task, "candidates": record.candidates}
+            asked = {field: row.get(field) for field in now} | {"image": Path(str(row.get("image"))).name}
+            if field := next((field for field in now if asked[field] != now[field]), None):
+                was, wanted = (describe(of[field], 200) for of in (asked, now))
                 raise ValueError(
-                    f"{path}: record {one_line(record.sample_id, 60)} was {describe(asked)}, is {describe(now)}: the "
-                    "answers there are to other data; take another --output_path"
+                    f"{path}, record {one_line(record.sample_id, 60)}, field '{field}': expected {wanted}, got {was}: "
+                    "the answers there are to other data; take another --output_path"
                 )
 
 

@@ -140,7 +140,7 @@ def stratified(tasks: Counter[str], size: int) -> dict[str, int]:
 
 
 def image_rank(sample: Sample, seed: int) -> bytes:
-    """A place by the seed and what the row names as its image, so that tasks choose the same images where they can."""
+    """In this order images are drawn: by seed and name alone, so that tasks choose the same images where they can."""
     return hashlib.sha256(f"{seed}/{sample.images[0]}".encode("utf-8", "surrogatepass")).digest()
 
 
@@ -236,7 +236,7 @@ def main(arguments: list[str] | None = None) -> int:
     add_image_root_argument(parser)
     parser.add_argument("--subset", type=int, help="number of rows, stratified by task, for validation")
     parser.add_argument("--seed", type=int, default=0, help="of the subset")
-    parser.add_argument("--rest", type=Path, help="with --subset: the other rows go here")
+    parser.add_argument("--rest", type=Path, help="with --subset: the rows of all other images go here")
     parser.add_argument("--embed", action="store_true", help="verl: image bytes in the parquet file")
     parser.add_argument("--split", default="train", help="verl: written into extra_info")
     parser.add_argument("--min_pixels", type=int, default=PixelBudget.min_pixels, help="verl")

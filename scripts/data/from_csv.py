@@ -43,11 +43,12 @@ from inference.common.storage import atomic_write, ending_in_one_line
 from inference.common.terminal import plain_output
 from inference.data.fields import MAX_ID, MAX_NAME, check_text
 from inference.data.images import FACTOR, ImageError, ImageSource, PixelBudget, add_image_root_argument, data_images
+from inference.data.layouts import image_of
 from inference.data.prompts import recognition_prompt
 from inference.data.records import RecordError
 from inference.data.votes import VOTES, amount
 from scripts.data.convert import main as convert_main
-from scripts.data.samples import reward_problem
+from scripts.data.samples import NUMBER, reward_problem
 
 MAX_FIELD = 1 << 24  # characters; csv's own limit would end the whole file
 LABEL = re.compile(rf"[^,;|\r\n]{{1,{MAX_NAME}}}")  # the question lists the labels with commas
@@ -200,11 +201,6 @@ def check_totals(source: Path, rows: list[dict]) -> None:
             )
 
 
-def image_of(record: dict) -> str:
-    """The path of the image in one of ``to_records``."""
-    return record["conversations"][0]["content"][0]["image"]
-
-
 def doubts(records: list[dict]) -> list[str]:
     """What is unusual about the labels and images of a task and makes no row bad."""
     unusual, by_task = [], defaultdict(lambda: defaultdict(list))
@@ -216,12 +212,12 @@ def doubts(records: list[dict]) -> list[str]:
             differ = sum(len(set(labels)) > 1 for labels in several)
             unusual.append(
                 f"task {task} has {len(several)} images in more than one row, {differ} of them with different labels; "
-                "each row is a sample, what several people said belongs into one, in columns of votes"
+                "each row is a sample; what several people said about an image belongs in one row, in columns of votes"
             )
     for task, labels in {record["task"]: record["candidates"] for record in records}.items():
         if len(labels) == 1:
             unusual.append(f"task {task} has one label only, {labels[0]}: no answer can be wrong")
-        elif all(re.fullmatch(r"[-+]?[\d.]+", label) for label in labels):
+        elif all(map(NUMBER.fullmatch, labels)):
             unusual.append(f"task {task} has numbers for labels ({', '.join(labels)}): a model knows words")
     return unusual
 
@@ -255,7 +251,7 @@ def to_records(rows: list[dict], labels: list[str] | None) -> list[dict]:
 def split_records(records: list[dict], test_share: float, seed: int) -> set[int]:
     """Indices of the test part: the same share of each task's labels, the same for the same seed.
 
-    Images are drawn, by the task and label of their first row; their other rows go with it.
+    An image is drawn by the task and label of its first row; its other rows go with it.
     """
     rows_of: dict[str, list[int]] = defaultdict(list)
     for i, record in enumerate(records):

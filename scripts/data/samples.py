@@ -32,6 +32,7 @@ from train.cus_reward import answer_word
 TRAINED_ROLES = ("system", "user", "assistant")  # others are no part of what the frameworks train on
 PARQUET_BATCH = 64  # rows held at once; embedded images are large
 SEPARATORS = re.compile(r"[\s,]*")
+NUMBER = re.compile(r"[-+−]?[\d.]+ ?%?")
 
 
 @dataclass
@@ -113,9 +114,9 @@ def _decoded_rows(path: Path) -> Iterator[tuple[int, Any, str | None]]:
 
 
 def bracketed_lists(text: str) -> list[list[str]]:
-    """Every list in square brackets, separated by commas and without quotes: so a prompt names its candidates."""
+    """Every list in square brackets, split at its commas, without quotes: the form in which prompts name candidates."""
     found = re.findall(r"\[([^\[\]]*)\]", text)
-    return [[item.strip(" \t\n'\"") for item in listed.split(",")] for listed in found]
+    return [[name for item in listed.split(",") if (name := item.strip(" \t\n'\""))] for listed in found]
 
 
 def list_with(label: str, lists: list[list[str]]) -> list[str] | None:
@@ -131,7 +132,7 @@ def _candidates(raw: dict[str, Any], question: str, label: str | None, task: str
     if listed := list_with(label or "", lists):
         return listed
     known = [TASKS[task].labels] if task in TASKS else []
-    of_words = [listed for listed in lists if not all(re.fullmatch(r"[\d.]+", item) for item in listed)]  # no [0, 1]
+    of_words = [listed for listed in lists if not all(map(NUMBER.fullmatch, listed))]  # [0, 1] is a range
     return next((list(labels) for labels in (*of_words, *known)), None)
 
 

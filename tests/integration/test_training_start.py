@@ -58,6 +58,18 @@ def test_the_plan_counts_the_rows_of_every_form(stand_ins, rows, tmp_path, form)
     assert "\n  4 steps\n" in done.stdout and "trained 8" in done.stdout
 
 
+def test_files_of_the_user_in_the_output_folder_stay_there(stand_ins, rows, tmp_path):
+    """Under the names, too, that an evaluation has for its own."""
+    data, output = write_jsonl(tmp_path / "data.jsonl", rows), tmp_path / "out"
+    output.mkdir()
+    own = [output / name for name in ("merged.jsonl", "metrics.json", "notes.txt")]
+    for path in own:
+        path.write_text("mine")
+    for overwrite in ("false", "true"):
+        assert "trained 8" in swift(stand_ins, data, output, overwrite=overwrite).stdout
+        assert [path.read_text() for path in own] == ["mine"] * 3
+
+
 def test_rows_over_the_length_are_left_out_and_said(stand_ins, rows, tmp_path):
     rows[3]["messages"][1]["content"] = ANSWER.replace("a</think>", "word " * 300 + "</think>")
     data = write_jsonl(tmp_path / "data.jsonl", rows)

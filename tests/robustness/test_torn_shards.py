@@ -6,7 +6,7 @@ from PIL import Image
 from inference.common.json_lines import to_line
 from inference.data.images import ImageSource
 from inference.engines.base import EngineSettings, Output
-from inference.evaluate import held_against_data
+from inference.evaluate import checked_against_data
 from inference.metrics.results import read_shards
 from inference.runs.shards import ShardWriter, read_results, shard_path
 from inference.runs.worker import infer_share, share_of
@@ -63,7 +63,7 @@ def counted(data, output):
     """(ids in the evaluation's table, ids that it calls not inferred)."""
     results = read_shards(output)
     assert results.failed == []
-    return list(results.table["sample_id"]), [row["sample_id"] for row in held_against_data(results, data)[0]]
+    return list(results.table["sample_id"]), [row["sample_id"] for row in checked_against_data(results, data)[0]]
 
 
 def test_a_shard_cut_at_any_byte_of_its_last_line_costs_that_sample_alone(data, whole, tmp_path):

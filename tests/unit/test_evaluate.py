@@ -5,7 +5,7 @@ import json
 import pytest
 
 from inference.data.vecbench import TASKS
-from inference.evaluate import NOT_IN_DATA, RELABELLED, evaluate, held_against_data
+from inference.evaluate import NOT_IN_DATA, RELABELLED, checked_against_data, evaluate
 from inference.metrics.corrected import estimate
 from inference.metrics.prediction_table import prediction_table
 from inference.metrics.published import (
@@ -195,15 +195,15 @@ def test_results_that_the_data_file_labels_otherwise_or_does_not_have_are_said_b
     """A label that was corrected after the run does not reach the tables, which would look as if it had."""
     records = [a_record(id=f"s{i}", ground_truth="awe", candidates=["awe", "fear"]) for i in range(4)]
     results = results_in_memory([{**r, "sample_id": r["id"], "response": answer("awe", 0.9)} for r in records[:3]])
-    assert held_against_data(results, write_jsonl(tmp_path / "data.jsonl", records[:3])) == ([], [])
+    assert checked_against_data(results, write_jsonl(tmp_path / "data.jsonl", records[:3])) == ([], [])
     now = [records[1], {**records[2], "ground_truth": "fear"}, records[3]]
-    missing, doubts = held_against_data(results, write_jsonl(tmp_path / "data.jsonl", now))
+    missing, doubts = checked_against_data(results, write_jsonl(tmp_path / "data.jsonl", now))
     assert [row["sample_id"] for row in missing] == ["s3"]
     assert doubts == [
         f"1 row: {RELABELLED}; first: data.jsonl, line 2",
         f"1 row: {NOT_IN_DATA}; first: sample s0",
     ]
-    beyond = held_against_data(results, write_jsonl(tmp_path / "data.jsonl", records), limit=1)
+    beyond = checked_against_data(results, write_jsonl(tmp_path / "data.jsonl", records), limit=1)
     assert beyond == ([], [f"2 rows: {NOT_IN_DATA}; first: sample s1"])
 
 

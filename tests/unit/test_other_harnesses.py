@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from inference.evaluate import held_against_data
+from inference.evaluate import checked_against_data
 from inference.metrics.other_harnesses import unknown_harness
 from inference.metrics.result_lines import NotResults
 from inference.metrics.results import NO_ANSWER, read_file
@@ -228,7 +228,7 @@ def test_predictions_for_records_of_several_images_are_matched_and_counted_once(
     rows = [predicted(result, f"r{n}") for n, result in enumerate(results)]
     read = read_file(write_predictions(tmp_path / "a.tsv", rows), data)
     assert read.table["sample_id"].tolist() == [f"r{n}" for n in range(len(results))] and read.failed == []
-    assert held_against_data(read, data) == ([], [])
+    assert checked_against_data(read, data) == ([], [])
 
 
 def test_rows_are_numbered_as_a_spreadsheet_does(tmp_path):

@@ -69,8 +69,11 @@ def listed_candidates(folder, question, **more):
         ("One of ['Joy', \"fear\"]? State a confidence in [0, 1].", ["Joy", "fear"]),
         ("State a confidence in [0, 1]. One of [joy, fear]?", ["joy", "fear"]),
         ("One of [awe, fear]? In [0, 1].", ["awe", "fear"]),  # the label is in none
+        ("One of [joy, fear,]? Give [,].", ["joy", "fear"]),
+        ("Which emotion? Give [,].", list(TASKS["WebEmo-7"].labels)),
         ("Which emotion?", list(TASKS["WebEmo-7"].labels)),
         ("Which emotion? State a confidence in [0, 1].", list(TASKS["WebEmo-7"].labels)),
+        ("Which emotion? State the valence in [-1, 1], a confidence in [0%, 100%].", list(TASKS["WebEmo-7"].labels)),
     ],
 )
 def test_candidates_are_the_list_in_brackets_that_holds_the_label(folder, question, candidates):

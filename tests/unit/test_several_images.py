@@ -11,7 +11,7 @@ from inference.data.loader import ImageLoader
 from inference.data.prompts import chat_messages
 from inference.data.records import BrokenRecord, RecordError, images_in, parse_record, read_records
 from inference.engines.base import EngineSettings
-from inference.evaluate import held_against_data
+from inference.evaluate import checked_against_data
 from inference.metrics.results import read_shards
 from inference.report.run import answered_samples
 from inference.runs.settings import decisive_settings
@@ -146,7 +146,7 @@ def test_evaluation_counts_them_once_and_the_report_names_the_further_images(tmp
         for record in list(read_records(data, max_images=2))[:2]:
             writer.write(result_line(record, response="<answer>awe</answer><confidence>0.5</confidence>"))
     results = read_shards(run)
-    assert [row["sample_id"] for row in held_against_data(results, data)[0]] == ["p2"]
+    assert [row["sample_id"] for row in checked_against_data(results, data)[0]] == ["p2"]
     assert [(sample["image"], sample["further"]) for sample in answered_samples(results)] == [("a.png", ["b.png"])] * 2
 
 
@@ -167,7 +167,7 @@ def test_a_record_has_the_same_id_whatever_the_limit_so_that_each_is_counted_onc
                     writer.write(result_line(item, **answer))
         results = read_shards(run)
         assert (len(results.table), len(results.failed)) == counts
-        assert held_against_data(results, data) == ([], [])
+        assert checked_against_data(results, data) == ([], [])
 
 
 def test_a_list_beside_the_turns_is_not_passed_over_when_it_names_more_than_they_do():

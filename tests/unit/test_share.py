@@ -49,11 +49,18 @@ def test_a_file_about_a_single_image_still_gives_every_worker_its_part():
     assert [len(share(items, index, 4)) for index in range(4)] == [5 * MOST_NEIGHBOURS] * 4
 
 
+def test_workers_have_as_much_to_do_where_every_other_image_is_asked_about_twice():
+    images = [*range(400), *range(0, 400, 2)]
+    items = [record(position, f"{image}.png") for position, image in enumerate(images)]
+    assert {len(share(items, index, 8)) for index in range(8)} <= {74, 75, 76}
+
+
 @given(st.lists(st.integers(0, 6), max_size=60), st.integers(1, 5))
 def test_every_record_is_in_one_share_and_questions_about_an_image_follow_each_other(images, n_shards):
     items = [record(i, f"{image}.png") if image else broken(i) for i, image in enumerate(images)]
     shares = [share(items, index, n_shards) for index in range(n_shards)]
     assert Counter(item.sample_id for mine in shares for item in mine) == Counter(names(items))
+    assert max(map(len, shares)) - min(map(len, shares)) <= MOST_NEIGHBOURS
     runs = Counter()
     for mine in shares:
         runs.update(images for images, _ in groupby(mine, key=lambda item: getattr(item, "images", [""])[0]))

@@ -49,7 +49,14 @@ def test_answers_in_the_folder_about_another_image_under_the_same_id_are_refused
         writer.write(result_line(question(first[1], "?", 0), response="<answer>awe</answer>"))
     check_answers(first, tmp_path / "run")
     check_answers(records("moved/a", candidates=labels), tmp_path / "run")
-    for other in (records("a", candidates=["awe", "joy"]), records("a", candidates=labels, task="FI-8"), first[::-1]):
+    more = records("a", candidates=[*labels, "joy"])
+    for field, other in {
+        "candidates": more,
+        "task": records("a", candidates=labels, task="FI-8"),
+        "image": first[::-1],
+    }.items():
         other[1].sample_id = "1"  # reversed: the other record's
-        with pytest.raises(ValueError, match=r"record 1 was .*, is .*: the answers there are to other data"):
+        with pytest.raises(
+            ValueError, match=rf"record 1, field '{field}': expected .*, got .*: the answers there are to"
+        ):
             check_answers(other[1:], tmp_path / "run")
