@@ -21,6 +21,5 @@ def remove_plots(folder: Path) -> None:
         OSError: naming the file that cannot be deleted.
     """
     for stem in STEMS:
-        for suffix in FORMATS:
-            for path in folder.glob(f"{stem}.{suffix}"):
-                path.unlink(missing_ok=True)  # two evaluations of one folder may do so at once
+        for path in folder.glob(f"{stem}.png"):  # other formats are drawn by request: inference.plots --formats
+            path.unlink(missing_ok=True)  # two evaluations of one folder may do so at once

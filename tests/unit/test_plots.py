@@ -105,12 +105,14 @@ def test_two_tasks_that_a_file_name_cannot_tell_apart_make_two_files(tmp_path):
 def test_plots_of_an_earlier_evaluation_of_other_data_are_not_left_beside_new_tables(tmp_path):
     """A report shows every picture of the folder."""
     results = [a_result(response=answer("awe", 0.9), label_votes={"awe": 2, "fear": 1}) for _ in range(3)]
-    draw_all(prediction_table(results), tmp_path, formats=("svg",))
-    draw_sources([("verbalized", "ECE", 10.0, 5.0, 15.0)], tmp_path, formats=("svg",))
-    assert {"vote_agreement.svg", "confusion_EmoSet-8.svg"} <= {path.name for path in tmp_path.iterdir()}
-    (tmp_path / "my own.png").write_bytes(b"")
+    draw_all(prediction_table(results), tmp_path, formats=("png",))
+    draw_sources([("verbalized", "ECE", 10.0, 5.0, 15.0)], tmp_path, formats=("png",))
+    assert {"vote_agreement.png", "confusion_EmoSet-8.png"} <= {path.name for path in tmp_path.iterdir()}
+    users = {"my own.png", "reliability.pdf"}  # evaluation draws no PDF
+    for name in users:
+        (tmp_path / name).write_bytes(b"")
     remove_plots(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["my own.png"]
+    assert {path.name for path in tmp_path.iterdir()} == users
     (tmp_path / "confusion_FI-2.png").write_bytes(b"")
     evaluate(results_in_memory(results), tmp_path)
     assert not list(tmp_path.glob("confusion_*"))
