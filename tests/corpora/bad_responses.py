@@ -96,6 +96,7 @@ SHAPES = {
     "answer inside the reasoning": a_response(thought=THOUGHT + "<answer>fear</answer>"),
     "steps outside the reasoning": "<think>x</think>" + THOUGHT + "<answer>awe</answer><confidence>0.8</confidence>",
     "reasoning last": f"<answer>awe</answer><confidence>0.8</confidence><think>{THOUGHT}</think>",
+    "closed before it opens": "<answer>fear</answer></think><think>x</think><answer>awe</answer>",
     "upper case tags": a_response().upper(),
     "spaces in tags": a_response().replace("<", "< "),
     "attributes": a_response().replace("<answer>", '<answer id="1">'),
@@ -167,7 +168,8 @@ def whole(label, text):
 
 def corrected_by_definition(response, candidates):
     """(label, confidence or None), for candidates none of which is part of another."""
-    reasoning = re.search(r"(?:<think>.*|^(?:(?!<think>).)*)</think>", response.lower(), re.DOTALL)
+    opened, closed = (re.search(rf"{start}.*</think>", response.lower(), re.DOTALL) for start in ("<think>", "^"))
+    reasoning = opened or closed  # a closing tag alone ends what the prompt opened
     outside = (
         response.lower()
         if reasoning is None
