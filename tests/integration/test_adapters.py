@@ -129,10 +129,17 @@ def test_an_adapter_of_the_vision_tower_is_refused_by_vllm_alone(tmp_path):
         check_adapter(seeing, TOY_CHECKPOINT, "vllm")
 
 
-def test_more_than_plain_low_rank_matrices_is_refused_by_vllm_alone(tmp_path):
-    weighted = save_adapter(tmp_path / "weighted", use_dora=True)
+@pytest.mark.parametrize(
+    "more",
+    [{"use_dora": True}, {"alpha_pattern": {"up_proj": 64}}, {"rank_pattern": {"up_proj": 2}},
+     {"init_lora_weights": "pissa"}],
+    ids=lambda more: next(iter(more)),
+)  # fmt: skip
+def test_more_than_plain_low_rank_matrices_is_refused_by_vllm_alone(tmp_path, more):
+    """It does not know the patterns' ranks and scalings, nor that PiSSA has changed the base."""
+    weighted = save_adapter(tmp_path / "weighted", **more)
     check_adapter(weighted, TOY_CHECKPOINT, "transformers")
-    with pytest.raises(CheckpointRefused, match="vllm takes plain LoRA of linear layers alone"):
+    with pytest.raises(CheckpointRefused, match=f"field '{next(iter(more))}': vllm takes plain LoRA of linear layers"):
         check_adapter(weighted, TOY_CHECKPOINT, "vllm")
 
 
