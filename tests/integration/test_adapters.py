@@ -173,5 +173,9 @@ def test_an_adapter_given_as_the_checkpoint_is_answered_with_what_to_give(adapte
 def test_another_base_by_name_is_said_and_ranks_round_up(adapter, tmp_path):
     assert base_doubt(adapter, str(TOY_CHECKPOINT)) is None
     assert "trained on" in base_doubt(adapter, "Qwen/Qwen2.5-VL-7B-Instruct")
+    copy = shutil.copytree(TOY_CHECKPOINT, tmp_path / "another base")
+    done = run("-m", "inference.predict", REPO / "images" / "example_prediction.png", "--checkpoint", copy,
+               "--adapter", adapter)  # fmt: skip
+    assert f"{adapter}: says that it was trained on {TOY_CHECKPOINT}, and is loaded beside {copy}" in done.stderr
     assert room_for_rank(adapter) == 8
     assert room_for_rank(changed(adapter, tmp_path / "ranked", r=33)) == 64
