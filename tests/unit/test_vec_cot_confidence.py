@@ -5,10 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.data.records import read_records
+from inference.engines.base import EngineSettings
+from inference.runs.folder import RunChanged, open_shard, prepare
 from inference.runs.shards import ShardWriter, result_line
 from scripts.build_vec_cot.confidence import smoothed_confidence
-from scripts.build_vec_cot.sampling import check_answers, question
-from tests.helpers.commands import write_jsonl
+from scripts.build_vec_cot.sampling import check_answers, describe_sampling, question
+from tests.helpers.commands import TOY_CHECKPOINT, write_jsonl
 
 
 @given(st.integers(1, 200), st.floats(0, 5), st.data())
@@ -60,3 +62,17 @@ def test_answers_in_the_folder_about_another_image_under_the_same_id_are_refused
             ValueError, match=rf"record 1, field '{field}': expected .*, got .*: the answers there are to"
         ):
             check_answers(other[1:], tmp_path / "run")
+
+
+def test_another_adapter_of_the_same_name_is_another_scaffold(tmp_path):
+    """As when stage 1 was trained anew: what the earlier one answered is no share of this one's answers."""
+    adapter = tmp_path / "checkpoint-666"
+    adapter.mkdir()
+    settings = EngineSettings(checkpoint=str(TOY_CHECKPOINT), adapter=str(adapter))
+    (adapter / "adapter_model.safetensors").write_bytes(b"one")
+    with open_shard(tmp_path / "run", 0, 1, describe_sampling(settings, tmp_path / "run")) as (writer, _):
+        writer.write({"sample_id": "0#0", "position": 0, "response": "<answer>awe</answer>"})
+    prepare(tmp_path / "run", describe_sampling(settings, tmp_path / "run"))
+    (adapter / "adapter_model.safetensors").write_bytes(b"another")
+    with pytest.raises(RunChanged, match=r"adapter\.sha256 was"):
+        prepare(tmp_path / "run", describe_sampling(settings, tmp_path / "run"))
