@@ -78,6 +78,24 @@ def test_both_engines_give_the_same_greedy_text_and_count_the_same_tokens(checkp
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_the_model_reads_the_tokens_that_its_processor_makes_of_a_conversation(checkpoints, family):
+    """Of Gemma 3 and Idefics 3, tokenizer and template both begin a text with the same token: it is read once."""
+    settings = EngineSettings(str(checkpoints(family)))
+    processor, image = load_processor(settings), Image.new("RGB", settings.budget.fit(300, 200))
+    text = {"type": "text", "text": "Which emotion?"}
+    request = Request("1", [{"role": "user", "content": [{"type": "image"}, text]}], [image])
+    prompt = render_prompt(processor, request, settings)
+    read = processor(text=[prompt], images=[[image]])["input_ids"]
+    turns = [{"role": "user", "content": [{"type": "image", "image": image}, text]}]
+    assert (
+        read
+        == processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=True, return_dict=True)[
+            "input_ids"
+        ]
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_vllm_is_refused_for_several_images_that_a_model_sees_otherwise_than_each_alone(checkpoints, family):
     settings = EngineSettings(str(checkpoints(family)), max_images=2)
     processor = load_processor(settings)
