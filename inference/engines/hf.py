@@ -223,4 +223,4 @@ class TransformersEngine:
 
     def _text(self, tokens: list[int]) -> str:
         written = [token for token in self._until_end(tokens) if token not in self.end_ids]
-        return self.processor.tokenizer.decode(written, skip_special_tokens=True)
+        return "".join(filter(None, token_texts(self.processor.tokenizer, written)))  # as vLLM decodes them
