@@ -61,12 +61,17 @@ HEADERS = {
 }
 
 
-def predict_upload(predictor: Predictor, name: str, content: bytes, candidates: list[str]) -> Prediction:
-    """What the model says about the content of an uploaded file; an error calls it by its ``name``."""
+def predict_upload(
+    predictor: Predictor, name: str, content: bytes, candidates: list[str], group: str | None
+) -> Prediction:
+    """What the model says about the content of an uploaded file; an error calls it by its ``name``.
+
+    ``group`` chooses the recalibration's map, as in ``Predictor.predict``.
+    """
     with TemporaryDirectory() as folder:
         path = Path(folder, "image")
         path.write_bytes(content)
-        (prediction,) = predictor.predict([path], candidates)
+        (prediction,) = predictor.predict([path], candidates, group)
     if prediction.error is not None:
         prediction.error = prediction.error.replace(str(path), name)
     return prediction
@@ -122,7 +127,8 @@ def build_app(predictor: Predictor, hosts: tuple[str, ...], examples: Path = EXA
             else:
                 return page(task=task, labels=labels, problem="Choose an image first.")
         try:
-            candidates = split_labels(labels) if task == OWN_LABELS else list(TASKS[task].labels)
+            known = None if task == OWN_LABELS else TASKS[task]
+            candidates = list(known.labels) if known else split_labels(labels)
         except KeyError:
             raise HTTPException(400, f"expected task to be one of {', '.join(TASKS)}, {OWN_LABELS}") from None
         except ValueError as error:
@@ -132,7 +138,8 @@ def build_app(predictor: Predictor, hosts: tuple[str, ...], examples: Path = EXA
             raise HTTPException(503, f"{MAX_QUEUE} requests wait for the model already: try again in a moment.")
         asked += 1
         try:  # one at a time: the engine is one
-            prediction = await to_thread.run_sync(predict_upload, predictor, name, content, candidates, limiter=engine)
+            asking = (predictor, name, content, candidates, known and known.group)
+            prediction = await to_thread.run_sync(predict_upload, *asking, limiter=engine)
         except EngineFailed as error:
             raise HTTPException(500, redact(str(error))) from None
         finally:

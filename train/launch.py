@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -38,7 +37,7 @@ from inference.engines.checkpoints import check_checkpoint  # noqa: E402
 from inference.runs import folder as runs  # noqa: E402
 from inference.runs.identity import checkpoint_identity, data_identity  # noqa: E402
 from train.swift_launch import Processes, Swift  # noqa: E402
-from train.verl_launch import Verl  # noqa: E402
+from train.verl_launch import Verl, step_of  # noqa: E402
 
 # What a training leaves in its folder, and what starting anew deletes.
 CHECKPOINTS = ("checkpoint-*", "global_step_*")
@@ -152,11 +151,6 @@ def start(training: Swift | Verl, args: argparse.Namespace) -> int:
             if not status:  # else the disk was full before, which is what has to be said
                 raise
     return explained(status, folder)
-
-
-def step_of(checkpoint: Path | None) -> int:
-    """The step in the name of a checkpoint's folder, 0 without one."""
-    return int(re.split("[-_]", checkpoint.name)[-1]) if checkpoint else 0
 
 
 def largest_checkpoint(output_dir: Path) -> int:

@@ -21,6 +21,11 @@ REWARD = REPOSITORY / "train" / "cus_reward.py"
 REWARD_SETTINGS = ("rule", "clip", "weight", "correctness_weight")  # of its compute_score
 
 
+def step_of(checkpoint: Path | None) -> int:
+    """The step in the name of a checkpoint's folder, of either framework; 0 without one."""
+    return int(re.split("[-_]", checkpoint.name)[-1]) if checkpoint else 0
+
+
 def hydra_string(text: str) -> str:
     """``text`` quoted, so that Hydra reads it as it is: a path may hold spaces, commas and equals signs.
 
@@ -182,7 +187,14 @@ class Verl:
         return self.output_dir / f"global_step_{step}"
 
     def resume(self, folder: Path) -> None:
-        """Nothing: verl goes on by itself."""
+        """Delete the responses of later steps, which are sampled anew; verl goes on by itself.
+
+        Until it has come there again, the training curves would show those of the run that ended as steps of this one.
+        """
+        if rollouts := self.values().get("trainer.rollout_data_dir"):
+            for path in Path(rollouts).glob("*.jsonl"):
+                if path.stem.isdecimal() and int(path.stem) > step_of(folder):
+                    path.unlink()
 
     def settings(self) -> dict[str, Any]:
         """Everything that decides what is learned, beside model, data and reward."""
@@ -247,7 +259,7 @@ class Verl:
         ]
         if self.shared:
             lines.append(f"CHECK: {self.shared} prompts of {self.validation} show images that are trained on")
-        return [*lines, f"resuming from step {resumed.name.removeprefix('global_step_')}"] if resumed else lines
+        return [*lines, f"resuming from step {step_of(resumed)}"] if resumed else lines
 
     def command(self) -> list[str]:
         script = ["bash", str(REPOSITORY / "scripts" / "python_for_ray.sh"), sys.executable]

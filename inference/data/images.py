@@ -51,6 +51,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 
 BASE64_HEADS = ("iVBORw0KGgo", "/9j/", "R0lGODlh", "R0lGODdh", "UklGR")  # of PNG, JPEG, GIF, WebP
 
+PLAIN_MODES = ("1", "L", "P", "RGB", "CMYK", "YCbCr")  # of eight bits, without alpha
+
 ORIENTATION = 0x0112  # the EXIF tag
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -178,6 +180,22 @@ class ImageSource:
                 image.draft("L", (1, 1))  # a JPEG's data is still read to its end, in half the time
                 image.load()
             return size
+
+    def converted(self, reference: str) -> Image.Image | None:
+        """The image as ``load`` shows it, in its own size, where other readers would show other pixels; else None.
+
+        Pillow's ``convert("RGB")``, with which the trainers read images, neither turns an image as EXIF says nor puts
+        what is transparent on white, and clips grey of 16 bits. Every pixel is decoded in any case.
+
+        Raises:
+            ImageError: whatever is wrong with it.
+        """
+        with self._opened(reference) as image:
+            if _orientation(image) == 1 and image.mode in PLAIN_MODES and "transparency" not in image.info:
+                image.draft("L", (1, 1))  # as in original_size
+                image.load()
+                return None
+            return _to_rgb(_upright(image))
 
     def thumbnail(self, reference: str, size: int) -> Image.Image:
         """The image as RGB within ``size`` × ``size`` pixels, upright, never enlarged.

@@ -14,11 +14,12 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from inference.common.json_lines import describe
-from inference.data.fields import MAX_NAME, MAX_TEXT, check_text
+from inference.data.fields import MAX_TEXT, check_text
 
 IMAGE = "<image>"  # where an image is in a turn's text: ms-swift's, verl's and LLaVA's mark
 IMAGE_TOKENS = ("<|image_pad|>", "<|video_pad|>")  # in a text they promise Qwen2.5-VL pixels that do not come
 EMBEDDED = "data:image;base64,"  # how the data URL of an image begins that a table holds as bytes
+KNOWN_ROLES = ("system", "user", "assistant")
 ROLES = {"human": "user", "gpt": "assistant"}  # LLaVA's names of the two
 
 
@@ -89,8 +90,9 @@ def _read_turn(turn: Any, where: str, fail: Callable[[str, str], NoReturn]) -> d
     role = turn.get("role", turn.get("from")) if isinstance(turn, dict) else None
     if not isinstance(role, str):
         fail(where, f'an object with a string "role" (or "from"), got {describe(turn)}')
-    check_text(f"{where}.role", role, fail, MAX_NAME)
     role, content = ROLES.get(role, role), turn.get("content", turn.get("value"))
+    if role not in KNOWN_ROLES:  # the model would be shown the answer of a "chatgpt" as a part of the question
+        fail(f"{where}.role", f"one of {', '.join((*KNOWN_ROLES, *ROLES))}, got {describe(role)}")
     if isinstance(content, str):
         return {"role": role, "content": _text_items(f"{where}.content", content, fail)}
     if not isinstance(content, list) or not all(isinstance(item, dict) for item in content):

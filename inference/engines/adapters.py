@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from inference.common.json_lines import describe
 from inference.engines.checkpoint_config import AGAIN, CheckpointRefused, read_json
 from inference.engines.checkpoints import tensor_shapes
 
@@ -20,6 +21,12 @@ A, B = ".lora_A.weight", ".lora_B.weight"
 # Libraries nest the model in different names; what follows these is the same in all of them.
 WRAPPERS = ("base_model", "model", "language_model")
 VISION = ("visual", "vision", "multi_modal_projector", "mlp1")
+# Fields with which vLLM would compute something else, mostly in silence, and what they may be. A pattern gives some
+# layers another rank or scaling; PiSSA, OLoRA and the like take from the base what the adapter then starts from.
+PLAIN = {
+    "use_dora": (), "modules_to_save": (), "bias": ("none",), "rank_pattern": (), "alpha_pattern": (),
+    "init_lora_weights": (True, "gaussian", "orthogonal", "eva"),
+}  # fmt: skip
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # vLLM makes room for one of these
 
 
@@ -109,16 +116,16 @@ def check_adapter(adapter: str | Path, checkpoint: str | Path, engine: str) -> N
     if engine != "vllm":
         return
     merge = "merge it into its base, or take engine=transformers"
-    plain = 2 * len(layers)
-    if (
-        config.get("use_dora")
-        or config.get("modules_to_save")
-        or config.get("bias", "none") != "none"
-        or plain < len(shapes)
-    ):
+    more = len(shapes) - 2 * len(layers)
+    if fields := [name for name, plain in PLAIN.items() if config.get(name) and config[name] not in plain]:
         raise CheckpointRefused(
-            f"{path}: vllm takes plain LoRA of linear layers alone, and {len(shapes) - plain} of {len(shapes)} tensors "
-            f"or {ADAPTER_CONFIG} (use_dora, modules_to_save, bias) say more: {merge}"
+            f"{folder / ADAPTER_CONFIG}, field {fields[0]!r}: vllm takes plain LoRA of linear layers alone, "
+            f"got {describe(config[fields[0]])}: {merge}"
+        )
+    if more:
+        raise CheckpointRefused(
+            f"{path}: vllm takes plain LoRA of linear layers alone, and {more} of {len(shapes)} tensors are no such: "
+            f"{merge}"
         )
     if vision := [name for name in layers if name.startswith(VISION)]:
         raise CheckpointRefused(

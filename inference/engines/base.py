@@ -84,7 +84,11 @@ class EngineSettings:
     max_model_len: int = setting(4096, "prompt and response together, in tokens", decisive=True)
     max_num_seqs: int = setting(0, "requests in one batch, or under way at an endpoint; 0 leaves it to the engine")
     gpu_memory_utilization: float = setting(0.9, "share of a GPU's memory that vllm takes")
-    dtype: str = setting("auto", "auto: the checkpoint's own on a GPU, float32 on CPU", decisive=True)
+    dtype: str = setting(
+        "auto",
+        "auto: float32 on CPU; on a GPU the checkpoint's own, but 16 bits for vllm where that is float32",
+        decisive=True,
+    )
     allow_url: bool = setting(False, "fetch images that are http(s) URLs")
     allow_private_url: bool = setting(False, "also from this machine and private networks")
     trust_remote_code: bool = setting(False, "run Python code that comes with the checkpoint")

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 
 import torch
-from transformers import AutoModelForImageTextToText, LogitsProcessor
+from transformers import AutoModelForImageTextToText, GenerationConfig, LogitsProcessor
 from transformers.utils.logging import disable_progress_bar
 
 from inference.engines.base import IDLE_SECONDS, EngineFailed, EngineSettings, Output, Request, sample_seed, take_ready
@@ -88,22 +88,32 @@ class TransformersEngine:
                 f"{settings.checkpoint}: its weights lack {len(missing)} tensors of the model that config.json names, "
                 f"{missing[0]} among them: do config.json and weights belong together?"
             )
+        self.end_ids = self._only_these_settings()
         if settings.adapter:
             self._add_adapter(settings.adapter)
         try:
             self.model.to(self.device).eval()
         except torch.cuda.OutOfMemoryError as error:
             raise _failed(error) from error
-        # Only what the settings say: a checkpoint's own top_k or penalty would make engines differ.
-        self.options = {
-            "max_new_tokens": settings.max_new_tokens,
-            "do_sample": settings.temperature > 0,
-            "repetition_penalty": 1.0,
-        }
-        if settings.temperature > 0:
-            self.options.update(temperature=settings.temperature, top_p=1.0, top_k=0)
-        ends = self.model.generation_config.eos_token_id
-        self.end_ids = set(ends if isinstance(ends, list) else [ends])
+
+    def _only_these_settings(self) -> set[int]:
+        """Have the model generate by the settings alone; returns the tokens that end a response.
+
+        A checkpoint's own top_k, min_p or penalties would make engines differ. As with vLLM, the tokenizer's end of a
+        turn counts beside those that generation_config.json names.
+        """
+        own, settings = self.model.generation_config, self.settings
+        ends = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
+        ends = {*ends, self.processor.tokenizer.eos_token_id} - {None}
+        sampling = {"do_sample": True, "temperature": settings.temperature, "top_p": 1.0, "top_k": 0}
+        self.model.generation_config = GenerationConfig(
+            bos_token_id=own.bos_token_id,
+            pad_token_id=own.pad_token_id,
+            eos_token_id=sorted(ends),
+            max_new_tokens=settings.max_new_tokens,
+            **(sampling if settings.temperature > 0 else {"do_sample": False}),
+        )
+        return ends
 
     def _add_adapter(self, folder: str) -> None:
         """Put the adapter's matrices beside the layers, unmerged."""
@@ -202,7 +212,7 @@ class TransformersEngine:
         """(log-probabilities or None, tokens) that were generated for each row, padding included."""
         note = SampledLogProbabilities() if self.settings.logprobs and index == 0 else None
         torch.manual_seed(sample_seed(self.settings.seed, sample_id, index))
-        sequences = self.model.generate(**inputs, **self.options, logits_processor=[note] if note else None)
+        sequences = self.model.generate(**inputs, logits_processor=[note] if note else None)
         generated = sequences[:, inputs["input_ids"].shape[1] :].tolist()
         return (note.of(sequences) if note else None), generated
 
@@ -213,4 +223,4 @@ class TransformersEngine:
 
     def _text(self, tokens: list[int]) -> str:
         written = [token for token in self._until_end(tokens) if token not in self.end_ids]
-        return self.processor.tokenizer.decode(written, skip_special_tokens=True)
+        return "".join(filter(None, token_texts(self.processor.tokenizer, written)))  # as vLLM decodes them

@@ -9,10 +9,13 @@ imports the engine that is asked for, with its framework, and no other.
 from __future__ import annotations
 
 import importlib
+import logging
 
-from inference.engines.adapters import check_adapter
+from inference.engines.adapters import base_doubt, check_adapter
 from inference.engines.base import Engine, EngineSettings
 from inference.engines.checkpoints import check_checkpoint
+
+log = logging.getLogger("inference")
 
 ENGINES = {  # name: (module, class)
     "vllm": ("vllm", "VllmEngine"),
@@ -36,7 +39,7 @@ def check_model(settings: EngineSettings) -> None:
 
 
 def load_engine(settings: EngineSettings) -> Engine:
-    """The engine ``settings.engine``, a key of ``ENGINES``, ready for requests.
+    """The engine ``settings.engine``, a key of ``ENGINES``, ready for requests; says what is doubtful of an adapter.
 
     Raises:
         ValueError: for another name.
@@ -45,5 +48,7 @@ def load_engine(settings: EngineSettings) -> Engine:
     if settings.engine not in ENGINES:
         raise ValueError(f"expected one of the engines {', '.join(ENGINES)}, got {settings.engine!r}")
     check_model(settings)
+    if settings.adapter and (doubt := base_doubt(settings.adapter, settings.checkpoint)):
+        log.warning("%s", doubt)
     module, name = ENGINES[settings.engine]
     return getattr(importlib.import_module(f"inference.engines.{module}"), name)(settings)

@@ -8,8 +8,9 @@ it. At most ``max_num_seqs`` (64) requests are under way at once; the client ret
 5xx, lost connections and tries that took longer than ``timeout``, with exponential back-off or when
 the endpoint says (Retry-After). Whatever else comes back is checked here and becomes the response
 or the error of that request alone. Images are sent as PNG within the pixel budget, so the budget
-holds whatever the server's own is. Log-probabilities are asked for; an endpoint that refuses or
-leaves them out costs nothing but the two numbers. Further responses to a request are requests of
+holds whatever the server's own is. It is asked to sample by temperature alone, where a server would add its model's own
+top_k or penalties, and for log-probabilities; what it refuses by name it is asked without, and that is said. One that
+leaves the log-probabilities out costs nothing but the two numbers. Further responses to a request are requests of
 their own, each with its seed: more endpoints take that than ``n``. Reasoning that a server has split off is put back
 (``as_written``).
 """
@@ -44,6 +45,9 @@ from inference.engines.token_probabilities import response_log_probabilities, te
 log = logging.getLogger("inference")
 
 CONCURRENCY = 64
+# A vLLM server takes what a request does not say from the model's generation_config.json: of Qwen2.5-VL a repetition
+# penalty of 1.05, of others top_k. OpenAI's own interface knows top_p alone.
+ONLY_TEMPERATURE = {"top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 MAX_ANSWER_BYTES = 32 * 2**20  # of one answer: 2,048 tokens with log-probabilities are about 0.3 MiB
 MAX_ERROR_LENGTH = 500  # characters of an error record: some endpoints answer with a whole page
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
@@ -176,9 +180,9 @@ class OpenAIEngine:
     def __init__(self, settings: EngineSettings):
         self.settings = settings
         self.concurrency = settings.max_num_seqs or CONCURRENCY
-        self.more = {"logprobs": True} if settings.logprobs else {}
+        self.more = {**ONLY_TEMPERATURE, **({"logprobs": True} if settings.logprobs else {})}
         # How a vLLM or SGLang server takes variables of the chat template.
-        self.extra = {"chat_template_kwargs": template_options(settings)} if settings.thinking else None
+        self.extra = {"chat_template_kwargs": template_options(settings)} if settings.thinking else {}
         self.use_proxies = True
         try:
             self._http_client()
@@ -267,8 +271,8 @@ class OpenAIEngine:
     async def _complete(
         self, client: openai.AsyncOpenAI, messages: list[dict], sample_id: str, index: int = 0
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """``read_completion`` of one request, with log-probabilities until the endpoint has refused them once."""
-        more = self.more if index == 0 else {}
+        """``read_completion`` of one request, without what the endpoint has refused once of ``self.more``."""
+        more = {name: value for name, value in self.more.items() if index == 0 or name != "logprobs"}
         try:
             answer = await client.chat.completions.with_raw_response.create(
                 model=self.settings.model_name,
@@ -276,14 +280,14 @@ class OpenAIEngine:
                 temperature=self.settings.temperature,
                 max_tokens=self.settings.max_new_tokens,
                 seed=sample_seed(self.settings.seed, sample_id, index),
-                extra_body=self.extra,
-                **more,
+                extra_body={**self.extra, **more},
             )
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            if not more or "logprobs" not in str(error):
+            refused = sorted(name for name in more if name in str(error))
+            if not refused:
                 raise
-            if self.more:
-                log.warning("%s refuses logprobs: asking without them", self.settings.base_url)
-            self.more = {}
+            if any(name in self.more for name in refused):
+                log.warning("%s refuses %s: asking without", self.settings.base_url, ", ".join(refused))
+            self.more = {name: value for name, value in self.more.items() if name not in refused}
             return await self._complete(client, messages, sample_id, index)
         return read_completion(answer.http_response.content)

@@ -74,6 +74,16 @@ def template_options(settings: EngineSettings) -> dict[str, Any]:
     return {"enable_thinking": settings.thinking == "on"} if settings.thinking else {}
 
 
+@lru_cache(maxsize=4)
+def added_beginning(processor) -> str:
+    """The token that the tokenizer puts before any text by itself; empty where it puts none.
+
+    Chat templates that write it, too (Gemma 3's, Idefics 3's), would have the model read it twice.
+    """
+    tokenizer = processor.tokenizer
+    return tokenizer.bos_token if tokenizer("").input_ids[:1] == [tokenizer.bos_token_id] else ""
+
+
 def render_prompt(processor, request: Request, settings: EngineSettings) -> str:
     """The request's turns through the checkpoint's chat template, ready for the assistant's answer.
 
@@ -90,7 +100,7 @@ def render_prompt(processor, request: Request, settings: EngineSettings) -> str:
         promised, expected = sum(map(prompt.count, marks)), sum(marks.values())
         images = "one image" if n == 1 else f"{n} images"
         raise ValueError(f"the prompt has {promised} image or video tokens for its {images}, expected {expected}")
-    return prompt
+    return prompt.removeprefix(added_beginning(processor))
 
 
 def check_images_one_by_one(processor, settings: EngineSettings) -> None:

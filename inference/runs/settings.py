@@ -81,6 +81,19 @@ def decisive_settings(settings: EngineSettings) -> dict[str, Any]:
     return {"engine": engine, **values}
 
 
+def model_identity(
+    settings: EngineSettings, output_path: str | Path
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """(what identifies checkpoint and adapter, the checkpoint's files as ``hash_checkpoint`` gives them).
+
+    Raises:
+        OSError: when they cannot be read.
+    """
+    identity, files = checkpoint_identity(settings.checkpoint, known_checkpoint_files(output_path))
+    adapter = {"adapter": checkpoint_identity(settings.adapter)[0]} if settings.adapter else {}
+    return {"checkpoint": identity, **adapter}, files
+
+
 def describe_run(settings: EngineSettings, data_path: str, output_path: str) -> Description:
     """What this start works from. The number of workers, a limit and an endpoint's address may change under way.
 
@@ -88,15 +101,9 @@ def describe_run(settings: EngineSettings, data_path: str, output_path: str) -> 
         OSError: when the data file or the checkpoint cannot be read.
     """
     checkpoint = settings.checkpoint
-    identity, files = checkpoint_identity(checkpoint, known_checkpoint_files(output_path))
-    adapter = {"adapter": checkpoint_identity(settings.adapter)[0]} if settings.adapter else {}
+    models, files = model_identity(settings, output_path)
     return Description(
-        identity={
-            "data": data_identity(data_path),
-            "checkpoint": identity,
-            **adapter,
-            "settings": decisive_settings(settings),
-        },
+        identity={"data": data_identity(data_path), **models, "settings": decisive_settings(settings)},
         files={
             "data_path": str(Path(data_path).absolute()),
             "checkpoint": str(Path(checkpoint).resolve()) if files else checkpoint,

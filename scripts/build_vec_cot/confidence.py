@@ -14,7 +14,7 @@ certainty. The bounds keep the logarithmic reward of stage 3 finite. A malformed
 one that does not answer the label. Writes into --output_path:
 
     confidence.jsonl  the row, with ``confidence``, ``label_count`` (k), ``sample_count`` (K),
-                      ``sampled_answers`` (answer → count) and ``scaffold``
+                      ``sampled_answers`` (answer → count), ``scaffold`` and, if any were, ``cut_off_count``
     error.jsonl       the row, with ``error``; the next start asks again
 """
 
@@ -31,7 +31,7 @@ from inference.common.terminal import start_logging
 from inference.data.doubts import most_frequent_error
 from inference.data.prompts import recognition_prompt
 from inference.data.records import BrokenRecord, Record
-from inference.data.response import normal_label, read_response
+from inference.data.response import UNKNOWN, normal_label, read_response
 from inference.engines.base import EngineFailed, EngineSettings
 from inference.engines.checkpoints import CheckpointRefused
 from inference.engines.load import load_engine
@@ -91,6 +91,7 @@ def collect(items: list[Record | BrokenRecord], args: argparse.Namespace) -> dic
     records = {item.sample_id: item for item in items if isinstance(item, Record)}
     labels: dict[str, dict[int, str]] = {name: {} for name in records}
     errors: dict[str, dict[int, str]] = {name: {} for name in records}
+    cut_off: Counter[str] = Counter()
     known: dict[str, dict] = {}
     for path in shard_paths(args.output_path):
         for row in read_results(path):
@@ -101,6 +102,7 @@ def collect(items: list[Record | BrokenRecord], args: argparse.Namespace) -> dic
                 errors[name][k] = error
             else:
                 labels[name][k] = read_response(row["response"], records[name].candidates).label
+                cut_off[name] += row.get("finish_reason") == "length"
                 known[name] = {"scaffold": row["model"], **model_notice(row)}
     files: dict[str, list[dict]] = {"confidence": [], "error": []}
     unasked = 0
@@ -117,6 +119,7 @@ def collect(items: list[Record | BrokenRecord], args: argparse.Namespace) -> dic
                 "label_count": label_count,
                 "sample_count": args.samples,
                 "sampled_answers": dict(sorted(counts.items())),
+                **({"cut_off_count": n} if (n := cut_off[item.sample_id]) else {}),
             }
             scaffold = known[item.sample_id]
             measured |= {"scaffold": scaffold["scaffold"], **model_notice(item.raw, scaffold)}
@@ -128,6 +131,20 @@ def collect(items: list[Record | BrokenRecord], args: argparse.Namespace) -> dic
     if unasked:
         raise ValueError(f"{args.output_path}: {unasked} records are still to be sampled; run all workers first")
     return files
+
+
+def doubts(rows: list[dict]) -> list[str]:
+    """What lowers the rows' confidences though it says nothing of how sure the scaffold is, a line each."""
+    sampled = sum(row["sample_count"] for row in rows)
+    counts = {
+        "were cut off at the limit of new tokens (--max_new_tokens)": sum(row.get("cut_off_count", 0) for row in rows),
+        "answer with none of the candidates, or several": sum(row["sampled_answers"].get(UNKNOWN, 0) for row in rows),
+    }
+    return [
+        f"{n} of {sampled} samples {what}; they count as another answer than the label"
+        for what, n in counts.items()
+        if n
+    ]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -166,6 +183,8 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"measuring the confidence failed: {type(error).__name__}: {explain(error)}")
     say_notices(files["confidence"])
     print(f"read {len(items)} = measured {len(files['confidence'])} + failed {len(files['error'])}")
+    for line in doubts(files["confidence"]):
+        print(f"CHECK: {line}")
     errors = [row["error"] for row in files["error"]]
     if errors:
         print(f"The most frequent error: {most_frequent_error(errors)}")

@@ -19,9 +19,15 @@ from inference.common.json_lines import describe, one_line
 from inference.data.images import ImageSource, PixelBudget
 from inference.data.records import BrokenRecord, Record
 from inference.engines.base import EngineSettings
-from inference.runs.folder import Description, known_checkpoint_files
-from inference.runs.identity import checkpoint_identity
-from inference.runs.settings import add_settings, add_share_arguments, check_share, decisive_settings, parsed_settings
+from inference.runs.folder import Description
+from inference.runs.settings import (
+    add_settings,
+    add_share_arguments,
+    check_share,
+    decisive_settings,
+    model_identity,
+    parsed_settings,
+)
 from inference.runs.shards import read_results, shard_paths
 from scripts.build_vec_cot.records import read_labelled
 
@@ -51,9 +57,9 @@ def describe_sampling(settings: EngineSettings, output_path: str, **more: Any) -
     Raises:
         OSError: when the checkpoint cannot be read.
     """
-    identity, files = checkpoint_identity(settings.checkpoint, known_checkpoint_files(output_path))
+    models, files = model_identity(settings, output_path)
     decisive = {**decisive_settings(settings), **more}
-    return Description({"checkpoint": identity, "settings": decisive}, {"checkpoint_files": files})
+    return Description({**models, "settings": decisive}, {"checkpoint_files": files})
 
 
 def read_input(args: argparse.Namespace) -> list[Record | BrokenRecord]:

@@ -6,9 +6,10 @@
 
 Reads every layout of ``scripts.data.samples``. Images stay files, named by absolute paths (verl: file://
 addresses, because it silently drops a row with a bare path); ``--embed`` puts verl's images
-into the parquet file instead. The pixel budget goes along with each of verl's images, because its
-loader resizes by it. ms-swift gets messages and images alone: it takes other columns for its own (objects,
-label, channel, …) or stumbles on their types, and loses rows. They go to <target>.columns.jsonl, each with
+into the parquet file instead. An image that the frameworks would show otherwise than inference does (turned by EXIF,
+transparent, grey of 16 bits) becomes a PNG in <target>_images. The pixel budget goes along with each of verl's
+images, because its loader resizes by it. ms-swift gets messages and images alone: it takes other columns for its own
+(objects, label, channel, …) or stumbles on their types, and loses rows. They go to <target>.columns.jsonl, each with
 the number of its line. ``--rest`` holds no row of an image that is in the ``--subset``, of another task perhaps: no
 model is validated on images that it was trained on. Rows that cannot be used go to <target>.errors.jsonl with the
 reason: read = written + failed. Exit status 1 when there are any.
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import sys
 from collections import Counter
 from contextlib import ExitStack
@@ -60,35 +62,43 @@ def verl_features(embed: bool) -> datasets.Features:
 
 
 class Images:
-    """Where a row's image is: checked, and as a file or as bytes."""
+    """Where a row's image is, as a file or as bytes: checked to its last pixel, and the same pixels for every reader.
+
+    One that the frameworks would read otherwise than inference (``ImageSource.converted``) becomes a PNG.
+    """
 
     def __init__(self, source: ImageSource, extract_dir: Path):
         self.source = source
         self.extract_dir = extract_dir
 
     def path(self, reference: str) -> Path:
-        """The image's file; an embedded image is written to ``extract_dir`` under its content's hash.
+        """The image's file; a converted or embedded one is written to ``extract_dir`` under its content's hash.
 
         Raises:
-            ImageError: when it is not there or its header cannot be read.
+            ImageError: when it is not there or cannot be read.
         """
-        self.source.original_size(reference)
-        image = self.source.open(reference)
+        image = self._image(reference)
         if isinstance(image, Path):
             return image.resolve()
-        content = image.getvalue()
-        target = self.extract_dir.resolve() / hashlib.sha256(content).hexdigest()[:32]
+        target = self.extract_dir.resolve() / hashlib.sha256(image).hexdigest()[:32]
         if not target.is_file():
             self.extract_dir.mkdir(parents=True, exist_ok=True)
             with atomic_path(target) as temporary:
-                temporary.write_bytes(content)
+                temporary.write_bytes(image)
         return target
 
     def content(self, reference: str) -> bytes:
-        """The image file's bytes as they are. Raises: as ``path``."""
-        self.source.original_size(reference)
+        """The image file's bytes. Raises: as ``path``."""
+        image = self._image(reference)
+        return image.read_bytes() if isinstance(image, Path) else image
+
+    def _image(self, reference: str) -> Path | bytes:
+        if converted := self.source.converted(reference):
+            buffer = io.BytesIO()
+            converted.save(buffer, "PNG", compress_level=1)
+            return buffer.getvalue()
         image = self.source.open(reference)
-        return image.read_bytes() if isinstance(image, Path) else image.getvalue()
+        return image if isinstance(image, Path) else image.getvalue()
 
 
 def swift_row(sample: Sample, images: Images) -> dict[str, Any]:

@@ -66,7 +66,9 @@ PLACES = {
         "list of lists": "conversations[0]",
     }),
     ("conversations", 0): ("conversations[0]", set(), {}),
-    ("conversations", 0, "role"): ("conversations[0]", set(), dict.fromkeys(["text", "empty text"], "conversations")),
+    ("conversations", 0, "role"): ("conversations[0]", set(), dict.fromkeys(
+        ["text", "empty text"], "conversations[0].role"
+    )),
     CONTENT: ("conversations[0].content", set(), dict.fromkeys(["text", "empty text", "empty list"], "conversations")),
     (*CONTENT, 0): ("conversations[0].content", set(), dict.fromkeys(
         ["empty object", "object"], "conversations[0].content[0]"

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 WORDS = [
     "Which emotion might this image evoke? Choose the most likely one from [amusement, anger, awe]. user assistant"
@@ -54,6 +54,15 @@ def tokenizer(image: str, others: list[str], ends: list[str] = ENDS, kind: Any =
     )  # fmt: skip
     made.chat_template = TURNS.replace("START", start).replace("END", end).replace("IMAGE", image)
     return made
+
+
+def begins_texts(words: Any, token: str) -> None:
+    """Have the tokenizer put ``token`` before every text, and the chat template write it as well."""
+    words.add_special_tokens({"bos_token": token})
+    words.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{token} $A", pair=f"{token} $A $B", special_tokens=[(token, words.bos_token_id)]
+    )
+    words.chat_template = "{{ bos_token }}" + words.chat_template
 
 
 def text_config(words: Any, **more: Any) -> dict[str, Any]:
@@ -121,6 +130,7 @@ def gemma3() -> tuple[Any, Any, Any]:
     kind = transformers.PreTrainedTokenizerFast
     words = tokenizer("<start_of_image>", list(named.values()), ends, kind, **named)
     words.add_tokens([AddedToken("\n" * count, normalized=False) for count in range(1, 5)])  # vLLM looks for them
+    begins_texts(words, "<bos>")
     begin, end, image = words.convert_tokens_to_ids(list(named.values()))
     config = transformers.Gemma3Config(
         text_config=text_config(words, head_dim=32, query_pre_attn_scalar=32, sliding_window=512), vision_config=SIGLIP,
@@ -136,6 +146,7 @@ def idefics3() -> tuple[Any, Any, Any]:
     ends = ["<|endoftext|>", "<|im_start|>", "<end_of_utterance>"]
     marks = ["<image>", "<fake_token_around_image>", "<global-img>", *tiles]
     words = tokenizer("<image>", marks, ends, transformers.PreTrainedTokenizerFast)
+    begins_texts(words, "<|begin_of_text|>")
     vision = {**SIGLIP, "model_type": "idefics3_vision"}
     del vision["vision_use_head"]
     config = transformers.Idefics3Config(

@@ -129,10 +129,17 @@ def test_an_adapter_of_the_vision_tower_is_refused_by_vllm_alone(tmp_path):
         check_adapter(seeing, TOY_CHECKPOINT, "vllm")
 
 
-def test_more_than_plain_low_rank_matrices_is_refused_by_vllm_alone(tmp_path):
-    weighted = save_adapter(tmp_path / "weighted", use_dora=True)
+@pytest.mark.parametrize(
+    "more",
+    [{"use_dora": True}, {"alpha_pattern": {"up_proj": 64}}, {"rank_pattern": {"up_proj": 2}},
+     {"init_lora_weights": "pissa"}],
+    ids=lambda more: next(iter(more)),
+)  # fmt: skip
+def test_more_than_plain_low_rank_matrices_is_refused_by_vllm_alone(tmp_path, more):
+    """It does not know the patterns' ranks and scalings, nor that PiSSA has changed the base."""
+    weighted = save_adapter(tmp_path / "weighted", **more)
     check_adapter(weighted, TOY_CHECKPOINT, "transformers")
-    with pytest.raises(CheckpointRefused, match="vllm takes plain LoRA of linear layers alone"):
+    with pytest.raises(CheckpointRefused, match=f"field '{next(iter(more))}': vllm takes plain LoRA of linear layers"):
         check_adapter(weighted, TOY_CHECKPOINT, "vllm")
 
 
@@ -166,5 +173,9 @@ def test_an_adapter_given_as_the_checkpoint_is_answered_with_what_to_give(adapte
 def test_another_base_by_name_is_said_and_ranks_round_up(adapter, tmp_path):
     assert base_doubt(adapter, str(TOY_CHECKPOINT)) is None
     assert "trained on" in base_doubt(adapter, "Qwen/Qwen2.5-VL-7B-Instruct")
+    copy = shutil.copytree(TOY_CHECKPOINT, tmp_path / "another base")
+    done = run("-m", "inference.predict", REPO / "images" / "example_prediction.png", "--checkpoint", copy,
+               "--adapter", adapter)  # fmt: skip
+    assert f"{adapter}: says that it was trained on {TOY_CHECKPOINT}, and is loaded beside {copy}" in done.stderr
     assert room_for_rank(adapter) == 8
     assert room_for_rank(changed(adapter, tmp_path / "ranked", r=33)) == 64

@@ -5,14 +5,16 @@ import json
 import os
 from collections import Counter
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from qwen_vl_utils import fetch_image
 
-from inference.data.images import ImageSource
+from inference.data.images import ImageSource, PixelBudget
 from inference.data.vecbench import TASKS
 from scripts.data.checks import Checker
 from scripts.data.convert import main as convert_main
@@ -224,3 +226,41 @@ def test_an_embedded_image_becomes_a_file_for_frameworks_that_want_one(folder, t
     assert first["images"] == second["images"]
     with Image.open(io.BytesIO(open(first["images"][0], "rb").read())) as image:
         assert image.size == (84, 84)
+
+
+def odd_pictures(folder):
+    """Names of pictures that a reader without EXIF, transparency or 16 bits shows otherwise."""
+    colours = np.zeros((112, 224, 3), np.uint8)
+    colours[:, :112], colours[:56, 112:], colours[56:, 112:] = (220, 30, 30), (30, 30, 220), (240, 220, 40)
+    picture, alpha = Image.fromarray(colours), np.full((112, 224), 255, np.uint8)
+    alpha[:, :112] = 0
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotated by 90 degrees
+    picture.save(folder / "turned.jpg", exif=exif, quality=95)
+    Image.fromarray(np.dstack([colours, alpha])).save(folder / "alpha.png")
+    Image.fromarray(np.dstack([colours[..., 0], alpha])).save(folder / "grey and alpha.png")
+    picture.quantize(8).save(folder / "palette.png", transparency=0)
+    picture.save(folder / "one transparent colour.png", transparency=(220, 30, 30))
+    Image.fromarray(np.linspace(0, 65535, 112 * 224, dtype=np.uint16).reshape(112, 224)).save(folder / "16 bits.png")
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("form", ["swift", "verl", "verl, embedded"])
+def test_the_frameworks_are_shown_the_pixels_that_inference_shows(tmp_path, form):
+    """As they read images: verl leaves all to qwen_vl_utils, ms-swift makes RGB of them first."""
+    names = odd_pictures(tmp_path)
+    source = write_jsonl(tmp_path / "in.jsonl", [row(images=[name]) for name in names])
+    target = tmp_path / "out"
+    kind, *embedded = form.split(", ")
+    assert convert(kind, source, target, *(["--embed"] if embedded else [])) == 0
+    rows = read_jsonl(target) if kind == "swift" else pq.read_table(target).to_pylist()
+    budget = PixelBudget()
+    limits = {"min_pixels": budget.min_pixels, "max_pixels": budget.max_pixels}
+    for name, written in zip(names, rows, strict=True):
+        (image,) = written["images"]
+        if kind == "swift":
+            image = {"image": Image.open(image).convert("RGB"), **limits}
+        elif embedded:
+            image = {**image, "image": Image.open(io.BytesIO(image["bytes"]))}
+        expected = ImageSource([tmp_path], budget).load(name)
+        assert np.array_equal(np.asarray(fetch_image(image)), np.asarray(expected)), name

@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 from starlette.testclient import TestClient
 
-from inference.demo import HEADERS, LOOPBACK, MAX_QUEUE, build_app
+from inference.demo import HEADERS, LOOPBACK, MAX_QUEUE, OWN_LABELS, build_app
 from inference.engines.base import EngineFailed
 from inference.predictor import Prediction
 from tests.helpers.commands import REPO, free_port, serving, wait_until
@@ -230,9 +230,10 @@ class Says:
     notice = ""
 
     def __init__(self, **prediction):
-        self.prediction, self.asked = prediction, []
+        self.prediction, self.asked, self.groups = prediction, [], []
 
-    def predict(self, images, candidates):
+    def predict(self, images, candidates, group=None):
+        self.groups.append(group)
         self.asked += [(image.read_bytes(), candidates) for image in images]
         return [Prediction(str(image), candidates, **self.prediction) for image in images]
 
@@ -277,11 +278,21 @@ def test_every_answer_of_several_and_the_recalibrated_confidence_are_shown(brows
 
 def test_an_engine_that_failed_is_said_to_have_in_words():
     class Failed(Says):
-        def predict(self, images, candidates):
+        def predict(self, images, candidates, group=None):
             raise EngineFailed("the engine ended")
 
     answer = reply(Failed())
     assert answer.status_code == 500 and "the engine ended" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("chosen", "group"),
+    [({"task": "FI-2"}, "ID VSA"), ({"task": "Artphoto-8"}, "OOD VER"), ({"task": OWN_LABELS, "labels": "a,b"}, None)],
+)
+def test_the_recalibration_s_map_is_that_of_the_chosen_task_s_group(chosen, group):
+    predictor = Says(answer="awe", response="…")
+    reply(predictor, chosen)
+    assert predictor.groups == [group]
 
 
 @pytest.fixture(scope="module")
@@ -316,12 +327,12 @@ def test_one_question_at_a_time_and_a_full_queue_is_said_to_be():
     go_on, running, most = threading.Event(), [], []
 
     class Slow(Says):
-        def predict(self, images, candidates):
+        def predict(self, images, candidates, group=None):
             running.append(1)
             most.append(len(running))
             go_on.wait(60)
             running.pop()
-            return super().predict(images, candidates)
+            return super().predict(images, candidates, group)
 
     app, question = build_app(Slow(answer="awe", response=""), ("testserver",)), {"task": "FI-8"}
     with TestClient(app) as client, ThreadPoolExecutor(MAX_QUEUE + 2) as pool:

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -20,7 +21,7 @@ from inference.engines.vllm_cpu import cpu_variables
 from inference.runs.shards import read_results, shard_path
 from inference.runs.worker import share_of
 from tests.helpers.commands import TOY_CHECKPOINT, TOY_PIXELS, free_port, read_jsonl, run, serving, write_jsonl
-from tests.helpers.endpoint_server import JsonHandler
+from tests.helpers.endpoint_server import JsonHandler, completion
 from tests.helpers.forked import run_forked
 from tests.helpers.results import LOG_PROBABILITIES
 
@@ -29,12 +30,19 @@ KEY = "a-key-that-must-not-be-written"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """The port of a vLLM server with the toy checkpoint, under the key KEY."""
+    """The port of a vLLM server with the toy checkpoint, under the key KEY.
+
+    The model has ways of sampling of its own, as released ones have: the server's defaults.
+    """
     port = free_port()
-    log = tmp_path_factory.mktemp("server") / "serve.log"
+    folder = tmp_path_factory.mktemp("server")
+    log, checkpoint = folder / "serve.log", shutil.copytree(TOY_CHECKPOINT, folder / "toy")
+    settings = json.loads((checkpoint / "generation_config.json").read_text())
+    own = {"repetition_penalty": 1.5, "top_p": 0.01, "top_k": 1, "min_p": 0.99}
+    (checkpoint / "generation_config.json").write_text(json.dumps(settings | own))
     command = [
         # Not `vllm serve`, which asks for a package of the name vllm: the one for CPUs has another.
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(TOY_CHECKPOINT),
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoint),
         "--host", "127.0.0.1", "--port", str(port), "--served-model-name", "toy", "--api-key", KEY,
         "--dtype", "float32", "--enforce-eager", "--max-model-len", "4096", "--max-num-seqs", "16",
         "--max-num-batched-tokens", "65536", "--limit-mm-per-prompt", '{"image": 2, "video": 0}',
@@ -106,6 +114,20 @@ class NoLogprobs(Proxy):
         for choice in told["choices"]:
             assert (choice.pop("logprobs") is not None) == asked
         self.reply(told, status)
+
+
+class Closed(JsonHandler):
+    """A closed model's endpoint: refuses by name what its interface does not have."""
+
+    def do_POST(self):
+        asked = json.loads(self.read_body())
+        unknown = sorted({"top_k", "min_p", "repetition_penalty"} & asked.keys())
+        if unknown:
+            self.reply({"error": {"message": f"Unrecognized request arguments supplied: {', '.join(unknown)}"}}, 400)
+        elif "logprobs" in asked:
+            self.reply({"error": {"message": "You are not allowed to request logprobs from this model"}}, 400)
+        else:
+            self.reply(completion("<answer>awe</answer>"))
 
 
 class Switches(Proxy):
@@ -233,6 +255,18 @@ def test_an_endpoint_without_log_probabilities_costs_nothing_but_the_figures(
     assert not any(set(LOG_PROBABILITIES) & set(result) for result in served.values())
     # Remembered: only what was already under way asks again.
     assert (NoLogprobs.refused == 0) if quiet else (1 <= NoLogprobs.refused <= 6)
+
+
+def test_an_endpoint_that_does_not_know_how_to_sample_otherwise_is_asked_without(toy_data, tmp_path):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Closed) as endpoint:
+        threading.Thread(target=endpoint.serve_forever, daemon=True).start()
+        done = ask(toy_data, tmp_path, endpoint.server_port, "--limit", "4", "--max_num_seqs", "1")
+        endpoint.shutdown()
+    assert "predicted 4" in done.stderr
+    assert [line.partition(" refuses ")[2] for line in done.stderr.splitlines() if " refuses " in line] == [
+        "min_p, repetition_penalty, top_k: asking without",
+        "logprobs: asking without",
+    ]
 
 
 def test_thinking_is_switched_by_a_variable_of_the_server_s_chat_template(server, toy_data, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -248,6 +249,23 @@ def test_neither_further_responses_nor_log_probabilities_change_the_first_one_of
     assert all("mean_log_probability" in result for result in three.values())
     texts = [{result["response"], *result["other_responses"]} for result in three.values()]
     assert max(map(len, texts)) == 3  # different seeds
+
+
+@pytest.mark.parametrize("temperature", ["0", "1"])
+def test_the_checkpoint_s_own_way_of_generating_changes_nothing(toy_data, tmp_path, temperature):
+    """It names another end of a turn, too: the tokenizer's counts, as with vLLM."""
+    checkpoint = shutil.copytree(TOY_CHECKPOINT, tmp_path / "changed")
+    own = {"min_p": 0.99, "top_k": 1, "no_repeat_ngram_size": 2, "repetition_penalty": 1.5, "num_beams": 2}
+    text = json.dumps({**own, "do_sample": True, "eos_token_id": 842, "pad_token_id": 842, "max_new_tokens": 160})
+    (checkpoint / "generation_config.json").write_text(text)
+    results = []
+    for folder in (TOY_CHECKPOINT, checkpoint):
+        output = tmp_path / f"of {folder.name}"
+        more = ["--engine", "transformers", "--temperature", temperature, "--limit", "2", "--model_name", "toy"]
+        run_forked(*infer_command(toy_data, output, *more, *TOY_PIXELS, "--checkpoint", folder))
+        results.append(responses(output))
+    assert results[0] == results[1] and len(results[0]) == 2
+    assert {result["finish_reason"] for result in results[0].values()} == {"stop"}
 
 
 def test_a_finished_share_starts_no_engine(greedy, toy_data, tmp_path):

@@ -120,6 +120,22 @@ def test_stage_3_checks_both_files_and_has_an_identity_and_an_end(stand_ins, pro
     assert "\ntrained" in stage3(kl_coefficient="0.05", overwrite="true").stdout
 
 
+def test_a_resumed_stage_3_keeps_no_responses_of_steps_that_it_takes_again(stand_ins, prompts, tmp_path):
+    """The curves would show them as its own."""
+    good = written(tmp_path / "good.parquet", prompts)
+    rollouts = tmp_path / "out" / "rollouts"
+    named = {"dataset": good, "validation": good, "output_dir": tmp_path / "out", "batch_size": 2}
+    template(3, stand_ins, **named)  # ends with step 2
+    rollouts.mkdir()
+    for step in (1, 2, 3, 10):
+        (rollouts / f"{step}.jsonl").touch()
+    template(3, stand_ins, **named)  # finished: nothing is taken again
+    assert len(list(rollouts.iterdir())) == 4
+    done = template(3, stand_ins, **named, kl_coefficient="0.05", resume_anyway="true")
+    assert "resuming from step 2" in done.stdout
+    assert sorted(path.name for path in rollouts.iterdir()) == ["1.jsonl", "2.jsonl"]
+
+
 def test_without_a_home_folder_stage_3_still_asks_for_wandbs_key(stand_ins, prompts, tmp_path):
     good = written(tmp_path / "good.parquet", prompts)
     settings = {

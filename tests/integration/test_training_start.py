@@ -58,6 +58,20 @@ def test_the_plan_counts_the_rows_of_every_form(stand_ins, rows, tmp_path, form)
     assert "\n  4 steps\n" in done.stdout and "trained 8" in done.stdout
 
 
+def test_an_image_that_is_cut_off_is_refused(stand_ins, rows, tmp_path):
+    """Its head is whole. ms-swift would train on another row in its place, and go on."""
+    for name in ("3.png", "4.jpg"):
+        Image.effect_noise((84, 84), 50).save(tmp_path / name)
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+    rows[4]["images"] = ["4.jpg"]
+    data = write_jsonl(tmp_path / "data.jsonl", rows)
+    done = swift(stand_ins, data, tmp_path / "out", check=False)
+    assert done.returncode == 2
+    assert f"{data}, line 4, field 'images[0]': image 3.png: cannot be read" in done.stderr
+    assert "(2 of 8 rows cannot be trained on)" in done.stderr
+
+
 def test_files_of_the_user_in_the_output_folder_stay_there(stand_ins, rows, tmp_path):
     """Under the names, too, that an evaluation has for its own."""
     data, output = write_jsonl(tmp_path / "data.jsonl", rows), tmp_path / "out"

@@ -1,5 +1,7 @@
 """Layouts of records: whichever a file has, the same question is asked about the same image."""
 
+import re
+
 import pytest
 
 from inference.data.layouts import image_of
@@ -98,6 +100,14 @@ def test_a_record_without_a_prompt_gets_the_released_wording():
     assert text.startswith("Which emotion might this image evoke? Choose the most likely one from [awe, fear].")
     assert "<confidence>" in text
     assert "<confidence>" not in recognition_prompt(["awe"], with_confidence=False)
+
+
+@pytest.mark.parametrize("role", ["chatgpt", "Assistant", "model"])
+def test_an_answer_under_another_role_s_name_is_not_shown_to_the_model(role):
+    turns = [{"from": "human", "value": "<image>Which?"}, {"from": role, "value": "<answer>awe</answer>"}]
+    expected = f"field 'conversations[1].role': expected one of system, user, assistant, human, gpt, got '{role}'"
+    with pytest.raises(RecordError, match=re.escape(expected)):
+        parse_record(a_record(conversations=turns, image="a.jpg"), "f", 1)
 
 
 def test_an_image_placeholder_in_a_string_becomes_the_image():

@@ -3,12 +3,16 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from inference.data.records import read_records
+from inference.engines.base import EngineSettings
+from inference.runs.folder import RunChanged, open_shard, prepare
 from inference.runs.shards import ShardWriter, result_line
+from scripts.build_vec_cot.confidence import main as measure
 from scripts.build_vec_cot.confidence import smoothed_confidence
-from scripts.build_vec_cot.sampling import check_answers, question
-from tests.helpers.commands import write_jsonl
+from scripts.build_vec_cot.sampling import check_answers, describe_sampling, question
+from tests.helpers.commands import TOY_CHECKPOINT, read_jsonl, write_jsonl
 
 
 @given(st.integers(1, 200), st.floats(0, 5), st.data())
@@ -60,3 +64,42 @@ def test_answers_in_the_folder_about_another_image_under_the_same_id_are_refused
             ValueError, match=rf"record 1, field '{field}': expected .*, got .*: the answers there are to"
         ):
             check_answers(other[1:], tmp_path / "run")
+
+
+def test_another_adapter_of_the_same_name_is_another_scaffold(tmp_path):
+    """As when stage 1 was trained anew: what the earlier one answered is no share of this one's answers."""
+    adapter = tmp_path / "checkpoint-666"
+    adapter.mkdir()
+    settings = EngineSettings(checkpoint=str(TOY_CHECKPOINT), adapter=str(adapter))
+    (adapter / "adapter_model.safetensors").write_bytes(b"one")
+    with open_shard(tmp_path / "run", 0, 1, describe_sampling(settings, tmp_path / "run")) as (writer, _):
+        writer.write({"sample_id": "0#0", "position": 0, "response": "<answer>awe</answer>"})
+    prepare(tmp_path / "run", describe_sampling(settings, tmp_path / "run"))
+    (adapter / "adapter_model.safetensors").write_bytes(b"another")
+    with pytest.raises(RunChanged, match=r"adapter\.sha256 was"):
+        prepare(tmp_path / "run", describe_sampling(settings, tmp_path / "run"))
+
+
+def test_samples_that_were_cut_off_or_answer_nothing_are_said_with_their_count(tmp_path, capsys):
+    """They lower every confidence, and say nothing of how sure the scaffold is."""
+    Image.new("RGB", (56, 56)).save(tmp_path / "a.png")
+    row = {"id": "a", "image": "a.png", "task": "EmoSet-8", "ground_truth": "awe", "candidates": ["awe", "fear"]}
+    data = write_jsonl(tmp_path / "data.jsonl", [row])
+    (record,) = read_records(data)
+    answers = ["<answer>awe</answer>", "<answer>fear</answer>", "<answer>joy</answer>", "<think>It is"]
+    settings = EngineSettings(engine="openai", base_url="http://127.0.0.1:1/v1", model_name="m", temperature=1.0)
+    with open_shard(tmp_path / "run", 0, 1, describe_sampling(settings, tmp_path / "run")) as (writer, _):
+        for k, response in enumerate(answers):
+            reason = "stop" if "answer" in response else "length"
+            asked = question(record, "?", k)
+            writer.write(result_line(asked, response=response, model="m", finish_reason=reason))
+    options = ["--engine", "openai", "--base_url", settings.base_url, "--model_name", "m", "--samples", "4"]
+    measure(["--data_path", str(data), "--output_path", str(tmp_path / "run"), "--collect_only", *options])
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("CHECK: ")] == [
+        "CHECK: 1 of 4 samples were cut off at the limit of new tokens (--max_new_tokens); "
+        "they count as another answer than the label",
+        "CHECK: 2 of 4 samples answer with none of the candidates, or several; "
+        "they count as another answer than the label",
+    ]
+    (measured,) = read_jsonl(tmp_path / "run" / "confidence.jsonl")
+    assert (measured["confidence"], measured["cut_off_count"]) == (0.3, 1)
