@@ -182,8 +182,9 @@ class RayEngine:
     actor_class = EngineActor
 
     def __init__(self, settings: EngineSettings):
-        if Path(settings.checkpoint).is_dir():
-            settings = replace(settings, checkpoint=str(Path(settings.checkpoint).resolve()))
+        folders = {"checkpoint": settings.checkpoint, "adapter": settings.adapter}
+        known = {name: str(Path(path).resolve()) for name, path in folders.items() if path and Path(path).is_dir()}
+        settings = replace(settings, **known)  # actors work in another folder
         self.settings = settings
         self.slots: list[Slot] = []
         self.started = self.failed_starts = 0
