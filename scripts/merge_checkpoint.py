@@ -30,10 +30,8 @@ from inference.engines.checkpoints import check_code, check_pickle
 from scripts.convert_checkpoint import spell_for_both, write_json
 
 LATEST = "latest_checkpointed_iteration.txt"  # verl writes the newest step's number into it
-ADAPTERS, ADAPTER_SETTINGS = (
-    "lora_adapter",
-    "lora_train_meta.json",
-)  # as verl's merger and its training name them
+ADAPTERS = "lora_adapter"  # the folder of its merger
+ADAPTER_SETTINGS = "lora_train_meta.json"  # a file of its checkpoints
 
 
 def find_actor(checkpoint: Path) -> Path:

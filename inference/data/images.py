@@ -177,8 +177,7 @@ class ImageSource:
             size = (image.tag_v2[256], image.tag_v2[257]) if image.format == "TIFF" else image.size
             size = size if _orientation(image) < 5 else size[::-1]
             if decode:
-                image.draft("L", (1, 1))  # a JPEG's data is still read to its end, in half the time
-                image.load()
+                _decode(image)
             return size
 
     def converted(self, reference: str) -> Image.Image | None:
@@ -192,8 +191,7 @@ class ImageSource:
         """
         with self._opened(reference) as image:
             if _orientation(image) == 1 and image.mode in PLAIN_MODES and "transparency" not in image.info:
-                image.draft("L", (1, 1))  # as in original_size
-                image.load()
+                _decode(image)
                 return None
             return _to_rgb(_upright(image))
 
@@ -376,6 +374,12 @@ def _known_formats() -> tuple[str, ...]:
     """Those of ``FORMATS`` that this Pillow reads."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _decode(image: Image.Image) -> None:
+    """Read the image to its end, to see that it is whole."""
+    image.draft("L", (1, 1))  # a JPEG's data is still read to its end, in half the time
+    image.load()
 
 
 def _orientation(image: Image.Image) -> int:

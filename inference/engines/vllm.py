@@ -138,7 +138,7 @@ class VllmEngine:
             raise  # a setting or a file; its own line says which
         except Exception as error:
             raise self._failed("did not start", error) from error
-        if on_cpu:  # it warns at each of the image processor's calls, two per request, that threads stay as they are
+        if on_cpu:  # vLLM warns twice per request, whenever images are processed, that the threads stay as they are
             logging.getLogger("vllm.v1.worker.cpu_worker").setLevel(logging.ERROR)
         self._wake_up_when_killed()
 

@@ -18,10 +18,9 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
-from heapq import heapreplace
+from hashlib import sha256
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -66,26 +65,27 @@ def dealt(items: Iterable[Record | BrokenRecord], n_shards: int) -> list[tuple[i
 
     Each group goes to the worker that has the fewest records so far: with one record per image, to the workers in turn.
     """
-    asked: Counter[Any] = Counter()
-    groups: dict[Any, int] = {}  # (images, how many full groups of questions there were about them before) → rank
+    asked: Counter[bytes] = Counter()
+    groups: dict[tuple[bytes, int], int] = {}  # (images, full groups of questions about them before) → rank
     ranks = []
     for item in items:
-        images = tuple(item.images) if isinstance(item, Record) else item.position
+        named = item.images if isinstance(item, Record) else [f"line {item.position}"]
+        # Hashed, because an embedded image is its own name.
+        images = sha256("\n".join(named).encode("utf-8", "surrogatepass")).digest()
         ranks.append(groups.setdefault((images, asked[images] // MOST_NEIGHBOURS), len(groups)))
         asked[images] += 1
     sizes = Counter(ranks)
-    loads = [(0, worker) for worker in range(n_shards)]  # a heap of (records, worker)
-    workers = []
+    loads, workers = [0] * n_shards, []
     for rank in range(len(groups)):
-        n_records, worker = loads[0]
-        heapreplace(loads, (n_records + sizes[rank], worker))
-        workers.append(worker)
+        workers.append(worker := loads.index(min(loads)))
+        loads[worker] += sizes[rank]
     return [(workers[rank], rank) for rank in ranks]
 
 
 def _of_worker(
     index: int, items: Iterable[Record | BrokenRecord], places: list[tuple[int, int]]
 ) -> list[Record | BrokenRecord]:
+    """The worker's records in the order of their groups, by what ``dealt`` gives for the same records."""
     mine = [(rank, item) for item, (worker, rank) in zip(items, places, strict=True) if worker == index]
     return [item for _, item in sorted(mine, key=itemgetter(0))]
 
